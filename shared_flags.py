@@ -1,0 +1,171 @@
+"""Flags that two or more scripts define, and how every script starts and fails.
+
+Only the scripts and this module know absl flags; everything below takes plain arguments.
+TensorFlow is not imported here, so that `--help` answers at once.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+USAGE_ERROR = 2
+INPUT_ERROR = 1
+_TRUTH_WORDS = {"true", "false", "t", "f", "yes", "no", "y", "n", "1", "0"}
+
+_DEBUG = flags.DEFINE_bool(
+    "debug", False, "Show the full stack trace of an error in place of its one line."
+)
+
+
+class UsageError(Exception):
+    """Flags that are well-formed one by one but make no sense together."""
+
+
+def define_dataset_flags(split: str) -> None:
+    """Where the examples come from; `split` is the default of --dataset_split_name."""
+    flags.DEFINE_string(
+        "dataset_dir", None, "Folder with the shards, labels.txt and dataset.json of a dataset."
+    )
+    flags.DEFINE_string(
+        "dataset_name",
+        None,
+        "Name the shards begin with (NAME_SPLIT-00000-of-00004.tfrecord). "
+        "Not needed when the folder holds one dataset.",
+    )
+    flags.DEFINE_string("dataset_split_name", split, "Split to read: train, validation, test, …")
+    flags.DEFINE_string(
+        "tfrecord_file",
+        None,
+        "One TFRecord file, a comma-separated list or a glob, in place of --dataset_dir.",
+    )
+    flags.DEFINE_string(
+        "path_to_csv",
+        None,
+        "CSV of image-label pairs that --tfrecord_file was made from; only its class names are "
+        "read, for records that carry none.",
+    )
+    flags.DEFINE_alias("csv_file", "path_to_csv")
+    flags.DEFINE_alias("chemin_csv", "path_to_csv")
+    flags.DEFINE_alias("chemin_tfrecords", "tfrecord_file")
+    flags.DEFINE_integer(
+        "labels_offset",
+        0,
+        "Subtracted from every label and from the number of classes: 1 when the records number "
+        "their classes from 1, with 0 for the background.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "num_preprocessing_threads",
+        None,
+        "Threads that decode and augment; unset lets TensorFlow choose.",
+        lower_bound=1,
+    )
+
+
+def define_model_flags(name_default: str | None) -> None:
+    """Which net and which pixels; None as default means: as run.json says."""
+    flags.DEFINE_string("model_name", name_default, "Net, by its slim name, such as inception_v3.")
+    flags.DEFINE_string(
+        "preprocessing_name", None, "Preprocessing recipe; unset means the one of the net."
+    )
+    flags.DEFINE_bool("use_grayscale", None, "Turn the images to one channel.")
+
+
+def define_legacy_flags() -> None:
+    """Flags of TF-Slim whose mechanism is gone; values that mean 'off' are accepted."""
+    flags.DEFINE_string("master", "", "Gone with TensorFlow 1; only the empty value is accepted.")
+    flags.DEFINE_bool("quantize", False, "Gone with TensorFlow 1; see export_model.py --tflite.")
+
+
+def check_legacy_flags() -> None:
+    """Refuses legacy flags that ask for something, and names what to use now."""
+    values = flags.FLAGS
+    if values.master:
+        raise UsageError(
+            f"--master={values.master}: TensorFlow sessions are gone. Leave it out; several "
+            "machines are started with --worker_replicas and --task, or TF_CONFIG."
+        )
+    if values.quantize:
+        raise UsageError(
+            "--quantize: rewriting the graph for quantized arithmetic is gone. Leave it out and "
+            "export with export_model.py --tflite."
+        )
+
+
+def comma_list(value: str | None) -> tuple[str, ...]:
+    """'a, b,' → ('a', 'b'); None and '' → ()."""
+    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
+
+
+def explicit(*names: str) -> dict[str, object]:
+    """The values of those flags that the command line set by hand."""
+    return {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
+
+
+def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
+    """Parses the command line, runs `main`, and turns errors into one line and an exit code.
+
+    Exit codes: 0 done; 1 bad input (one line on standard error); 2 usage; 130 stopped by Ctrl-C.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    app.define_help_flags()
+    try:
+        rest = flags.FLAGS(_join_spaced_booleans(argv))
+        if len(rest) > 1:
+            raise flags.Error(f"unexpected argument {rest[1]!r}; every value needs its --flag=")
+    except flags.Error as error:
+        _fail(str(error), USAGE_ERROR, hint=True)
+    # Before TensorFlow's import: its start-up notices hide what the script says.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        main()
+    except UsageError as error:
+        _fail(str(error), USAGE_ERROR, hint=True)
+    except KeyboardInterrupt:
+        _fail("stopped by Ctrl-C", 130)
+    except Exception as error:
+        if _DEBUG.value:
+            traceback.print_exc()
+        if not _is_input_error(error):
+            raise
+        _fail(_one_line(error), INPUT_ERROR)
+
+
+def _is_input_error(error: Exception) -> bool:
+    """Errors that speak of the user's input; anything else is a bug and keeps its trace."""
+    return isinstance(error, ValueError | OSError | ImportError)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _fail(message: str, code: int, hint: bool = False) -> None:
+    script = os.path.basename(sys.argv[0])
+    print(f"{script}: error: {message}", file=sys.stderr)
+    if hint:
+        print(f"Try: python {script} --help", file=sys.stderr)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _join_spaced_booleans(argv: list[str]) -> list[str]:
+    """Understands `--clone_on_cpu True`, which absl would read as a flag and a stray word."""
+    joined, i = argv[:1], 1
+    while i < len(argv):
+        word = argv[i]
+        if word == "--":
+            return joined + argv[i:]
+        name = word.lstrip("-")
+        following = argv[i + 1] if i + 1 < len(argv) else ""
+        is_flag = word.startswith("-") and name in flags.FLAGS
+        if is_flag and flags.FLAGS[name].boolean and following.lower() in _TRUTH_WORDS:
+            joined.append(f"--{name}={following}")
+            i += 2
+        else:
+            joined.append(word)
+            i += 1
+    return joined
