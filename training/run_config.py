@@ -1,0 +1,118 @@
+"""run.json: what evaluation, export and a resumed training need to know of a run."""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+FILE_NAME = "run.json"
+_FORMAT = 1
+
+# Flags of the scripts that must agree with the run, and the field each of them speaks of.
+_FIELD_OF_FLAG = {
+    "model_name": "model_name",
+    "num_classes": "num_classes",
+    "labels_offset": "labels_offset",
+    "train_image_size": "image_size",
+    "eval_image_size": "image_size",
+    "image_size": "image_size",
+    "preprocessing_name": "preprocessing_name",
+    "use_grayscale": "use_grayscale",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What a train_dir was trained on and for.
+
+    `labels` are the class names in the order of the logits; `image_size` is the side in pixels.
+    The dataset fields repeat the flags, so that evaluation finds the same examples.
+    """
+
+    model_name: str
+    num_classes: int
+    labels: tuple[str, ...]
+    image_size: int
+    preprocessing_name: str
+    use_grayscale: bool = False
+    labels_offset: int = 0
+    moving_average_decay: float | None = None
+    dataset_dir: str | None = None
+    dataset_name: str | None = None
+    dataset_split_name: str | None = None
+    tfrecord_file: str | None = None
+    path_to_csv: str | None = None
+    net_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    preprocessing_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    flags: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.use_grayscale else 3
+
+
+def save(train_dir: str, config: RunConfig) -> None:
+    """Writes `train_dir`/run.json whole or not at all; raises OSError."""
+    path = os.path.join(train_dir, FILE_NAME)
+    content = {"format": _FORMAT, **dataclasses.asdict(config)}
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+    os.replace(f"{path}.tmp", path)
+
+
+def load(path: str) -> RunConfig | None:
+    """The configuration beside a checkpoint.
+
+    Args:
+      path: a train_dir, or a checkpoint in it (`train_dir/model.ckpt-100`).
+
+    Returns:
+      The configuration, or None where there is no run.json (a checkpoint of TF-Slim's own).
+
+    Raises:
+      ValueError: the file is not a run.json that this version reads.
+    """
+    directory = path if os.path.isdir(path) else os.path.dirname(path)
+    file_path = os.path.join(directory, FILE_NAME)
+    if not os.path.exists(file_path):
+        return None
+    try:
+        with open(file_path, encoding="utf-8") as file:
+            content = json.load(file)
+        if content.pop("format") != _FORMAT:
+            raise ValueError("another format version")
+        content["labels"] = tuple(content["labels"])
+        return RunConfig(**content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{file_path} can't be read ({error}). It was damaged, or written by another version: "
+            "restore it, or train into a new --train_dir."
+        ) from error
+
+
+def check_agrees(config: RunConfig, given: dict[str, Any], train_dir: str = "") -> None:
+    """Holds flags set by hand against the run.
+
+    Args:
+      config: of the run.
+      given: flag name → value, for flags set by hand; flags that the run says nothing of, and
+        the value None, are passed over.
+      train_dir: where the run lies, for the message.
+
+    Raises:
+      ValueError: some differ; the message shows both values of each.
+    """
+    differing = [
+        f"--{flag}={value}, but the run has {getattr(config, field)}"
+        for flag, value in given.items()
+        if (field := _FIELD_OF_FLAG.get(flag))
+        and value is not None
+        and value != getattr(config, field)
+    ]
+    if differing:
+        place = os.path.join(train_dir, FILE_NAME)
+        raise ValueError(
+            f"{'; '.join(differing)} ({place}). Leave the flag out to take the run's value, or "
+            "train with other values into another --train_dir."
+        )
