@@ -1,0 +1,216 @@
+"""What an example is: the labelled photograph a reader yields, and its tf.Example record.
+
+The only place with feature keys. Records are TF-Slim's with more features: its readers can read
+them, and `parse_example` reads records that TF-Slim wrote.
+
+Encoding runs without TensorFlow, whose import costs every process five seconds and half a
+gigabyte: the message is described to the protobuf library here, the checksum is google-crc32c's.
+"""
+
+import dataclasses
+import struct
+from typing import NamedTuple
+
+import google_crc32c
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+ENCODED = "image/encoded"
+FORMAT = "image/format"
+LABEL = "image/class/label"
+HEIGHT = "image/height"
+WIDTH = "image/width"
+FILENAME = "image/filename"
+TEXT = "image/class/text"
+SHA256 = "image/sha256"
+YMIN = "image/object/bbox/ymin"
+XMIN = "image/object/bbox/xmin"
+YMAX = "image/object/bbox/ymax"
+XMAX = "image/object/bbox/xmax"
+
+
+class Box(NamedTuple):
+    """A rectangle: in pixels from a reader, in fractions of the image's sides in a record."""
+
+    ymin: float
+    xmin: float
+    ymax: float
+    xmax: float
+
+    @property
+    def area(self) -> float:
+        return (self.ymax - self.ymin) * (self.xmax - self.xmin)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LabeledImage:
+    """One example as its source describes it, before anyone has opened the photograph.
+
+    Attributes:
+      path: the photograph, relative to the image folder, with `/`.
+      label: class name.
+      boxes: objects of that class in pixels; the one that gave the label comes first.
+      split: "train", "validation" or "test"; "" where the source gives none.
+      size: (width, height) that the boxes refer to, as the source states it; None where it doesn't.
+    """
+
+    path: str
+    label: str
+    boxes: tuple[Box, ...] = ()
+    split: str = ""
+    size: tuple[int, int] | None = None
+
+
+def encode(
+    encoded: bytes,
+    image_format: str,
+    height: int,
+    width: int,
+    label: int,
+    text: str,
+    filename: str,
+    boxes: tuple[Box, ...],
+    sha256: str,
+) -> bytes:
+    """Serializes one example; equal arguments give equal bytes.
+
+    Args:
+      encoded: the image, as `image_format` says.
+      image_format: "jpeg" or "png".
+      height, width: in pixels.
+      label: class index from 0.
+      text: class name.
+      filename: where the photograph came from, relative to the image folder.
+      boxes: as fractions of height and width, 0 to 1.
+      sha256: hexadecimal digest of the source file, before any cropping or re-encoding.
+    """
+    example = _Example()
+    for key, value in (
+        (ENCODED, encoded),
+        (FORMAT, image_format.encode()),
+        # File and folder names are bytes: those that are not UTF-8 come through unchanged.
+        (TEXT, text.encode(errors="surrogateescape")),
+        (FILENAME, filename.encode(errors="surrogateescape")),
+        (SHA256, sha256.encode()),
+    ):
+        _feature(example, key).bytes_list.value.append(value)
+    for key, value in ((HEIGHT, height), (LABEL, label), (WIDTH, width)):
+        _feature(example, key).int64_list.value.append(value)
+    for key, values in (
+        (YMIN, [box.ymin for box in boxes]),
+        (XMIN, [box.xmin for box in boxes]),
+        (YMAX, [box.ymax for box in boxes]),
+        (XMAX, [box.xmax for box in boxes]),
+    ):
+        # An empty list too must say its type, or TensorFlow refuses the feature.
+        _feature(example, key).float_list.SetInParent()
+        example.features.feature[-1].value.float_list.value.extend(values)
+    return example.SerializeToString()
+
+
+def frame(record: bytes) -> bytes:
+    """A record as it stands in a TFRecord file: length, its checksum, record, its checksum."""
+    length = struct.pack("<Q", len(record))
+    return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
+
+
+def parse_example(serialized):
+    """Reads one record, ours or TF-Slim's, inside or outside tf.data.
+
+    Args:
+      serialized: scalar string tensor, a tf.Example.
+
+    Returns:
+      A dict of tensors: `encoded` string, `label` int64, `boxes` float32 [n, 4] as
+      (ymin, xmin, ymax, xmax) in fractions, `filename` string, `text` string; the last three are
+      empty where the record has none.
+
+    Raises:
+      tf.errors.InvalidArgumentError: not a tf.Example, or one without image or label; its text
+        names the feature.
+    """
+    import tensorflow as tf
+
+    floats = tf.io.VarLenFeature(tf.float32)
+    features = tf.io.parse_single_example(
+        serialized,
+        {
+            ENCODED: tf.io.FixedLenFeature([], tf.string),
+            LABEL: tf.io.FixedLenFeature([], tf.int64),
+            FILENAME: tf.io.FixedLenFeature([], tf.string, ""),
+            TEXT: tf.io.FixedLenFeature([], tf.string, ""),
+            YMIN: floats,
+            XMIN: floats,
+            YMAX: floats,
+            XMAX: floats,
+        },
+    )
+    sides = [features[key].values for key in (YMIN, XMIN, YMAX, XMAX)]
+    return {
+        "encoded": features[ENCODED],
+        "label": features[LABEL],
+        "boxes": tf.stack(sides, axis=1),
+        "filename": features[FILENAME],
+        "text": features[TEXT],
+    }
+
+
+def _feature(example, key: str):
+    """Adds a feature to the message and returns its value, to be filled."""
+    entry = example.features.feature.add()
+    entry.key = key
+    return entry.value
+
+
+def _masked_crc(data: bytes) -> bytes:
+    # The rotation and the constant are TFRecord's (tensorflow/core/lib/hash/crc32c.h).
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _example_class():
+    """tf.train.Example for the protobuf library, from tensorflow/core/example/*.proto.
+
+    The map of features is declared as what it is on the wire, a list of key and value, so that
+    the order of features, and so the bytes, are ours to decide.
+    """
+    field = descriptor_pb2.FieldDescriptorProto
+    messages = {
+        "BytesList": [("value", 1, field.TYPE_BYTES, None)],
+        "FloatList": [("value", 1, field.TYPE_FLOAT, None)],
+        "Int64List": [("value", 1, field.TYPE_INT64, None)],
+        "Feature": [
+            ("bytes_list", 1, field.TYPE_MESSAGE, "BytesList"),
+            ("float_list", 2, field.TYPE_MESSAGE, "FloatList"),
+            ("int64_list", 3, field.TYPE_MESSAGE, "Int64List"),
+        ],
+        "Entry": [
+            ("key", 1, field.TYPE_STRING, None),
+            ("value", 2, field.TYPE_MESSAGE, "Feature"),
+        ],
+        "Features": [("feature", 1, field.TYPE_MESSAGE, "Entry")],
+        "Example": [("features", 1, field.TYPE_MESSAGE, "Features")],
+    }
+    repeated = {("BytesList", "value"), ("FloatList", "value"), ("Int64List", "value")}
+    repeated.add(("Features", "feature"))
+    package = "slim_image_classifiers"
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"{package}/example.proto", package=package, syntax="proto3"
+    )
+    for message, fields in messages.items():
+        added = file.message_type.add(name=message)
+        for name, number, kind, of in fields:
+            many = (message, name) in repeated
+            added.field.add(
+                name=name,
+                number=number,
+                type=kind,
+                type_name=f".{package}.{of}" if of else None,
+                label=field.LABEL_REPEATED if many else field.LABEL_OPTIONAL,
+            )
+    # A pool of its own: TensorFlow's messages, when it is imported too, live in the default one.
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Example"))
+
+
+_Example = _example_class()
