@@ -1,0 +1,50 @@
+# One environment for everything: .venv, made from pyproject.toml with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo_output
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench clean
+
+help:            ## List what make can do
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1	/'
+
+install: $(INSTALLED)  ## Make the environment alone
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "make: $(PYTHON) is not Python 3.10 to 3.13. Install one, then: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Installing into $(VENV) (TensorFlow is about 600 MB; a few minutes) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED)  ## A few minutes: draw a dataset, convert, train, evaluate, export, classify
+	$(BIN)/python -m datasets.sample --output_dir=$(DEMO)/photographs
+	$(BIN)/python convert_data.py --dataset_name=shapes --output_dir=$(DEMO)/shapes \
+	  --image_dir=$(DEMO)/photographs/images --annotations_dir=$(DEMO)/photographs/annotations
+	$(BIN)/python train_image_classifier.py --dataset_dir=$(DEMO)/shapes --train_dir=$(DEMO)/train \
+	  --model_name=mobilenet_v1_025 --train_image_size=64 --max_number_of_steps=600 $(DEMO_FLAGS)
+	$(BIN)/python eval_image_classifier.py --checkpoint_path=$(DEMO)/train --eval_dir=$(DEMO)/eval \
+	  --dataset_split_name=validation
+	$(BIN)/python export_model.py --checkpoint_path=$(DEMO)/train --output_dir=$(DEMO)/export --overwrite
+	$(BIN)/python classify_image.py --model=$(DEMO)/export \
+	  --image=$(DEMO)/photographs/images/$$(ls $(DEMO)/photographs/images | head -n 1)
+	@cat README.md | sed -n '/^<!-- after the demo -->/,/^<!-- end -->/p' | grep -v '^<!--'
+
+test: $(INSTALLED)  ## The whole suite
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## Style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+bench: $(INSTALLED)  ## The benchmarks that need nothing but this repository
+	@$(BIN)/python -m benchmarks.run
+
+clean:           ## Remove what the commands above made
+	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

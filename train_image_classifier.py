@@ -1,0 +1,332 @@
+"""Trains an image classifier on TFRecords: from scratch, or from a TF-Slim checkpoint.
+
+python train_image_classifier.py --dataset_dir=animals --model_name=inception_v3 --train_dir=output
+"""
+
+import math
+import os
+import sys
+
+from absl import flags
+
+import shared_flags
+from shared_flags import UsageError, comma_list
+
+shared_flags.define_dataset_flags(split="train")
+shared_flags.define_model_flags(name_default="inception_v3")
+shared_flags.define_legacy_flags()
+
+# The run
+flags.DEFINE_string("train_dir", "/tmp/tfmodel/", "Folder for checkpoints, run.json and events.")
+flags.DEFINE_integer(
+    "max_number_of_steps", None, "Last training step; unset trains until stopped.", lower_bound=1
+)
+flags.DEFINE_integer("batch_size", 32, "Images a step and clone.", lower_bound=1)
+flags.DEFINE_integer(
+    "train_image_size", None, "Side of the training images; unset: the net's.", lower_bound=1
+)
+flags.DEFINE_integer("seed", 0, "Seed of the first weights, the order of the data and dropout.")
+flags.DEFINE_integer("log_every_n_steps", 10, "Steps between two lines.", lower_bound=0)
+flags.DEFINE_integer(
+    "save_interval_secs", 600, "Seconds between two checkpoints; 0: only at the end.", lower_bound=0
+)
+flags.DEFINE_integer("save_summaries_secs", 600, "Seconds between two sets of input images.")
+flags.DEFINE_integer(
+    "keep_checkpoints", 5, "How many of the newest checkpoints stay; 0: all.", lower_bound=0
+)
+
+# Where training starts and what is trained
+flags.DEFINE_string(
+    "checkpoint_path", None, "Checkpoint (file or folder) to fine-tune from; ignored on resuming."
+)
+flags.DEFINE_string(
+    "checkpoint_exclude_scopes", None, "Comma-separated name prefixes that are not restored."
+)
+flags.DEFINE_string(
+    "trainable_scopes", None, "Comma-separated scopes to train (matched from the start of a name)."
+)
+flags.DEFINE_bool("ignore_missing_vars", False, "Start variables missing in the checkpoint anew.")
+flags.DEFINE_enum(
+    "frozen_batch_norm",
+    "inference",
+    ["inference", "slim"],
+    "Batch norm of frozen scopes: 'inference' uses and keeps its stored statistics; 'slim' moves "
+    "them on, as TF-Slim does.",
+)
+
+# Optimizer
+flags.DEFINE_enum(
+    "optimizer",
+    "rmsprop",
+    ["adadelta", "adagrad", "adam", "ftrl", "momentum", "rmsprop", "sgd"]
+    + ["adamw", "lamb", "lion", "nadam"],
+    "Optimizer; the first seven compute as TensorFlow 1 did.",
+)
+flags.DEFINE_float("weight_decay", 4e-5, "L2 factor on the weights that TF-Slim regularises.")
+flags.DEFINE_float("adadelta_rho", 0.95, "Decay rate of adadelta.")
+flags.DEFINE_float("adagrad_initial_accumulator_value", 0.1, "Start of adagrad's accumulators.")
+flags.DEFINE_float("adam_beta1", 0.9, "Decay of adam's first moment.")
+flags.DEFINE_float("adam_beta2", 0.999, "Decay of adam's second moment.")
+flags.DEFINE_float("opt_epsilon", 1.0, "Epsilon of adadelta, adam and rmsprop.")
+flags.DEFINE_float("ftrl_learning_rate_power", -0.5, "FTRL's learning rate power.")
+flags.DEFINE_float("ftrl_initial_accumulator_value", 0.1, "Start of FTRL's accumulators.")
+flags.DEFINE_float("ftrl_l1", 0.0, "FTRL's L1 strength.")
+flags.DEFINE_float("ftrl_l2", 0.0, "FTRL's L2 strength.")
+flags.DEFINE_float("momentum", 0.9, "Momentum of --optimizer=momentum.")
+flags.DEFINE_float("rmsprop_momentum", 0.9, "Momentum of rmsprop.")
+flags.DEFINE_float("rmsprop_decay", 0.9, "Decay of rmsprop.")
+flags.DEFINE_float(
+    "moving_average_decay", None, "Decay of the variables' moving averages; unset: none are kept."
+)
+flags.DEFINE_float("label_smoothing", 0.0, "Amount of label smoothing.", 0.0, 1.0)
+
+# Learning rate
+flags.DEFINE_float("learning_rate", 0.01, "First learning rate.")
+flags.DEFINE_float("end_learning_rate", 0.0001, "Last rate of polynomial and cosine decay.")
+flags.DEFINE_enum(
+    "learning_rate_decay_type",
+    "exponential",
+    ["fixed", "exponential", "polynomial", "cosine", "one_cycle"],
+    "How the learning rate falls.",
+)
+flags.DEFINE_float("learning_rate_decay_factor", 0.94, "Factor of exponential decay.")
+flags.DEFINE_float("num_epochs_per_decay", 2.0, "Epochs between two decays.")
+flags.DEFINE_float("warmup_epochs", 0.0, "Epochs in which the rate rises from 0.", lower_bound=0.0)
+
+# Machines
+flags.DEFINE_integer("num_clones", 1, "Copies of the net: one a GPU.", lower_bound=1)
+flags.DEFINE_bool("clone_on_cpu", False, "Train on the processor, also where there are GPUs.")
+flags.DEFINE_string(
+    "worker_hosts", None, "Comma-separated host:port of all workers (or set TF_CONFIG)."
+)
+flags.DEFINE_integer("worker_replicas", 1, "Number of workers.", lower_bound=1)
+flags.DEFINE_integer("task", 0, "Index of this worker in --worker_hosts.", lower_bound=0)
+flags.DEFINE_enum(
+    "precision",
+    "auto",
+    ["auto", "float32", "bfloat16"],
+    "Arithmetic of the layers; weights, loss and statistics stay float32. auto: bfloat16 where "
+    "the processor or the GPU has it.",
+)
+flags.DEFINE_enum(
+    "jit_compile", "auto", ["auto", "on", "off"], "XLA; auto: on for GPUs, off for processors."
+)
+
+# Of TF-Slim, without effect or refused
+flags.DEFINE_integer("num_ps_tasks", 0, "Gone with TensorFlow 1; only 0 is accepted.")
+flags.DEFINE_integer("num_readers", 4, "Accepted and without effect: reading adapts by itself.")
+flags.DEFINE_bool("sync_replicas", False, "Accepted: workers are always in step.")
+flags.DEFINE_integer("replicas_to_aggregate", 1, "Only 1, or as many as there are workers.")
+flags.DEFINE_integer("quantize_delay", -1, "Gone with TensorFlow 1; only -1 is accepted.")
+
+FLAGS = flags.FLAGS
+
+
+def check_flags() -> None:
+    """Refuses what can't work before anything heavy is loaded."""
+    shared_flags.check_legacy_flags()
+    if not FLAGS.dataset_dir and not FLAGS.tfrecord_file:
+        raise UsageError(
+            "say where the data is: --dataset_dir=FOLDER as convert_data.py wrote it, or "
+            "--tfrecord_file=FILE."
+        )
+    if FLAGS.num_ps_tasks:
+        raise UsageError(
+            f"--num_ps_tasks={FLAGS.num_ps_tasks}: parameter servers are gone. Leave it out; "
+            "workers share their gradients directly (--worker_hosts and --task)."
+        )
+    if FLAGS.quantize_delay >= 0:
+        raise UsageError(
+            f"--quantize_delay={FLAGS.quantize_delay}: quantized training is gone. Leave it out "
+            "and export with export_model.py --formats=tflite."
+        )
+    hosts = comma_list(FLAGS.worker_hosts)
+    if FLAGS.worker_replicas > 1 and not hosts and not os.environ.get("TF_CONFIG"):
+        raise UsageError(
+            f"--worker_replicas={FLAGS.worker_replicas} needs the workers' addresses: "
+            "--worker_hosts=HOST:PORT,HOST:PORT, the same on every worker, with --task=0, 1, …"
+        )
+    if hosts and FLAGS["worker_replicas"].present and len(hosts) != FLAGS.worker_replicas:
+        raise UsageError(
+            f"--worker_replicas={FLAGS.worker_replicas}, but --worker_hosts lists {len(hosts)}."
+        )
+    if FLAGS.replicas_to_aggregate not in (1, FLAGS.worker_replicas):
+        raise UsageError(
+            f"--replicas_to_aggregate={FLAGS.replicas_to_aggregate}: gradients of all "
+            f"{FLAGS.worker_replicas} workers are always aggregated. Leave it out."
+        )
+    if FLAGS.moving_average_decay is not None and not 0 < FLAGS.moving_average_decay < 1:
+        raise UsageError(
+            f"--moving_average_decay={FLAGS.moving_average_decay} must lie between 0 and 1."
+        )
+
+
+def main() -> None:
+    check_flags()
+    from training import run_state
+
+    with run_state.locked(FLAGS.train_dir):
+        train()
+
+
+def train() -> None:
+    """Wires dataset, net, optimizer and loop; see the modules for what each does."""
+    import keras
+
+    from datasets import batches, tfrecord_dataset
+    from nets import checkpoints, nets_factory, slim_names
+    from preprocessing import preprocessing_factory
+    from training import distribution as distributions
+    from training import loop, losses, moving_averages, optimizers, run_config, run_state
+    from training import learning_rates, summaries
+
+    distribution = distributions.create(
+        FLAGS.num_clones, FLAGS.clone_on_cpu, comma_list(FLAGS.worker_hosts), FLAGS.task
+    )
+    dataset = tfrecord_dataset.find(
+        dataset_dir=FLAGS.dataset_dir,
+        dataset_name=FLAGS.dataset_name,
+        split=FLAGS.dataset_split_name,
+        tfrecord_file=FLAGS.tfrecord_file,
+        path_to_csv=FLAGS.path_to_csv,
+        labels_offset=FLAGS.labels_offset,
+    )
+    interrupted = checkpoints.latest(FLAGS.train_dir)
+    config = _run_config(dataset, nets_factory.get(FLAGS.model_name), bool(interrupted))
+    recipe = preprocessing_factory.get(config.preprocessing_name)
+
+    keras.utils.set_random_seed(FLAGS.seed)
+    precision = _precision(distributions.bfloat16_is_fast())
+    with distribution.strategy.scope():
+        model = nets_factory.build(
+            config.model_name,
+            config.num_classes,
+            config.image_size,
+            config.channels,
+            dtype=precision,
+            **config.net_options,
+        )
+        weights = slim_names.variables(model)
+        trained = _trained(model, weights, distribution.is_chief)
+        optimizer = _optimizer(optimizers)
+        optimizer.build(
+            list(trained.values()),
+            list(trained),
+            weight_decay={name: FLAGS.weight_decay for name in slim_names.regularized(model)},
+        )
+        averages = None
+        if FLAGS.moving_average_decay is not None:
+            averages = moving_averages.MovingAverages(
+                FLAGS.moving_average_decay, {n: v.value for n, v in weights.items()}
+            )
+
+    images_per_step = FLAGS.batch_size * distribution.strategy.num_replicas_in_sync
+    step = loop.TrainingStep(
+        distribution,
+        model,
+        optimizer,
+        _learning_rate(learning_rates, dataset.num_examples),
+        lambda labels, outputs: losses.classification(
+            labels, outputs, label_smoothing=FLAGS.label_smoothing
+        ),
+        [variable.value for variable in trained.values()],
+        averages,
+        jit_compile=_jit_compile(),
+    )
+    slots = optimizer.slots() | (averages.slots() if averages else {})
+    state = run_state.RunState(FLAGS.train_dir, model, step.step, slots, FLAGS.keep_checkpoints)
+
+    examples = 0
+    if interrupted:
+        examples = state.restore(interrupted, images_per_step)
+        _say(f"Resuming from {interrupted}.")
+        if FLAGS.checkpoint_path:
+            _say(f"--checkpoint_path is ignored: {FLAGS.train_dir} has a run of its own.")
+    elif FLAGS.checkpoint_path:
+        report = checkpoints.restore(
+            model,
+            FLAGS.checkpoint_path,
+            exclude=comma_list(FLAGS.checkpoint_exclude_scopes),
+            ignore_missing=FLAGS.ignore_missing_vars,
+        )
+        _say(str(report))
+        if averages:
+            averages.follow()
+
+    first_step = int(step.step.numpy())
+    _describe(config, dataset, model, trained, distribution, precision, first_step)
+    if FLAGS.max_number_of_steps is not None and first_step >= FLAGS.max_number_of_steps:
+        _say(f"Already at step {first_step}: nothing left to train.")
+        _say_what_next(first_step)
+        return
+    if distribution.is_chief:
+        run_config.save(FLAGS.train_dir, config)
+
+    def decode(encoded, boxes, seed):
+        return recipe.train(
+            encoded,
+            config.image_size,
+            boxes,
+            seed,
+            use_grayscale=config.use_grayscale,
+            **config.preprocessing_options,
+        )
+
+    def read(context=None):
+        return batches.training_batches(
+            dataset,
+            decode,
+            FLAGS.batch_size,
+            seed=FLAGS.seed,
+            skip_examples=examples // distribution.num_workers,
+            num_threads=FLAGS.num_preprocessing_threads,
+            shard_index=distribution.worker,
+            num_shards=distribution.num_workers,
+        )
+
+    if distribution.strategy.num_replicas_in_sync > 1:
+        iterator = iter(distribution.strategy.distribute_datasets_from_function(read))
+    else:
+        iterator = iter(read())
+
+    run_log = summaries.RunLog(FLAGS.train_dir, first_step) if distribution.is_chief else None
+    if run_log:
+        run_log.text("flags", _flags_as_markdown())
+
+    def log(progress):
+        if run_log:
+            run_log.progress(progress)
+            _say(_progress_line(progress, FLAGS.max_number_of_steps))
+
+    def save(now):
+        consumed = examples + (now - first_step) * images_per_step
+        path = state.save(consumed, write=distribution.is_chief)
+        if run_log:
+            run_log.draw_curves()
+            _say(f"Saved {path}.")
+
+    with loop.StopRequest() as stop:
+        reached = batches.explained(
+            dataset,
+            lambda: loop.train(
+                step,
+                iterator,
+                distribution,
+                images_per_step,
+                FLAGS.max_number_of_steps,
+                FLAGS.log_every_n_steps,
+                FLAGS.save_interval_secs,
+                log,
+                save,
+                stop,
+            ),
+        )
+    if run_log:
+        run_log.close()
+    if stop.name:
+        _say(f"Stopped by {stop.name} at step {reached}; the same command carries on from here.")
+    _say_what_next(reached)
+
+
+if __name__ == "__main__":
+    shared_flags.run(main)

@@ -1,0 +1,134 @@
+"""Which tf.distribute strategy a run uses, from what its user asked for."""
+
+import dataclasses
+import json
+import os
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """A strategy and this process's place in it.
+
+    `is_chief` is True for the one process that writes files; `worker` counts from 0.
+    """
+
+    strategy: tf.distribute.Strategy
+    description: str
+    worker: int = 0
+    num_workers: int = 1
+
+    @property
+    def is_chief(self) -> bool:
+        return self.worker == 0
+
+    def agree(self, wish: bool) -> bool:
+        """True when any worker wishes it; every worker must ask at the same step."""
+        if self.num_workers == 1:
+            return wish
+
+        def vote():
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(wish, tf.float32))
+
+        votes = self.strategy.experimental_local_results(self.strategy.run(tf.function(vote)))
+        return float(votes[0]) > 0
+
+
+def create(
+    num_clones: int = 1,
+    clone_on_cpu: bool = False,
+    worker_hosts: tuple[str, ...] = (),
+    task: int = 0,
+) -> Distribution:
+    """Picks the strategy; call it before TensorFlow touches any device.
+
+    Args:
+      num_clones: replicas of the net on this machine, one a GPU (or, with `clone_on_cpu`, one a
+        logical CPU device). Each gets a whole batch, as in TF-Slim.
+      clone_on_cpu: leave GPUs alone.
+      worker_hosts: "host:port" of every worker, the chief first; empty: TF_CONFIG decides.
+      task: index of this worker in `worker_hosts`.
+
+    Raises:
+      ValueError: more clones than devices, or a task that is not in `worker_hosts`.
+    """
+    if worker_hosts:
+        if not 0 <= task < len(worker_hosts):
+            raise ValueError(
+                f"--task={task} has no host: --worker_hosts lists {len(worker_hosts)}, "
+                f"so --task is 0 to {len(worker_hosts) - 1}."
+            )
+        cluster = {"cluster": {"worker": list(worker_hosts)}}
+        os.environ["TF_CONFIG"] = json.dumps({**cluster, "task": {"type": "worker", "index": task}})
+    gpus = [] if clone_on_cpu else tf.config.list_physical_devices("GPU")
+    if clone_on_cpu:
+        tf.config.set_visible_devices([], "GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if gpus and num_clones > len(gpus):
+        raise ValueError(
+            f"--num_clones={num_clones}, but this machine has {len(gpus)} GPU(s). Lower it, or "
+            "add --clone_on_cpu to put the clones on the processor."
+        )
+    if _several_workers():
+        return _workers(gpus, num_clones)
+    if num_clones > 1:
+        devices = [f"GPU:{i}" for i in range(num_clones)] if gpus else _logical_cpus(num_clones)
+        strategy = tf.distribute.MirroredStrategy(devices)
+        return Distribution(strategy, f"{num_clones} clones on {', '.join(devices)}")
+    spare = f"; --num_clones={len(gpus)} would use all {len(gpus)} GPUs" if len(gpus) > 1 else ""
+    return Distribution(tf.distribute.get_strategy(), ("one GPU" if gpus else "CPU") + spare)
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether the devices in use multiply bfloat16 matrices natively.
+
+    GPUs do from compute capability 8.0 on; processors with AVX512_BF16 or AMX.
+    """
+    gpus = tf.config.get_visible_devices("GPU")
+    if gpus:
+        details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
+        return all(one.get("compute_capability", (0, 0)) >= (8, 0) for one in details)
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:  # not Linux
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _logical_cpus(count: int) -> list[str]:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+    tf.config.set_logical_device_configuration(cpu, parts)
+    return [f"CPU:{i}" for i in range(count)]
+
+
+def _several_workers() -> bool:
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The environment variable TF_CONFIG is not JSON: {error}.") from error
+    return sum(len(hosts) for hosts in cluster.values()) > 1
+
+
+def _workers(gpus: list, num_clones: int) -> Distribution:
+    if gpus:
+        tf.config.set_visible_devices(gpus[:num_clones], "GPU")
+    elif num_clones > 1:
+        raise ValueError(
+            f"--num_clones={num_clones} on several workers needs GPUs. Leave it out: each worker "
+            "is then one clone."
+        )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    resolver = strategy.cluster_resolver
+    workers = resolver.cluster_spec().as_dict()
+    num_workers = sum(len(hosts) for hosts in workers.values())
+    worker = resolver.task_id + (
+        len(workers.get("chief", ())) if resolver.task_type != "chief" else 0
+    )
+    return Distribution(
+        strategy, f"worker {worker} of {num_workers}", worker=worker, num_workers=num_workers
+    )

@@ -1,0 +1,139 @@
+"""Saves and resumes a run: weights, slots, averages, step, random state, position in the data."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from nets import checkpoints, slim_names
+
+PREFIX = "model.ckpt"
+STEP = "global_step"
+# What TF-Slim has no name for lies under this one; TF-Slim passes it over.
+_OWN = "run_state/"
+_EXAMPLES = _OWN + "examples"
+
+
+class RunState:
+    """All that a run must remember, under the names a checkpoint has it by."""
+
+    def __init__(
+        self,
+        train_dir: str,
+        model,
+        step: tf.Variable,
+        slots: dict[str, tf.Variable],
+        keep_checkpoints: int = 5,
+    ):
+        """Gathers the variables.
+
+        Args:
+          train_dir: where `model.ckpt-N` are written.
+          model: the net; its weights get slim names.
+          step: int64 scalar.
+          slots: further variables by checkpoint name: optimizer slots, moving averages.
+          keep_checkpoints: how many of the newest stay; 0 keeps all.
+        """
+        self._train_dir, self._step, self._keep = train_dir, step, keep_checkpoints
+        self._weights = slim_names.variables(model)
+        self._slots = slots
+        self._random = {
+            _OWN + variable.path: variable
+            for variable in model.variables
+            if "seed_generator" in variable.path
+        }
+
+    def save(self, examples: int, write: bool = True) -> str:
+        """Writes `model.ckpt-N` and the `checkpoint` state file.
+
+        Args:
+          examples: how many were consumed so far, the position in the data.
+          write: False on workers that only take part in reading the variables.
+
+        Returns:
+          The path without endings.
+
+        Raises:
+          OSError: it could not be written; earlier checkpoints are untouched.
+        """
+        values = {name: _read(variable) for name, variable in self._variables().items()}
+        values[STEP] = np.int64(self._step.numpy())
+        values[_EXAMPLES] = np.int64(examples)
+        prefix = os.path.join(self._train_dir, f"{PREFIX}-{values[STEP]}")
+        if write:
+            checkpoints.write(prefix, values, keep=self._keep)
+        return prefix
+
+    def restore(self, prefix: str, images_per_step: int) -> int:
+        """Takes everything from a checkpoint of this run, or of TF-Slim's training script.
+
+        Args:
+          prefix: the path without endings.
+          images_per_step: to work out the position in the data for a checkpoint of TF-Slim.
+
+        Returns:
+          The number of examples consumed when it was written.
+
+        Raises:
+          ValueError: something is missing or of another shape; nothing was changed.
+        """
+        reader = checkpoints.read(prefix)
+        wanted = self._variables()
+        missing = [n for n in wanted if n not in reader.shapes and not n.startswith(_OWN)]
+        if missing:
+            raise ValueError(
+                f"{prefix} lacks {', '.join(missing[:3])}{' …' if missing[3:] else ''}, so this "
+                "run can't go on from it. Was it trained with another --optimizer, "
+                "--moving_average_decay or --trainable_scopes? Use the same flags, or another "
+                "--train_dir with --checkpoint_path to start from its weights."
+            )
+        found = {name: wanted[name] for name in wanted if name in reader.shapes}
+        for name, variable in found.items():
+            if tuple(reader.shapes[name]) != tuple(variable.shape):
+                raise ValueError(
+                    f"{prefix}: {name} has shape {list(reader.shapes[name])}, this run needs "
+                    f"{list(variable.shape)}. Use the same flags, or another --train_dir."
+                )
+        values = {name: reader.get(name) for name in found}
+        step = int(reader.get(STEP)) if STEP in reader.shapes else 0
+        for name, variable in found.items():
+            variable.assign(values[name])
+        self._step.assign(step)
+        if _EXAMPLES in reader.shapes:
+            return int(reader.get(_EXAMPLES))
+        return step * images_per_step
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        return self._weights | self._slots | self._random
+
+
+def _read(variable) -> np.ndarray:
+    return np.asarray(tf.convert_to_tensor(getattr(variable, "value", variable)))
+
+
+@contextlib.contextmanager
+def locked(train_dir: str) -> Iterator[None]:
+    """Keeps a second process out of `train_dir` while the block runs.
+
+    Raises:
+      ValueError: another process trains there.
+      OSError: the folder can't be made or written.
+    """
+    os.makedirs(train_dir, exist_ok=True)
+    with open(os.path.join(train_dir, ".lock"), "a", encoding="utf-8") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows has no such lock: nothing keeps a second process out
+            yield
+            return
+        try:
+            # The kernel drops the lock with the process, however it ends.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"--train_dir={train_dir}: another process is training there. Stop it, or choose "
+                "another --train_dir."
+            ) from error
+        yield
