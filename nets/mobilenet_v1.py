@@ -1,0 +1,75 @@
+"""MobileNet v1 (https://arxiv.org/abs/1704.04861), as in TF-Slim's nets/mobilenet_v1.py."""
+
+import keras
+
+from nets import blocks
+from nets.blocks import Blocks, Norm
+
+_SCOPE = "MobilenetV1"
+_MIN_DEPTH = 8
+
+# stride and channels of each depthwise-pointwise pair, Conv2d_1 to Conv2d_13
+_PAIRS = (
+    (1, 64),
+    (2, 128),
+    (1, 128),
+    (2, 256),
+    (1, 256),
+    (2, 512),
+    (1, 512),
+    (1, 512),
+    (1, 512),
+    (1, 512),
+    (1, 512),
+    (2, 1024),
+    (1, 1024),
+)
+
+
+def build(
+    name: str,
+    num_classes: int,
+    image_size: int,
+    channels: int,
+    *,
+    depth_multiplier: float = 1.0,
+    dropout_keep_prob: float = 0.999,
+    batch_norm_decay: float = 0.9997,
+    global_pool: bool = False,
+    dtype: str = "float32",
+) -> keras.Model:
+    """Builds the net; see `nets_factory.build`.
+
+    Any image size: all padding is SAME. Slim's last average pool is 7 x 7 and shrinks with smaller
+    maps; here it always spans the map, also above 224 pixels, where slim's would leave several.
+    `global_pool` only gives its end point slim's name for that.
+    """
+
+    def depth(full: int) -> int:
+        return max(int(full * depth_multiplier), _MIN_DEPTH)
+
+    block = Blocks(
+        weights_initializer=blocks.truncated_normal(0.09),
+        norm=Norm(batch_norm_decay, epsilon=0.001, scale=True),
+        activation="relu6",
+        dtype=dtype,
+    )
+    images = blocks.images(image_size, channels)
+    end_points = {}
+    x = block.conv(images, depth(32), 3, f"{_SCOPE}/Conv2d_0", stride=2)
+    end_points["Conv2d_0"] = x
+    for i, (stride, width) in enumerate(_PAIRS, start=1):
+        x = block.depthwise_conv(x, 3, f"{_SCOPE}/Conv2d_{i}_depthwise", stride=stride)
+        end_points[f"Conv2d_{i}_depthwise"] = x
+        x = block.conv(x, depth(width), 1, f"{_SCOPE}/Conv2d_{i}_pointwise")
+        end_points[f"Conv2d_{i}_pointwise"] = x
+
+    # Over a map no larger than its 7 x 7 window, slim's average pool is the mean.
+    x = block.global_pool(x, f"{_SCOPE}/Logits/AvgPool_1a")
+    end_points["global_pool" if global_pool else "AvgPool_1a"] = x
+    x = block.dropout(x, dropout_keep_prob, f"{_SCOPE}/Logits/Dropout_1b")
+    logits = block.for_logits().conv(x, num_classes, 1, f"{_SCOPE}/Logits/Conv2d_1c_1x1")
+    logits = block.squeeze(logits, f"{_SCOPE}/Logits/SpatialSqueeze")
+    end_points["Logits"] = logits
+    end_points["Predictions"] = block.softmax(logits, f"{_SCOPE}/Predictions")
+    return blocks.model(name, images, end_points, logits)

@@ -1,0 +1,151 @@
+"""The table of all nets.
+
+How to add a net:
+
+1. Write `nets/FAMILY.py` with one builder that serves all its variants from tables:
+
+       def build(name, num_classes, image_size, channels, *, dropout_keep_prob=0.8,
+                 batch_norm_decay=0.9997, dtype="float32", …options of the family) -> keras.Model
+
+   State the family's settings once in a `blocks.Blocks`, add layers with its methods under full
+   slim scopes, collect end points in a dict in slim's order, and return
+   `blocks.model(name, images, end_points, logits, aux_logits)`. Logits come from
+   `block.for_logits()`, so that they are float32. Refuse images that are too small with
+   `blocks.check_image_size`. Leave out keyword arguments that mean nothing to the family.
+2. Add a row to `NETS`. What the variants differ in and their name does not say goes into a
+   `functools.partial` of the builder.
+3. A row whose TF-Slim figures are in tests/fixtures/slim_parity is held to them by
+   tests/test_nets_parity.py without further ado: variables, end points, logits.
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+
+import keras
+
+from nets import mobilenet_v1
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """One network and what its checkpoints and tools expect of it."""
+
+    name: str
+    builder: Callable[..., keras.Model]
+    image_size: int  # height and width in pixels it was made for
+    preprocessing: str  # its recipe in preprocessing_factory
+    scope: str  # the first part of all its slim names, "" where they have none in common
+    background_class: bool  # its ImageNet checkpoint has 1001 outputs, and 0 is the background
+    logits_node: str  # slim's node names, for frozen graphs
+    predictions_node: str | None  # None: slim built no softmax
+    channels: int = 3
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The keyword arguments that `build` takes for this net, with their defaults."""
+        parameters = inspect.signature(self.builder).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def build(
+        self,
+        num_classes: int,
+        image_size: int | None = None,
+        channels: int | None = None,
+        **options,
+    ) -> keras.Model:
+        """`nets_factory.build` for this row."""
+        if num_classes < 1:
+            raise ValueError(f"{self.name}: num_classes={num_classes}; at least 1 is needed.")
+        if unknown := options.keys() - self.options.keys():
+            raise ValueError(
+                f"{self.name} has no option {', '.join(sorted(unknown))}. "
+                f"Its options: {', '.join(self.options)}."
+            )
+        return self.builder(
+            self.name,
+            num_classes,
+            image_size or self.image_size,
+            channels or self.channels,
+            **options,
+        )
+
+
+def _mobilenet_v1(name: str, depth_multiplier: float) -> Net:
+    return Net(
+        name,
+        functools.partial(mobilenet_v1.build, depth_multiplier=depth_multiplier),
+        image_size=224,
+        preprocessing="inception",
+        scope="MobilenetV1",
+        background_class=True,
+        logits_node="MobilenetV1/Logits/SpatialSqueeze",
+        predictions_node="MobilenetV1/Predictions/Reshape_1",
+    )
+
+
+_ROWS = (
+    _mobilenet_v1("mobilenet_v1", 1.0),
+    _mobilenet_v1("mobilenet_v1_075", 0.75),
+    _mobilenet_v1("mobilenet_v1_050", 0.5),
+    _mobilenet_v1("mobilenet_v1_025", 0.25),
+)
+NETS: Mapping[str, Net] = {net.name: net for net in _ROWS}
+
+
+def get(name: str) -> Net:
+    """The row of a net.
+
+    Raises:
+      ValueError: no net has this name; the message has the closest names.
+    """
+    if name in NETS:
+        return NETS[name]
+    closest = difflib.get_close_matches(name, NETS, n=3) or sorted(NETS)
+    raise ValueError(f"--model_name={name}: no such net. Closest: {', '.join(closest)}.")
+
+
+def build(
+    name: str,
+    num_classes: int,
+    image_size: int | None = None,
+    channels: int | None = None,
+    *,
+    dropout_keep_prob: float | None = None,
+    batch_norm_decay: float | None = None,
+    dtype: str = "float32",
+    **options,
+) -> keras.Model:
+    """Builds a net with fresh weights.
+
+    Args:
+      name: a key of `NETS`.
+      num_classes: outputs, the background class included where there is one.
+      image_size: height and width in pixels; None means the net's own.
+      channels: of the input; None means the net's own.
+      dropout_keep_prob: None means slim's; nets without dropout refuse a number.
+      batch_norm_decay: None means slim's; nets without batch norm refuse a number.
+      dtype: what is computed in, "float32" or "mixed_bfloat16"; variables, logits and batch-norm
+        statistics are float32 in both.
+      **options: of the family; `get(name).options` lists them.
+
+    Returns:
+      A model from float32 [N, image_size, image_size, channels] to a dict with "logits", float32
+      [N, num_classes] before the softmax, and "aux_logits" where the net has them.
+
+    Raises:
+      ValueError: unknown net or option, or an image too small for the net.
+    """
+    given = {"dropout_keep_prob": dropout_keep_prob, "batch_norm_decay": batch_norm_decay}
+    given = {option: value for option, value in given.items() if value is not None}
+    return get(name).build(num_classes, image_size, channels, dtype=dtype, **given, **options)
+
+
+def end_points(model: keras.Model) -> Mapping[str, keras.KerasTensor]:
+    """The intermediate outputs of a net under slim's names, in slim's order.
+
+    `keras.Model(model.input, end_points(model)["PreLogits"])` computes one of them.
+    """
+    return model.end_points
