@@ -3,6 +3,7 @@
 python train_image_classifier.py --dataset_dir=animals --model_name=inception_v3 --train_dir=output
 """
 
+import dataclasses
 import math
 import os
 import sys
@@ -326,6 +327,126 @@ def train() -> None:
     if stop.name:
         _say(f"Stopped by {stop.name} at step {reached}; the same command carries on from here.")
     _say_what_next(reached)
+
+
+def _run_config(dataset, net, resuming: bool):
+    """What this run is: the flags, or where they are silent the interrupted run or the net."""
+    from training import run_config
+
+    earlier = run_config.load(FLAGS.train_dir) if resuming else None
+    if earlier:
+        given = shared_flags.explicit(
+            "model_name",
+            "train_image_size",
+            "preprocessing_name",
+            "use_grayscale",
+            "labels_offset",
+        )
+        run_config.check_agrees(earlier, given, FLAGS.train_dir)
+        if earlier.labels != dataset.labels:
+            raise ValueError(
+                f"{FLAGS.train_dir} was trained on the classes {_shortened(earlier.labels)}, the "
+                f"dataset has {_shortened(dataset.labels)}. Choose another --train_dir."
+            )
+        return dataclasses.replace(earlier, **_sources(), flags=_flag_values())
+    return run_config.RunConfig(
+        model_name=FLAGS.model_name,
+        num_classes=dataset.num_classes,
+        labels=dataset.labels,
+        image_size=FLAGS.train_image_size or net.image_size,
+        preprocessing_name=FLAGS.preprocessing_name or net.preprocessing,
+        use_grayscale=bool(FLAGS.use_grayscale),
+        labels_offset=FLAGS.labels_offset,
+        moving_average_decay=FLAGS.moving_average_decay,
+        **_sources(),
+        flags=_flag_values(),
+    )
+
+
+def _sources() -> dict[str, str | None]:
+    """The flags that say where the examples lie; relative paths are kept as they are given."""
+    names = ("dataset_dir", "dataset_name", "dataset_split_name", "tfrecord_file", "path_to_csv")
+    return {name: FLAGS[name].value for name in names}
+
+
+def _flag_values() -> dict[str, object]:
+    own = FLAGS.flags_by_module_dict()
+    modules = (sys.argv[0], "shared_flags", shared_flags.__name__)
+    return {flag.name: flag.value for name in own if name in modules for flag in own[name]}
+
+
+def _trained(model, weights: dict, is_chief: bool) -> dict:
+    """The variables to train by slim name; batch norms that don't belong to them stand still."""
+    from nets import blocks, slim_names
+
+    trainable = {name: variable for name, variable in weights.items() if variable.trainable}
+    if not FLAGS.trainable_scopes:
+        return trainable
+    caught = slim_names.caught_by_match(comma_list(FLAGS.trainable_scopes), trainable)
+    for scope, names in caught.items():
+        _say(f"--trainable_scopes: {scope} catches {len(names)} variables.")
+    chosen = {name for names in caught.values() for name in names}
+    trained = {name: variable for name, variable in trainable.items() if name in chosen}
+    if FLAGS.frozen_batch_norm == "inference":
+        for layer in model.layers:
+            own = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
+            if isinstance(layer, blocks.BatchNorm) and not own & chosen:
+                layer.frozen = True
+    return trained
+
+
+def _optimizer(optimizers):
+    return optimizers.create(
+        FLAGS.optimizer,
+        adadelta_rho=FLAGS.adadelta_rho,
+        adagrad_initial_accumulator_value=FLAGS.adagrad_initial_accumulator_value,
+        adam_beta1=FLAGS.adam_beta1,
+        adam_beta2=FLAGS.adam_beta2,
+        opt_epsilon=FLAGS.opt_epsilon,
+        ftrl_learning_rate_power=FLAGS.ftrl_learning_rate_power,
+        ftrl_initial_accumulator_value=FLAGS.ftrl_initial_accumulator_value,
+        ftrl_l1=FLAGS.ftrl_l1,
+        ftrl_l2=FLAGS.ftrl_l2,
+        momentum=FLAGS.momentum,
+        rmsprop_momentum=FLAGS.rmsprop_momentum,
+        rmsprop_decay=FLAGS.rmsprop_decay,
+    )
+
+
+def _precision(bfloat16_is_fast: bool) -> str:
+    if FLAGS.precision == "bfloat16" or (FLAGS.precision == "auto" and bfloat16_is_fast):
+        return "mixed_bfloat16"
+    return "float32"
+
+
+def _jit_compile() -> bool:
+    import tensorflow as tf
+
+    if FLAGS.jit_compile == "auto":
+        return bool(tf.config.get_visible_devices("GPU"))
+    return FLAGS.jit_compile == "on"
+
+
+def _progress_line(progress, last_step: int | None) -> str:
+    parts = [f"step {progress.step}" + (f"/{last_step}" if last_step else "")]
+    parts.append(f"loss {progress.losses['loss']:.4f}")
+    parts.append(f"learning rate {progress.learning_rate:.3g}")
+    parts.append(f"{progress.images_per_second:.1f} images/s")
+    if progress.input_share >= 0.05:
+        parts.append(f"waiting {progress.input_share:.0%} of the time for images")
+    if progress.seconds_left:
+        minutes, seconds = divmod(math.ceil(progress.seconds_left), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
+    return "  ".join(parts)
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:5])}{' …' if names[5:] else ''} ({len(names)})"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,23 @@
 
 TF-Slim kept a family's settings in a stack of arg scopes. Here they are the fields of one frozen
 `Blocks`; its methods add a layer under a slim scope. A part of a net with other settings uses
-`dataclasses.replace(blocks, norm=None)`.
+`dataclasses.replace(block, norm=None)`.
 
-    blocks = Blocks(weights_initializer=truncated_normal(0.09), norm=Norm(0.9997, 0.001, scale=True))
-    x = blocks.conv(images, 32, 3, "MobilenetV1/Conv2d_0", stride=2)
+    block = Blocks(truncated_normal(0.09), norm=Norm(0.9997, 0.001, scale=True))
+    x = block.conv(images, 32, 3, "MobilenetV1/Conv2d_0", stride=2)
 
 A layer is named by its slim scope with '.' for '/', which Keras forbids; `slim_names` maps back.
 All tensors are NHWC. Variables are float32; `dtype` says what is computed in: "float32", or
 "mixed_bfloat16" for bfloat16 with float32 logits and batch-norm statistics.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -37,7 +40,7 @@ def constant(value: float) -> Initializer:
 
 
 class _SlimLayer:
-    """Names the variables as slim does and remembers which of them the weight decay is to shrink."""
+    """Names the variables as slim does and remembers which of them are regularised."""
 
     _slim_leaves: Mapping[str, str] = {}
 
@@ -153,13 +156,27 @@ def _moving_statistic(initializer: str, shape, name: str) -> keras.Variable:
     )
 
 
+_SEED: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("seed", default=None)
+
+
+@contextlib.contextmanager
+def random_seed(seed: tf.Tensor) -> Iterator[None]:
+    """Dropout of the nets called in this block is a function of `seed`, int32 or int64 [2]."""
+    token = _SEED.set(seed)
+    try:
+        yield
+    finally:
+        _SEED.reset(token)
+
+
 @keras.saving.register_keras_serializable("slim")
 class Dropout(keras.layers.Layer):
     """Sets elements to 0 in training and scales the others by 1 / keep_prob.
 
     Keras's own layer keeps a seed variable that no slim checkpoint knows and that a replica of a
-    mirrored strategy may not write. This one draws from TensorFlow's stream, `tf.random.set_seed`.
-    `noise_shape` as in `tf.nn.dropout`: (None, 1, 1, 1) drops whole examples.
+    mirrored strategy may not write. This one draws from the `random_seed` that it is called in, so
+    that a resumed run draws what an uninterrupted one would; outside of it from TensorFlow's
+    stream. `noise_shape` as in `tf.nn.dropout`: (None, 1, 1, 1) drops whole examples.
     """
 
     def __init__(self, keep_prob: float, noise_shape=None, **kwargs):
@@ -172,7 +189,11 @@ class Dropout(keras.layers.Layer):
         noise_shape = self.noise_shape and [
             tf.shape(x)[i] if size is None else size for i, size in enumerate(self.noise_shape)
         ]
-        return tf.nn.dropout(x, rate=1 - self.keep_prob, noise_shape=noise_shape)
+        rate, seed = 1 - self.keep_prob, _SEED.get()
+        if seed is None:
+            return tf.nn.dropout(x, rate, noise_shape=noise_shape)
+        own = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(self.name.encode()) >> 1)
+        return tf.nn.experimental.stateless_dropout(x, rate, own, noise_shape=noise_shape)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -238,6 +259,15 @@ class Blocks:
             **self._convolution(scope, padding, activation),
         )
         return self._finish(layer(x), scope, activation)
+
+    def convs(self, x, scope: str, *steps: tuple, **options):
+        """Convolutions one behind another; each step is (name below `scope`, filters, kernel).
+
+        A step's fourth element, a dict, adds to the `options` of `conv` that hold for all steps.
+        """
+        for name, filters, kernel, *own in steps:
+            x = self.conv(x, filters, kernel, f"{scope}/{name}", **options, **dict(*own))
+        return x
 
     def depthwise_conv(
         self,
@@ -334,6 +364,16 @@ class Blocks:
     def global_pool(self, x, scope: str, *, keep_dims: bool = True):
         """The mean over height and width: [N, 1, 1, C], or [N, C] without `keep_dims`."""
         return keras.layers.GlobalAveragePooling2D(keepdims=keep_dims, **self._named(scope))(x)
+
+    def last_pool(self, x, window: int, scope: str, *, whole_map: bool):
+        """The average pool under the classifier: [N, 1, 1, C], larger where the map is.
+
+        Slim's window shrinks to maps that are smaller than it; `whole_map` averages larger ones too.
+        """
+        height, width = x.shape[1:3]
+        if whole_map or max(height, width) <= window:
+            return self.global_pool(x, scope)
+        return self.avg_pool(x, (min(height, window), min(width, window)), scope)
 
     def pad(self, x, before: int, after: int, scope: str):
         """Zeros around height and width, as ResNet's strided convolutions want them."""

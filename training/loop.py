@@ -9,6 +9,7 @@ from types import FrameType
 
 import tensorflow as tf
 
+from nets import blocks
 from training.distribution import Distribution
 
 # A call of several steps answers to Ctrl-C only when it returns.
@@ -49,6 +50,7 @@ class TrainingStep:
         loss: Callable[[tf.Tensor, dict[str, tf.Tensor]], dict[str, tf.Tensor]],
         trained: list[tf.Variable],
         averages=None,
+        seed: int = 0,
         jit_compile: bool = False,
     ):
         """Puts the parts together; nothing runs yet.
@@ -62,12 +64,13 @@ class TrainingStep:
             of a replica; their sum is minimised. What acts on weights alone is the optimizer's.
           trained: the variables to train.
           averages: a MovingAverages, updated after each step.
+          seed: of dropout, together with the step.
           jit_compile: compile the forward and backward pass with XLA.
         """
         self._distribution = distribution
         self._model, self._optimizer, self._averages = model, optimizer, averages
         self._learning_rate, self._trained = learning_rate, trained
-        self._loss = loss
+        self._loss, self._seed = loss, seed
         self._several = distribution.strategy.num_replicas_in_sync > 1
         with distribution.strategy.scope():
             self.step = tf.Variable(
@@ -89,8 +92,8 @@ class TrainingStep:
         results = self._call(iterator, tf.constant(count, tf.int64))
         return {name: float(value) for name, value in results.items()}
 
-    def _compute_gradients(self, images, labels):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+    def _compute_gradients(self, images, labels, seed):
+        with blocks.random_seed(seed), tf.GradientTape(watch_accessed_variables=False) as tape:
             for variable in self._trained:
                 tape.watch(variable)
             losses = self._loss(labels, self._model(images, training=True))
@@ -98,9 +101,12 @@ class TrainingStep:
         return tape.gradient(total, self._trained), losses
 
     def _replica_step(self, batch):
-        gradients, losses = self._gradients(batch["image"], batch["label"])
+        context = tf.distribute.get_replica_context()
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        replicas = self._distribution.strategy.num_replicas_in_sync
+        seed = tf.stack([tf.constant(self._seed, tf.int64), self.step * replicas + replica])
+        gradients, losses = self._gradients(batch["image"], batch["label"], seed)
         if self._several:
-            context = tf.distribute.get_replica_context()
             mean = tf.distribute.ReduceOp.MEAN
             gradients = context.all_reduce(mean, gradients)
             losses = context.all_reduce(mean, losses)

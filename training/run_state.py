@@ -1,4 +1,7 @@
-"""Saves and resumes a run: weights, slots, averages, step, random state, position in the data."""
+"""Saves and resumes a run: weights, slots, averages, step and position in the data.
+
+Random numbers need no place here: dropout and augmentation are functions of seed and step.
+"""
 
 import contextlib
 import os
@@ -39,11 +42,6 @@ class RunState:
         self._train_dir, self._step, self._keep = train_dir, step, keep_checkpoints
         self._weights = slim_names.variables(model)
         self._slots = slots
-        self._random = {
-            _OWN + variable.path: variable
-            for variable in model.variables
-            if "seed_generator" in variable.path
-        }
 
     def save(self, examples: int, write: bool = True) -> str:
         """Writes `model.ckpt-N` and the `checkpoint` state file.
@@ -81,7 +79,7 @@ class RunState:
         """
         reader = checkpoints.read(prefix)
         wanted = self._variables()
-        missing = [n for n in wanted if n not in reader.shapes and not n.startswith(_OWN)]
+        missing = [n for n in wanted if n not in reader.shapes]
         if missing:
             raise ValueError(
                 f"{prefix} lacks {', '.join(missing[:3])}{' …' if missing[3:] else ''}, so this "
@@ -89,16 +87,15 @@ class RunState:
                 "--moving_average_decay or --trainable_scopes? Use the same flags, or another "
                 "--train_dir with --checkpoint_path to start from its weights."
             )
-        found = {name: wanted[name] for name in wanted if name in reader.shapes}
-        for name, variable in found.items():
+        for name, variable in wanted.items():
             if tuple(reader.shapes[name]) != tuple(variable.shape):
                 raise ValueError(
                     f"{prefix}: {name} has shape {list(reader.shapes[name])}, this run needs "
                     f"{list(variable.shape)}. Use the same flags, or another --train_dir."
                 )
-        values = {name: reader.get(name) for name in found}
+        values = {name: reader.get(name) for name in wanted}
         step = int(reader.get(STEP)) if STEP in reader.shapes else 0
-        for name, variable in found.items():
+        for name, variable in wanted.items():
             variable.assign(values[name])
         self._step.assign(step)
         if _EXAMPLES in reader.shapes:
@@ -106,7 +103,7 @@ class RunState:
         return step * images_per_step
 
     def _variables(self) -> dict[str, tf.Variable]:
-        return self._weights | self._slots | self._random
+        return self._weights | self._slots
 
 
 def _read(variable) -> np.ndarray:
