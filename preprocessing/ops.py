@@ -1,0 +1,177 @@
+"""Steps that the recipes share: decode, crop, resize, flip, colour, standardise.
+
+Images are [height, width, channels]. All randomness comes in as numbers drawn by `uniforms` from
+an example's own seed, so that a picture looks the same however many threads prepare it.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# Weights of tf.image.rgb_to_grayscale (ITU-R BT.601).
+_GRAY = (0.2989, 0.5870, 0.1140)
+
+
+def uniforms(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
+    """Draws `count` float32 scalars from [0, 1) by one operation; `seed` is int32 [2]."""
+    # Another stream than the one that ops given `seed` itself draw from.
+    seed = tf.bitwise.bitwise_xor(seed, tf.constant([0x5D1EC0DE, 0], tf.int32))
+    return tf.unstack(tf.raw_ops.StatelessRandomUniform(shape=[count], seed=seed))
+
+
+def between(draw: tf.Tensor, lower: float, upper: float) -> tf.Tensor:
+    """Maps a draw from [0, 1) to [lower, upper)."""
+    return lower + draw * (upper - lower)
+
+
+def index_below(draw: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+    """Maps a draw from [0, 1) to one of 0 … count - 1, int32."""
+    number = tf.cast(draw * tf.cast(count, tf.float32), tf.int32)
+    return tf.minimum(number, tf.cast(count, tf.int32) - 1)
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes JPEG, PNG, BMP or the first frame of a GIF to uint8 [height, width, 3]."""
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def decode_window(encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Decodes only a part of an image.
+
+    Args:
+      encoded: image bytes, scalar string.
+      window_of: given the image's shape, int32 [3], returns int32 [4]: top, left, height, width.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+
+    def of_jpeg():
+        window = window_of(tf.io.extract_jpeg_shape(encoded))
+        return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def of_other():
+        image = decode(encoded)
+        return crop(image, window_of(tf.shape(image)))
+
+    image = tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_other)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def crop(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """Cuts out a window, int32 [4]: top, left, height, width."""
+    top, left, height, width = tf.unstack(window)
+    return tf.slice(image, [top, left, 0], [height, width, -1])
+
+
+def whole_window(shape: tf.Tensor) -> tf.Tensor:
+    """The window that is the image itself."""
+    return tf.concat([[0, 0], shape[:2]], axis=0)
+
+
+def central_window(shape: tf.Tensor, fraction: float) -> tf.Tensor:
+    """The window of tf.image.central_crop, which keeps `fraction` of each side or a pixel more."""
+    sides = tf.cast(shape[:2], tf.float64)
+    begin = tf.cast((sides - sides * fraction) / 2, tf.int32)
+    return tf.concat([begin, shape[:2] - 2 * begin], axis=0)
+
+
+def distorted_window(shape: tf.Tensor, boxes: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Draws TF-Slim's training crop.
+
+    Args:
+      shape: int32 [3] of the image.
+      boxes: float32 [n, 4] of (ymin, xmin, ymax, xmax) in fractions of the sides, of which the crop
+        covers a tenth of one at least; n = 0 means the whole image. They are clipped to the image,
+        and empty ones are left out.
+      seed: int32 [2].
+
+    Returns:
+      int32 [4]: top, left, height, width. Its area is 5 to 100 % of the image's and its width to
+      height 0.75 to 1.33; the whole image where 100 attempts find no such window.
+    """
+    boxes = tf.clip_by_value(boxes, 0.0, 1.0)
+    boxes = tf.boolean_mask(boxes, tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1))
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        boxes[tf.newaxis],
+        seed,
+        min_object_covered=0.1,
+        aspect_ratio_range=(0.75, 1.33),
+        area_range=(0.05, 1.0),
+        max_attempts=100,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return tf.concat([begin[:2], size[:2]], axis=0)
+
+
+def resize_bilinear(image: tf.Tensor, height, width) -> tf.Tensor:
+    """Resizes as TensorFlow 1 does, which TF-Slim's nets are trained with; float32, unrounded.
+
+    Pixel i of the result is taken at i * (old side / new side): half_pixel_centers is False.
+    """
+    # On float32 the op has a vectorised path, worth more than the cast costs.
+    images = tf.cast(image, tf.float32)[tf.newaxis]
+    return tf.raw_ops.ResizeBilinear(images=images, size=[height, width])[0]
+
+
+def resize_by_method(image: tf.Tensor, height, width, method: tf.Tensor) -> tf.Tensor:
+    """Resizes by one of TensorFlow 1's methods: 0 bilinear, 1 nearest, 2 bicubic, 3 area; float32.
+
+    As there, bicubic can overshoot the range of the image.
+    """
+    images, size = tf.cast(image, tf.float32)[tf.newaxis], [height, width]
+    return tf.switch_case(
+        method,
+        [
+            lambda: tf.raw_ops.ResizeBilinear(images=images, size=size)[0],
+            lambda: tf.raw_ops.ResizeNearestNeighbor(images=images, size=size)[0],
+            lambda: tf.raw_ops.ResizeBicubic(images=images, size=size)[0],
+            lambda: tf.raw_ops.ResizeArea(images=images, size=size)[0],
+        ],
+    )
+
+
+def flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+    """Mirrors left and right where the draw from [0, 1) is below a half."""
+    return tf.cond(draw < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
+
+
+def crop_or_pad(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Cuts out the centre, or surrounds the image with zeros, or each in its direction."""
+    return tf.image.resize_with_crop_or_pad(image, height, width)
+
+
+def grayscale(image: tf.Tensor) -> tf.Tensor:
+    """Three channels to one, float32 [height, width, 1] in the range of the image."""
+    return tf.reduce_sum(tf.cast(image, tf.float32) * _GRAY, axis=-1, keepdims=True)
+
+
+def adjust_saturation(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """tf.image.adjust_saturation without its way through HSV; float32 in about 0..1.
+
+    Saturation is the distance of the lesser channels from the largest, relative to that one. So it
+    is scaled by scaling those distances, up to where the least channel arrives at zero.
+    """
+    red, green, blue = image[..., 0:1], image[..., 1:2], image[..., 2:3]
+    largest = tf.maximum(tf.maximum(red, green), blue)
+    spread = largest - tf.minimum(tf.minimum(red, green), blue)
+    limit = tf.maximum(largest, 0.0) / tf.maximum(spread, 1e-20)
+    return largest + (image - largest) * tf.minimum(factor, limit)
+
+
+def adjust_contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """Scales each channel's distance from its mean over the image; float32."""
+    mean = tf.reduce_mean(image, axis=[0, 1], keepdims=True)
+    return mean + (image - mean) * factor
+
+
+def adjust_hue(image: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+    """Turns the hue by `delta` of a full circle; float32."""
+    return tf.raw_ops.AdjustHue(images=image, delta=delta)
+
+
+def standardize(image: tf.Tensor) -> tf.Tensor:
+    """Whitens one image: (x - mean) / max(deviation, 1 / sqrt(number of values)); float32."""
+    return tf.image.per_image_standardization(image)

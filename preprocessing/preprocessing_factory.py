@@ -1,0 +1,86 @@
+"""The table of preprocessing recipes.
+
+A recipe of your own is a file with the three functions and a row here. Which recipe a net uses when
+none is asked for stands in the net's row (nets/nets_factory.py).
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from preprocessing import cifarnet, inception, lenet, vgg
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How pixels become what a net is fed; the functions run inside tf.data and outside.
+
+    Attributes:
+      name: what --preprocessing_name calls it.
+      train: (encoded, size, boxes, seed, use_grayscale=False, **options) draws a training image.
+      evaluate: (encoded, size, use_grayscale=False, **options), nothing random.
+      evaluate_image: the same of a decoded image, uint8 or float [h, w, 3] in 0..255.
+      value_range: least and greatest value that the results can have; None where each image is
+        brought to mean 0 and deviation 1.
+
+    All return float32 [size, size, channels] with 3 channels, or 1 with `use_grayscale`. The
+    `boxes` are float32 [n, 4] as (ymin, xmin, ymax, xmax) in fractions, the `seed` int32 [2].
+    """
+
+    name: str
+    train: Callable[..., tf.Tensor]
+    evaluate: Callable[..., tf.Tensor]
+    evaluate_image: Callable[..., tf.Tensor]
+    value_range: tuple[float, float] | None
+
+
+def _recipe(name: str, module, value_range: tuple[float, float] | None) -> Recipe:
+    return Recipe(name, module.train, module.evaluate, module.evaluate_image, value_range)
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        _recipe("inception", inception, (-1.0, 1.0)),
+        _recipe("vgg", vgg, (-123.68, 255 - 103.94)),
+        _recipe("cifarnet", cifarnet, None),
+        _recipe("lenet", lenet, (-1.0, 127 / 128)),
+    )
+}
+
+# As in TF-Slim, the name of a net stands for its recipe: the first of these that it begins with.
+_NETS = {
+    "nasnet_cifar": "cifarnet",
+    "mobilenet": "inception",
+    "nasnet": "inception",
+    "pnasnet": "inception",
+    "inception": "inception",
+    "resnet": "vgg",
+    "vgg": "vgg",
+    "alexnet": "vgg",
+    "overfeat": "vgg",
+}
+
+
+def names() -> list[str]:
+    """The recipes' names, sorted."""
+    return sorted(RECIPES)
+
+
+def get(name: str) -> Recipe:
+    """Returns the recipe of that name, or of the net of that name.
+
+    Raises:
+      ValueError: there is none; the text holds the closest names.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    for net, recipe in _NETS.items():
+        if name.startswith(f"{net}_"):
+            return RECIPES[recipe]
+    close = difflib.get_close_matches(name, names()) or names()
+    raise ValueError(
+        f"--preprocessing_name={name} is not a recipe. Did you mean {' or '.join(close)}?"
+    )

@@ -1,0 +1,121 @@
+"""TF-Slim's preprocessing of the VGG, ResNet v1 and v2, AlexNet and OverFeat families.
+
+Float32 on the scale 0..255 less the mean of each channel, so about -124..151. The image is resized
+to a given shorter side and cropped, both kept in proportion. Constants are those of
+research/slim/preprocessing/vgg_preprocessing.py.
+"""
+
+import tensorflow as tf
+
+from preprocessing import ops
+
+_MEANS = (123.68, 116.78, 103.94)
+_RESIZE_SIDE_MIN = 256
+_RESIZE_SIDE_MAX = 512
+_SIZE = 224
+
+
+def train(
+    encoded: tf.Tensor,
+    size: int,
+    boxes: tf.Tensor,
+    seed: tf.Tensor,
+    use_grayscale: bool = False,
+    resize_side_min: int | None = None,
+    resize_side_max: int | None = None,
+) -> tf.Tensor:
+    """Draws one training image: random scale, random crop, mirrored or not.
+
+    Args:
+      encoded: image bytes, scalar string.
+      size: side of the result in pixels.
+      boxes: not used; here so that all recipes are called alike.
+      seed: int32 [2]; decides every draw.
+      use_grayscale: refused, as in TF-Slim: there are three means.
+      resize_side_min, resize_side_max: the shorter side after the resize is drawn from these, both
+        included. None is 256 and 512; for a size above 256, which TF-Slim refuses, as much more.
+
+    Returns:
+      float32 [size, size, 3], 0..255 less the channel means.
+
+    Raises:
+      ValueError: `use_grayscale`, or a `resize_side_min` below `size` or above the maximum.
+    """
+    del boxes
+    _check_color(use_grayscale)
+    side_min = _resize_side(size, resize_side_min, _RESIZE_SIDE_MIN)
+    side_max = _resize_side(size, resize_side_max, _RESIZE_SIDE_MAX)
+    if side_min > side_max:
+        raise ValueError(f"resize_side_min={side_min} is above resize_side_max={side_max}.")
+    scale, top, left, mirror = ops.uniforms(seed, 4)
+    side = side_min + ops.index_below(scale, side_max - side_min + 1)
+    image = _resize_shorter_side(ops.decode(encoded), side)
+    room = tf.shape(image)[:2] - size
+    window = [ops.index_below(top, room[0] + 1), ops.index_below(left, room[1] + 1), size, size]
+    image = ops.flip(ops.crop(image, tf.stack(window)), mirror)
+    return tf.ensure_shape(image, [size, size, 3]) - _MEANS
+
+
+def evaluate(
+    encoded: tf.Tensor,
+    size: int,
+    use_grayscale: bool = False,
+    resize_side_min: int | None = None,
+) -> tf.Tensor:
+    """Prepares one encoded image for evaluation: fixed scale, central crop.
+
+    Args:
+      encoded: image bytes, scalar string.
+      size: side of the result in pixels.
+      use_grayscale: refused, as in TF-Slim.
+      resize_side_min: the shorter side after the resize; None as in `train`.
+
+    Returns:
+      float32 [size, size, 3], 0..255 less the channel means.
+
+    Raises:
+      ValueError: `use_grayscale`, or a `resize_side_min` below `size`.
+    """
+    return evaluate_image(ops.decode(encoded), size, use_grayscale, resize_side_min)
+
+
+def evaluate_image(
+    image: tf.Tensor,
+    size: int,
+    use_grayscale: bool = False,
+    resize_side_min: int | None = None,
+) -> tf.Tensor:
+    """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
+    _check_color(use_grayscale)
+    side = _resize_side(size, resize_side_min, _RESIZE_SIDE_MIN)
+    image = _resize_shorter_side(image, tf.constant(side))
+    begin = (tf.shape(image)[:2] - size) // 2
+    image = ops.crop(image, tf.concat([begin, [size, size]], axis=0))
+    return tf.ensure_shape(image, [size, size, 3]) - _MEANS
+
+
+def _resize_shorter_side(image: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+    # The order of division and multiplication, and rounding to even, decide single pixels.
+    scale = tf.cast(side, tf.float32) / tf.reduce_min(sides)
+    height, width = tf.unstack(tf.cast(tf.math.rint(sides * scale), tf.int32))
+    return ops.resize_bilinear(image, height, width)
+
+
+def _resize_side(size: int, given: int | None, default: int) -> int:
+    if given is not None:
+        if given < size:
+            raise ValueError(
+                f"The vgg recipe cannot crop {size} pixels from an image whose shorter side is "
+                f"resized to {given}; give a resize_side of {size} or more."
+            )
+        return given
+    return default if size <= _RESIZE_SIDE_MIN else round(size * default / _SIZE)
+
+
+def _check_color(use_grayscale: bool) -> None:
+    if use_grayscale:
+        raise ValueError(
+            "--use_grayscale does not go with --preprocessing_name=vgg, which subtracts the means "
+            "of three channels; use inception, cifarnet or lenet."
+        )
