@@ -368,7 +368,7 @@ class Blocks:
     def last_pool(self, x, window: int, scope: str, *, whole_map: bool):
         """The average pool under the classifier: [N, 1, 1, C], larger where the map is.
 
-        Slim's window shrinks to maps that are smaller than it; `whole_map` averages larger ones too.
+        Slim's window shrinks to maps smaller than itself; `whole_map` averages larger ones too.
         """
         height, width = x.shape[1:3]
         if whole_map or max(height, width) <= window:

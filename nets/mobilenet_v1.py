@@ -36,13 +36,15 @@ def build(
     dropout_keep_prob: float = 0.999,
     batch_norm_decay: float = 0.9997,
     global_pool: bool = False,
+    spatial_squeeze: bool = True,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Builds the net; see `nets_factory.build`.
+    """Builds the net; see `nets_factory.build`. Any image size will do: all padding is SAME.
 
-    Any image size: all padding is SAME. Slim's last average pool is 7 x 7 and shrinks with smaller
-    maps; here it always spans the map, also above 224 pixels, where slim's would leave several.
-    `global_pool` only gives its end point slim's name for that.
+    Args:
+      global_pool: give the end point of the last pool slim's name for it.
+      spatial_squeeze: False leaves logits as [N, h, w, num_classes], one for each place of slim's
+        7 x 7 average pool; above 255 pixels there are several.
     """
 
     def depth(full: int) -> int:
@@ -64,12 +66,14 @@ def build(
         x = block.conv(x, depth(width), 1, f"{_SCOPE}/Conv2d_{i}_pointwise")
         end_points[f"Conv2d_{i}_pointwise"] = x
 
-    # Over a map no larger than its 7 x 7 window, slim's average pool is the mean.
-    x = block.global_pool(x, f"{_SCOPE}/Logits/AvgPool_1a")
+    x = block.last_pool(
+        x, 7, f"{_SCOPE}/Logits/AvgPool_1a", whole_map=global_pool or spatial_squeeze
+    )
     end_points["global_pool" if global_pool else "AvgPool_1a"] = x
     x = block.dropout(x, dropout_keep_prob, f"{_SCOPE}/Logits/Dropout_1b")
     logits = block.for_logits().conv(x, num_classes, 1, f"{_SCOPE}/Logits/Conv2d_1c_1x1")
-    logits = block.squeeze(logits, f"{_SCOPE}/Logits/SpatialSqueeze")
+    if spatial_squeeze:
+        logits = block.squeeze(logits, f"{_SCOPE}/Logits/SpatialSqueeze")
     end_points["Logits"] = logits
     end_points["Predictions"] = block.softmax(logits, f"{_SCOPE}/Predictions")
     return blocks.model(name, images, end_points, logits)

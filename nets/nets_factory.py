@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-from nets import mobilenet_v1
+from nets import inception_v3, mobilenet_v1, vgg
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +86,38 @@ def _mobilenet_v1(name: str, depth_multiplier: float) -> Net:
     )
 
 
+def _vgg(name: str) -> Net:
+    return Net(
+        name,
+        vgg.build,
+        image_size=224,
+        preprocessing="vgg",
+        scope=name,
+        background_class=False,
+        logits_node=f"{name}/fc8/squeezed",
+        predictions_node=None,
+    )
+
+
 _ROWS = (
+    Net(
+        "inception_v3",
+        inception_v3.build,
+        image_size=299,
+        preprocessing="inception",
+        scope="InceptionV3",
+        background_class=True,
+        logits_node="InceptionV3/Logits/SpatialSqueeze",
+        predictions_node="InceptionV3/Predictions/Reshape_1",
+    ),
     _mobilenet_v1("mobilenet_v1", 1.0),
     _mobilenet_v1("mobilenet_v1_075", 0.75),
     _mobilenet_v1("mobilenet_v1_050", 0.5),
     _mobilenet_v1("mobilenet_v1_025", 0.25),
+    _vgg("vgg_a"),
+    _vgg("vgg_13"),
+    _vgg("vgg_16"),
+    _vgg("vgg_19"),
 )
 NETS: Mapping[str, Net] = {net.name: net for net in _ROWS}
 

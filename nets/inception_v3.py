@@ -1,0 +1,216 @@
+"""Inception v3 (https://arxiv.org/abs/1512.00567), as in TF-Slim's nets/inception_v3.py.
+
+Some layers bear odd names (`Mixed_5c/Branch_1/Conv_1_0c_5x5`; a 3 x 3 convolution called
+`Conv2d_1a_1x1`; `Conv2d_0b_3x1` in Mixed_7b where Mixed_7c has `Conv2d_0c_3x1`). Checkpoints have
+them, so they stay.
+"""
+
+import keras
+
+from nets import blocks
+from nets.blocks import Blocks, Norm
+
+_SCOPE = "InceptionV3"
+_SMALLEST_IMAGE = 75  # leaves one pixel after Mixed_7a
+_AUX_WINDOW = 5
+
+# name, channels, kernel, stride, padding of what comes before the Mixed blocks; no channels: pool
+_STEM = (
+    ("Conv2d_1a_3x3", 32, 3, 2, "VALID"),
+    ("Conv2d_2a_3x3", 32, 3, 1, "VALID"),
+    ("Conv2d_2b_3x3", 64, 3, 1, "SAME"),
+    ("MaxPool_3a_3x3", None, 3, 2, "VALID"),
+    ("Conv2d_3b_1x1", 80, 1, 1, "VALID"),
+    ("Conv2d_4a_3x3", 192, 3, 1, "VALID"),
+    ("MaxPool_5a_3x3", None, 3, 2, "VALID"),
+)
+_HALVE = {"stride": 2, "padding": "VALID"}
+
+
+def build(
+    name: str,
+    num_classes: int,
+    image_size: int,
+    channels: int,
+    *,
+    dropout_keep_prob: float = 0.8,
+    batch_norm_decay: float = 0.9997,
+    create_aux_logits: bool = True,
+    global_pool: bool = False,
+    spatial_squeeze: bool = True,
+    dtype: str = "float32",
+) -> keras.Model:
+    """Builds the net; see `nets_factory.build`.
+
+    The auxiliary head's last window is 5 x 5 at 299 pixels and shrinks with smaller images, as
+    slim's does, in shape and name: `AuxLogits/Conv2d_2a_4x4` at 250 pixels. Below 107 pixels
+    nothing is left for it to see and the net has none.
+
+    Args:
+      create_aux_logits: whether to build the auxiliary head.
+      global_pool: give the end point of the last pool slim's name for it.
+      spatial_squeeze: False leaves logits as [N, h, w, num_classes], one for each place of slim's
+        8 x 8 average pool; there are several from 331 pixels up.
+
+    Raises:
+      ValueError: an image below 75 pixels.
+    """
+    blocks.check_image_size(name, image_size, _SMALLEST_IMAGE)
+    block = Blocks(
+        blocks.he_normal, norm=Norm(batch_norm_decay, epsilon=0.001, scale=False), dtype=dtype
+    )
+    x = images = blocks.images(image_size, channels)
+    end_points = {}
+    for layer, filters, kernel, stride, padding in _STEM:
+        add = block.max_pool if filters is None else block.conv
+        sizes = (kernel,) if filters is None else (filters, kernel)
+        x = add(x, *sizes, f"{_SCOPE}/{layer}", stride=stride, padding=padding)
+        end_points[layer] = x
+
+    for mixed, add, setting in (
+        ("Mixed_5b", _mixed_35, (32, "Conv2d_0a_1x1", "Conv2d_0b_5x5")),
+        ("Mixed_5c", _mixed_35, (64, "Conv2d_0b_1x1", "Conv_1_0c_5x5")),
+        ("Mixed_5d", _mixed_35, (64, "Conv2d_0a_1x1", "Conv2d_0b_5x5")),
+        ("Mixed_6a", _to_17, ()),
+        ("Mixed_6b", _mixed_17, (128,)),
+        ("Mixed_6c", _mixed_17, (160,)),
+        ("Mixed_6d", _mixed_17, (160,)),
+        ("Mixed_6e", _mixed_17, (192,)),
+        ("Mixed_7a", _to_8, ()),
+        ("Mixed_7b", _mixed_8, ("Conv2d_0b_3x1",)),
+        ("Mixed_7c", _mixed_8, ("Conv2d_0c_3x1",)),
+    ):
+        scope = f"{_SCOPE}/{mixed}"
+        x = end_points[mixed] = block.concat(add(block, x, scope, *setting), scope)
+
+    aux_logits = None
+    if create_aux_logits and end_points["Mixed_6e"].shape[1] >= _AUX_WINDOW:
+        aux_logits = _aux_logits(block, end_points["Mixed_6e"], num_classes, spatial_squeeze)
+        end_points["AuxLogits"] = aux_logits
+
+    scope = f"{_SCOPE}/Logits"
+    x = block.last_pool(x, 8, f"{scope}/AvgPool_1a", whole_map=global_pool or spatial_squeeze)
+    end_points["global_pool" if global_pool else "AvgPool_1a"] = x
+    x = end_points["PreLogits"] = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout_1b")
+    logits = block.for_logits().conv(x, num_classes, 1, f"{scope}/Conv2d_1c_1x1")
+    if spatial_squeeze:
+        logits = block.squeeze(logits, f"{scope}/SpatialSqueeze")
+    end_points["Logits"] = logits
+    end_points["Predictions"] = block.softmax(logits, f"{_SCOPE}/Predictions")
+    return blocks.model(name, images, end_points, logits, aux_logits)
+
+
+def _mixed_35(block: Blocks, x, scope: str, pooled: int, name_1x1: str, name_5x5: str) -> list:
+    """A Mixed block at 35 x 35 pixels (of an image of 299)."""
+    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
+    return [
+        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 64, 1)),
+        block.convs(x, f"{scope}/Branch_1", (name_1x1, 48, 1), (name_5x5, 64, 5)),
+        block.convs(
+            x,
+            f"{scope}/Branch_2",
+            ("Conv2d_0a_1x1", 64, 1),
+            ("Conv2d_0b_3x3", 96, 3),
+            ("Conv2d_0c_3x3", 96, 3),
+        ),
+        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", pooled, 1)),
+    ]
+
+
+def _to_17(block: Blocks, x, scope: str) -> list:
+    return [
+        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1a_1x1", 384, 3, _HALVE)),
+        block.convs(
+            x,
+            f"{scope}/Branch_1",
+            ("Conv2d_0a_1x1", 64, 1),
+            ("Conv2d_0b_3x3", 96, 3),
+            ("Conv2d_1a_1x1", 96, 3, _HALVE),
+        ),
+        block.max_pool(x, 3, f"{scope}/Branch_2/MaxPool_1a_3x3"),
+    ]
+
+
+def _mixed_17(block: Blocks, x, scope: str, width: int) -> list:
+    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
+    return [
+        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 192, 1)),
+        block.convs(
+            x,
+            f"{scope}/Branch_1",
+            ("Conv2d_0a_1x1", width, 1),
+            ("Conv2d_0b_1x7", width, (1, 7)),
+            ("Conv2d_0c_7x1", 192, (7, 1)),
+        ),
+        block.convs(
+            x,
+            f"{scope}/Branch_2",
+            ("Conv2d_0a_1x1", width, 1),
+            ("Conv2d_0b_7x1", width, (7, 1)),
+            ("Conv2d_0c_1x7", width, (1, 7)),
+            ("Conv2d_0d_7x1", width, (7, 1)),
+            ("Conv2d_0e_1x7", 192, (1, 7)),
+        ),
+        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", 192, 1)),
+    ]
+
+
+def _to_8(block: Blocks, x, scope: str) -> list:
+    return [
+        block.convs(
+            x,
+            f"{scope}/Branch_0",
+            ("Conv2d_0a_1x1", 192, 1),
+            ("Conv2d_1a_3x3", 320, 3, _HALVE),
+        ),
+        block.convs(
+            x,
+            f"{scope}/Branch_1",
+            ("Conv2d_0a_1x1", 192, 1),
+            ("Conv2d_0b_1x7", 192, (1, 7)),
+            ("Conv2d_0c_7x1", 192, (7, 1)),
+            ("Conv2d_1a_3x3", 192, 3, _HALVE),
+        ),
+        block.max_pool(x, 3, f"{scope}/Branch_2/MaxPool_1a_3x3"),
+    ]
+
+
+def _mixed_8(block: Blocks, x, scope: str, name_3x1: str) -> list:
+    branch_1 = block.convs(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 384, 1))
+    branch_2 = block.convs(
+        x, f"{scope}/Branch_2", ("Conv2d_0a_1x1", 448, 1), ("Conv2d_0b_3x3", 384, 3)
+    )
+    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
+    return [
+        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 320, 1)),
+        block.convs(branch_1, f"{scope}/Branch_1", ("Conv2d_0b_1x3", 384, (1, 3))),
+        block.convs(branch_1, f"{scope}/Branch_1", (name_3x1, 384, (3, 1))),
+        block.convs(branch_2, f"{scope}/Branch_2", ("Conv2d_0c_1x3", 384, (1, 3))),
+        block.convs(branch_2, f"{scope}/Branch_2", ("Conv2d_0d_3x1", 384, (3, 1))),
+        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", 192, 1)),
+    ]
+
+
+def _aux_logits(block: Blocks, x, num_classes: int, spatial_squeeze: bool):
+    scope = f"{_SCOPE}/AuxLogits"
+    x = block.avg_pool(x, _AUX_WINDOW, f"{scope}/AvgPool_1a_5x5", stride=3)
+    x = block.conv(x, 128, 1, f"{scope}/Conv2d_1b_1x1")
+    size = min(x.shape[1], _AUX_WINDOW)
+    x = block.conv(
+        x,
+        768,
+        size,
+        f"{scope}/Conv2d_2a_{size}x{size}",
+        padding="VALID",
+        weights_initializer=blocks.truncated_normal(0.01),
+    )
+    if spatial_squeeze and x.shape[1] > 1:  # more than 299 pixels, which slim's squeeze refuses
+        x = block.global_pool(x, f"{scope}/global_pool")
+    logits = block.for_logits().conv(
+        x,
+        num_classes,
+        1,
+        f"{scope}/Conv2d_2b_1x1",
+        weights_initializer=blocks.truncated_normal(0.001),
+    )
+    return block.squeeze(logits, f"{scope}/SpatialSqueeze") if spatial_squeeze else logits
