@@ -6,6 +6,7 @@ TensorFlow is not imported here, so that `--help` answers at once.
 
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -118,8 +119,6 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
             raise flags.Error(f"unexpected argument {rest[1]!r}; every value needs its --flag=")
     except flags.Error as error:
         _fail(str(error), USAGE_ERROR, hint=True)
-    # Before TensorFlow's import: its start-up notices hide what the script says.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         main()
     except UsageError as error:
@@ -132,6 +131,29 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
         if not _is_input_error(error):
             raise
         _fail(_one_line(error), INPUT_ERROR)
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow without its start-up notices, which hide what a script says.
+
+    Its libraries write them to the file descriptor itself, some before any log level is read.
+    """
+    without_gpu = "3" if not os.path.exists("/dev/nvidiactl") else "2"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", without_gpu)
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
+        except BaseException:
+            notices.seek(0)
+            os.write(original, notices.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
 
 
 def _is_input_error(error: Exception) -> bool:

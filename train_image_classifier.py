@@ -164,6 +164,7 @@ def check_flags() -> None:
 
 def main() -> None:
     check_flags()
+    shared_flags.load_tensorflow()
     from training import run_state
 
     with run_state.locked(FLAGS.train_dir):
