@@ -113,6 +113,9 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
     """
     argv = list(sys.argv if argv is None else argv)
     app.define_help_flags()
+    # absl's --help shows the flags of the script's own module; these belong to it as well.
+    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
+        flags.FLAGS.register_key_flag_for_module(argv[0], flag)
     try:
         rest = flags.FLAGS(_join_spaced_booleans(argv))
         if len(rest) > 1:
