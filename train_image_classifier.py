@@ -179,8 +179,16 @@ def train() -> None:
     from nets import checkpoints, nets_factory, slim_names
     from preprocessing import preprocessing_factory
     from training import distribution as distributions
-    from training import loop, losses, moving_averages, optimizers, run_config, run_state
-    from training import learning_rates, summaries
+    from training import (
+        learning_rates,
+        loop,
+        losses,
+        moving_averages,
+        optimizers,
+        run_config,
+        run_state,
+        summaries,
+    )
 
     distribution = distributions.create(
         FLAGS.num_clones, FLAGS.clone_on_cpu, comma_list(FLAGS.worker_hosts), FLAGS.task
@@ -214,7 +222,7 @@ def train() -> None:
         optimizer.build(
             list(trained.values()),
             list(trained),
-            weight_decay={name: FLAGS.weight_decay for name in slim_names.regularized(model)},
+            weight_decay=dict.fromkeys(slim_names.regularized(model), FLAGS.weight_decay),
         )
         averages = None
         if FLAGS.moving_average_decay is not None:
@@ -222,17 +230,29 @@ def train() -> None:
                 FLAGS.moving_average_decay, {n: v.value for n, v in weights.items()}
             )
 
+    decayed = [weights[name].value for name in slim_names.regularized(model)]
+
+    def loss(labels, outputs):
+        parts = losses.classification(
+            labels,
+            outputs["logits"],
+            outputs.get("aux_logits"),
+            label_smoothing=FLAGS.label_smoothing,
+        )
+        named = {"main": parts.main}
+        return named | {"auxiliary": parts.auxiliary} if "aux_logits" in outputs else named
+
     images_per_step = FLAGS.batch_size * distribution.strategy.num_replicas_in_sync
     step = loop.TrainingStep(
         distribution,
         model,
         optimizer,
         _learning_rate(learning_rates, dataset.num_examples),
-        lambda labels, outputs: losses.classification(
-            labels, outputs, label_smoothing=FLAGS.label_smoothing
-        ),
+        loss,
         [variable.value for variable in trained.values()],
-        averages,
+        penalty=lambda: losses.l2(decayed, FLAGS.weight_decay),
+        averages=averages,
+        seed=FLAGS.seed,
         jit_compile=_jit_compile(),
     )
     slots = optimizer.slots() | (averages.slots() if averages else {})
@@ -402,8 +422,9 @@ def _optimizer(optimizers):
         adadelta_rho=FLAGS.adadelta_rho,
         adagrad_initial_accumulator_value=FLAGS.adagrad_initial_accumulator_value,
         adam_beta1=FLAGS.adam_beta1,
-        adam_beta2=FLAGS.adam_beta2,
-        opt_epsilon=FLAGS.opt_epsilon,
+        adam_beta2=shared_flags.explicit("adam_beta2").get("adam_beta2"),
+        # TF-Slim's defaults are not those of the optimizers that came after it.
+        opt_epsilon=shared_flags.explicit("opt_epsilon").get("opt_epsilon"),
         ftrl_learning_rate_power=FLAGS.ftrl_learning_rate_power,
         ftrl_initial_accumulator_value=FLAGS.ftrl_initial_accumulator_value,
         ftrl_l1=FLAGS.ftrl_l1,
@@ -411,6 +432,21 @@ def _optimizer(optimizers):
         momentum=FLAGS.momentum,
         rmsprop_momentum=FLAGS.rmsprop_momentum,
         rmsprop_decay=FLAGS.rmsprop_decay,
+    )
+
+
+def _learning_rate(learning_rates, num_examples: int):
+    sizes = num_examples, FLAGS.batch_size
+    # TF-Slim divides by the replicas only where they are synchronized, which is said by a flag.
+    together = FLAGS.worker_replicas if FLAGS.sync_replicas else 1
+    return learning_rates.create(
+        FLAGS.learning_rate_decay_type,
+        FLAGS.learning_rate,
+        decay_steps=learning_rates.decay_steps(*sizes, FLAGS.num_epochs_per_decay, together),
+        decay_factor=FLAGS.learning_rate_decay_factor,
+        end_learning_rate=FLAGS.end_learning_rate,
+        total_steps=FLAGS.max_number_of_steps,
+        warmup_steps=FLAGS.warmup_epochs * learning_rates.steps_per_epoch(*sizes, together),
     )
 
 
@@ -426,6 +462,44 @@ def _jit_compile() -> bool:
     if FLAGS.jit_compile == "auto":
         return bool(tf.config.get_visible_devices("GPU"))
     return FLAGS.jit_compile == "on"
+
+
+def _describe(config, dataset, model, trained, distribution, precision, first_step) -> None:
+    count = sum(math.prod(variable.shape) for variable in model.weights)
+    moved = sum(math.prod(variable.shape) for variable in trained.values())
+    side, channels = config.image_size, config.channels
+    _say(
+        f"Data: {dataset.num_examples} examples of split {dataset.split}, "
+        f"{dataset.num_classes} classes: {_shortened(dataset.labels)}"
+    )
+    _say(
+        f"Net: {config.model_name}, {count / 1e6:.2f} M parameters, {moved / 1e6:.2f} M of them "
+        f"trained; images {side} x {side} x {channels}, recipe {config.preprocessing_name}"
+    )
+    _say(f"On: {distribution.description}, {precision.removeprefix('mixed_')}")
+    if FLAGS.max_number_of_steps is None:
+        _say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
+    else:
+        steps = FLAGS.max_number_of_steps - first_step
+        seen = steps * FLAGS.batch_size * distribution.strategy.num_replicas_in_sync
+        _say(
+            f"Steps: {steps}, from {first_step} to {FLAGS.max_number_of_steps}, "
+            f"{seen / max(1, dataset.num_examples):.1f} epochs"
+        )
+
+
+def _say_what_next(step: int) -> None:
+    _say(f"The run is in {FLAGS.train_dir}, at step {step}. Next:")
+    _say(
+        f"  python eval_image_classifier.py --checkpoint_path={FLAGS.train_dir} --eval_dir=EVAL_DIR"
+    )
+    _say(f"  python export_model.py --checkpoint_path={FLAGS.train_dir} --output_dir=EXPORT_DIR")
+    _say(f"  tensorboard --logdir={FLAGS.train_dir}")
+
+
+def _flags_as_markdown() -> str:
+    rows = (f"| {name} | {value} |" for name, value in sorted(_flag_values().items()))
+    return "\n".join(["| flag | value |", "|---|---|", *rows])
 
 
 def _progress_line(progress, last_step: int | None) -> str:

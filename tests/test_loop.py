@@ -24,7 +24,6 @@ class PlainDescent:
     def apply(self, gradients, learning_rate):
         for variable, gradient in zip(self.variables, gradients, strict=True):
             variable.assign_sub(learning_rate * gradient)
-        return {"regularization": tf.constant(0.25)}
 
 
 def make_step(model=None, factor=1.0, seed=0):
@@ -39,7 +38,14 @@ def make_step(model=None, factor=1.0, seed=0):
         return {"main": factor * tf.reduce_mean(wrong**2)}
 
     step = loop.TrainingStep(
-        ALONE, model, PlainDescent(trained), lambda step: 0.1, loss, trained, seed=seed
+        ALONE,
+        model,
+        PlainDescent(trained),
+        lambda step: 0.1,
+        loss,
+        trained,
+        penalty=lambda: tf.constant(0.25),
+        seed=seed,
     )
     return step, trained
 

@@ -49,6 +49,7 @@ class TrainingStep:
         learning_rate: Callable[[tf.Tensor], tf.Tensor],
         loss: Callable[[tf.Tensor, dict[str, tf.Tensor]], dict[str, tf.Tensor]],
         trained: list[tf.Variable],
+        penalty: Callable[[], tf.Tensor] | None = None,
         averages=None,
         seed: int = 0,
         jit_compile: bool = False,
@@ -61,8 +62,10 @@ class TrainingStep:
           optimizer: of training.optimizers, built on `trained`.
           learning_rate: int64 step → float32 rate.
           loss: (labels int32 [N], outputs) → float32 scalars by name, means over the N examples
-            of a replica; their sum is minimised. What acts on weights alone is the optimizer's.
+            of a replica; their sum is minimised.
           trained: the variables to train.
+          penalty: what the optimizer's weight decay stands for, as a loss to report; it is read
+            once a call, since weights move little within it.
           averages: a MovingAverages, updated after each step.
           seed: of dropout, together with the step.
           jit_compile: compile the forward and backward pass with XLA.
@@ -70,7 +73,7 @@ class TrainingStep:
         self._distribution = distribution
         self._model, self._optimizer, self._averages = model, optimizer, averages
         self._learning_rate, self._trained = learning_rate, trained
-        self._loss, self._seed = loss, seed
+        self._loss, self._penalty, self._seed = loss, penalty, seed
         self._several = distribution.strategy.num_replicas_in_sync > 1
         with distribution.strategy.scope():
             self.step = tf.Variable(
@@ -111,7 +114,7 @@ class TrainingStep:
             gradients = context.all_reduce(mean, gradients)
             losses = context.all_reduce(mean, losses)
         rate = self._learning_rate(self.step)
-        losses |= self._optimizer.apply(gradients, rate)
+        self._optimizer.apply(gradients, rate)
         self.step.assign_add(1)
         if self._averages is not None:
             self._averages.update(self.step)
@@ -147,6 +150,8 @@ class TrainingStep:
             losses = {name: losses[name] + more[name] for name in losses}
             waited += longer
         means = {name: value / tf.cast(count, tf.float32) for name, value in losses.items()}
+        if self._penalty is not None:
+            means["regularization"] = self._penalty()
         return means | {
             "loss": tf.add_n(list(means.values())),
             "learning_rate": rate,
