@@ -1,0 +1,108 @@
+"""Images per second of a whole training step on images that are already in memory.
+
+python -m benchmarks.training_step --model_name=inception_v3 --batch_size=8 --image_size=250
+
+Each side is a process of its own; the sides take turns and the medians are compared, since
+machines are noisy. With --peer_python, the Python of an environment that has TF-Slim
+(`pip install tensorflow-cpu==2.12.1 tf-slim==1.1.0`, Python 3.11), TF-Slim's own net is one of them.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import app, flags
+
+flags.DEFINE_string("model_name", "inception_v3", "Net.")
+flags.DEFINE_integer("batch_size", 8, "Images a step.")
+flags.DEFINE_integer("image_size", 250, "Side of the images.")
+flags.DEFINE_integer("num_classes", 1001, "Outputs.")
+flags.DEFINE_integer("steps", 10, "Steps that are timed in a turn.")
+flags.DEFINE_integer("turns", 3, "Turns of each side.")
+flags.DEFINE_list("precisions", ["float32", "bfloat16"], "Of our side.")
+flags.DEFINE_string("peer_python", None, "Python of an environment with TF-Slim.")
+flags.DEFINE_string("measure", None, "Internal: time this precision here and print the result.")
+FLAGS = flags.FLAGS
+
+
+def measure(precision: str) -> float:
+    """Images per second of our step, after a warm-up call."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import numpy as np
+    import tensorflow as tf
+
+    from nets import nets_factory, slim_names
+    from training import distribution, loop, losses, optimizers
+
+    where = distribution.create()
+    dtype = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    model = nets_factory.build(FLAGS.model_name, FLAGS.num_classes, FLAGS.image_size, dtype=dtype)
+    trained = {n: v for n, v in slim_names.variables(model).items() if v.trainable}
+    optimizer = optimizers.create("rmsprop")
+    decay = dict.fromkeys(slim_names.regularized(model), 4e-5)
+    optimizer.build(list(trained.values()), list(trained), weight_decay=decay)
+
+    def loss(labels, outputs):
+        parts = losses.classification(labels, outputs["logits"], outputs.get("aux_logits"))
+        return {"main": parts.main, "auxiliary": parts.auxiliary}
+
+    step = loop.TrainingStep(
+        where,
+        model,
+        optimizer,
+        lambda step: 1e-4,
+        loss,
+        [variable.value for variable in trained.values()],
+    )
+    shape = (FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3)
+    batch = {
+        "image": np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32),
+        "label": np.arange(FLAGS.batch_size, dtype=np.int32) % FLAGS.num_classes,
+    }
+    iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
+    step.run(iterator, 3)
+    began = time.perf_counter()
+    step.run(iterator, FLAGS.steps)
+    return FLAGS.batch_size * FLAGS.steps / (time.perf_counter() - began)
+
+
+def _side(command: list[str]) -> float:
+    """Runs one side in a process of its own and takes the number it prints last."""
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
+    return float(json.loads(result.stdout.strip().splitlines()[-1]))
+
+
+def main(argv: list[str]) -> None:
+    if FLAGS.measure:
+        print(json.dumps(measure(FLAGS.measure)))
+        return
+    shared = [
+        f"--{name}={FLAGS[name].value}"
+        for name in ("model_name", "batch_size", "image_size", "num_classes", "steps")
+    ]
+    ours = [sys.executable, "-m", "benchmarks.training_step", *shared]
+    sides = {precision: [*ours, f"--measure={precision}"] for precision in FLAGS.precisions}
+    if FLAGS.peer_python:
+        peer = os.path.join(os.path.dirname(__file__), "peers", "tf_slim_step.py")
+        sides["TF-Slim, float32"] = [FLAGS.peer_python, peer, *shared]
+    speeds = {name: [] for name in sides}
+    for _ in range(FLAGS.turns):
+        for name, command in sides.items():
+            speeds[name].append(_side(command))
+    last = statistics.median(speeds[list(sides)[-1]])
+    print(f"{FLAGS.model_name}, batch {FLAGS.batch_size}, {FLAGS.image_size} pixels, training step")
+    for name, found in speeds.items():
+        median = statistics.median(found)
+        print(
+            f"  {name:18} {median:7.2f} images/s ({min(found):.2f} to {max(found):.2f}), "
+            f"{median / last:.2f} x {list(sides)[-1]}"
+        )
+
+
+if __name__ == "__main__":
+    app.run(main)
