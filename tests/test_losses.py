@@ -1,0 +1,94 @@
+"""Losses against TF-Slim's numbers and against formulas written out."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from training import losses
+
+FIXTURE = json.loads(
+    (pathlib.Path(__file__).parent / "fixtures/slim_parity/optimizers.json").read_text()
+)["softmax_cross_entropy"]
+LOGITS = tf.constant(FIXTURE["logits"])
+AUX_LOGITS = tf.constant(FIXTURE["aux_logits"])
+LABELS = tf.constant(FIXTURE["labels"])
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.1])
+def test_follows_slim(smoothing):
+    expected = FIXTURE[f"smoothing_{smoothing}"]
+    parts = losses.classification(LABELS, LOGITS, AUX_LOGITS, label_smoothing=smoothing)
+    np.testing.assert_allclose(parts.main, expected["main_loss"], rtol=1e-6)
+    np.testing.assert_allclose(parts.auxiliary, expected["aux_loss_weight_0.4"], rtol=1e-6)
+    np.testing.assert_allclose(parts.total, expected["total"], rtol=1e-6)
+    each = losses.per_example(LABELS, LOGITS, smoothing)
+    np.testing.assert_allclose(each, expected["main_per_example"], rtol=1e-6)
+
+
+def test_without_auxiliary_head():
+    parts = losses.classification(LABELS, LOGITS)
+    assert parts.auxiliary.numpy() == 0 and parts.total.numpy() == parts.main.numpy()
+
+
+def test_shares_of_a_batch_add_up():
+    whole = losses.classification(LABELS, LOGITS, AUX_LOGITS)
+    shares = [
+        losses.classification(
+            LABELS[part], LOGITS[part], AUX_LOGITS[part], global_batch_size=len(LABELS)
+        ).total
+        for part in (slice(0, 3), slice(3, 4))
+    ]
+    np.testing.assert_allclose(sum(shares), whole.total, rtol=1e-6)
+
+
+def test_soft_labels():
+    hard = losses.per_example(LABELS, LOGITS, 0.1)
+    soft = losses.per_example(tf.one_hot(LABELS, 5), LOGITS, 0.1)
+    np.testing.assert_allclose(soft, hard, rtol=1e-6)
+    mixed = 0.25 * tf.one_hot([0, 1, 2, 3], 5) + 0.75 * tf.one_hot(LABELS, 5)
+    by_hand = -np.sum(mixed * tf.nn.log_softmax(LOGITS), axis=1)
+    np.testing.assert_allclose(losses.per_example(mixed, LOGITS), by_hand, rtol=1e-6)
+
+
+def test_class_weights():
+    weights = (1.0, 2.0, 0.5, 1.0, 0.0)
+    each = losses.per_example(LABELS, LOGITS, class_weights=weights)
+    plain = losses.per_example(LABELS, LOGITS)
+    np.testing.assert_allclose(each, plain * np.take(weights, LABELS), rtol=1e-6)
+
+
+def test_balanced_class_weights():
+    counts = (10, 30, 60)
+    weights = np.array(losses.balanced_class_weights(counts))
+    np.testing.assert_allclose(weights * counts, [100 / 3] * 3)
+    with pytest.raises(ValueError, match=r"no training example of class \[1\]"):
+        losses.balanced_class_weights((3, 0))
+
+
+def test_focal_loss():
+    gamma = 2.0
+    true = np.take_along_axis(tf.nn.softmax(LOGITS).numpy(), LABELS.numpy()[:, None], 1)[:, 0]
+    by_hand = -((1 - true) ** gamma) * np.log(true)
+    each = losses.per_example(LABELS, LOGITS, focal_gamma=gamma)
+    np.testing.assert_allclose(each, by_hand, rtol=1e-5)
+
+
+def test_focal_gradient_is_finite_for_certain_examples():
+    logits = tf.Variable([[200.0, -200.0]])
+    with tf.GradientTape() as tape:
+        loss = losses.per_example(tf.constant([0]), logits, focal_gamma=0.5)
+    assert np.all(np.isfinite(tape.gradient(loss, logits)))
+
+
+def test_bfloat16_logits_give_float32_losses():
+    parts = losses.classification(LABELS, tf.cast(LOGITS, tf.bfloat16))
+    assert parts.main.dtype == tf.float32
+
+
+def test_l2():
+    weights = [tf.constant([1.0, 2.0]), tf.constant([[3.0]])]
+    np.testing.assert_allclose(losses.l2(weights, 0.1), 0.1 * 14 / 2, rtol=1e-6)
+    assert losses.l2([], 0.1).numpy() == 0
