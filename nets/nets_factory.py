@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-from nets import inception_v3, mobilenet_v1, vgg
+from nets import inception_v3, mobilenet_v1, resnet, vgg
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +86,19 @@ def _mobilenet_v1(name: str, depth_multiplier: float) -> Net:
     )
 
 
+def _resnet(name: str, background_class: bool) -> Net:
+    return Net(
+        name,
+        resnet.build,
+        image_size=224,
+        preprocessing="vgg",
+        scope=name,
+        background_class=background_class,
+        logits_node=f"{name}/SpatialSqueeze",
+        predictions_node=f"{name}/predictions/Reshape_1",
+    )
+
+
 def _vgg(name: str) -> Net:
     return Net(
         name,
@@ -114,6 +127,14 @@ _ROWS = (
     _mobilenet_v1("mobilenet_v1_075", 0.75),
     _mobilenet_v1("mobilenet_v1_050", 0.5),
     _mobilenet_v1("mobilenet_v1_025", 0.25),
+    _resnet("resnet_v1_50", background_class=False),
+    _resnet("resnet_v1_101", background_class=False),
+    _resnet("resnet_v1_152", background_class=False),
+    _resnet("resnet_v1_200", background_class=False),
+    _resnet("resnet_v2_50", background_class=True),
+    _resnet("resnet_v2_101", background_class=True),
+    _resnet("resnet_v2_152", background_class=True),
+    _resnet("resnet_v2_200", background_class=True),
     _vgg("vgg_a"),
     _vgg("vgg_13"),
     _vgg("vgg_16"),
