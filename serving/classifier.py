@@ -1,0 +1,140 @@
+"""An exported model of any format as a classifier: encoded pictures in, named classes out."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from serving import export_config, frozen_graph, onnx, saved_model, tflite
+
+# Fastest to start first: the order in which an export's files are tried.
+_FORMATS = ("saved_model", "frozen_graph", "tflite", "onnx")
+
+
+class Classifier:
+    """Names what is in pictures.
+
+    Attributes:
+      labels: class names in the order of the probabilities.
+    """
+
+    def __init__(self, run: Callable[[Sequence[bytes]], dict], labels: Sequence[str]):
+        self._run = run
+        self.labels = tuple(labels)
+
+    def outputs(self, encoded_images: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """What the net gives for N encoded pictures (JPEG, PNG, GIF or BMP bytes).
+
+        Returns:
+          "logits" and "probabilities", float32 [N, num_classes] each.
+
+        Raises:
+          tf.errors.InvalidArgumentError: TensorFlow can't decode one of them.
+        """
+        if not encoded_images:
+            nothing = np.zeros((0, len(self.labels)), np.float32)
+            return {"logits": nothing, "probabilities": nothing}
+        return self._run(list(encoded_images))
+
+    def classify(
+        self, encoded_images: Sequence[bytes], top_k: int = 5
+    ) -> list[list[tuple[str, float]]]:
+        """For each picture its `top_k` most probable (label, probability), best first."""
+        answers = []
+        for row in self.outputs(encoded_images)["probabilities"]:
+            best = np.argsort(-row, kind="stable")[:top_k]
+            answers.append([(self.labels[index], float(row[index])) for index in best])
+        return answers
+
+
+def load(
+    path: str, recipe_for: Callable[[export_config.ExportConfig], Callable[[Any], Any]]
+) -> Classifier:
+    """Loads what export_model.py wrote.
+
+    Args:
+      path: an export's folder, a SavedModel's folder or the folder of its versions (the highest
+        is taken), or a .pb, .tflite or .onnx file with its labels and export.json beside it.
+      recipe_for: gives the preprocessing for a file that holds the net alone: a function from
+        encoded bytes (scalar string) to float32 [S, S, C]. A SavedModel does not ask for it.
+
+    Raises:
+      ValueError: nothing that can be loaded, or damaged.
+      OSError: a file that belongs to it is missing.
+      ImportError: an .onnx file without the extra `onnx`.
+    """
+    path = _model_file(path)
+    if os.path.isdir(path):
+        return Classifier(*saved_model.load(path))
+    labels = export_config.load_labels(_companion(path, export_config.LABELS_NAME))
+    config = export_config.load(_companion(path, export_config.FILE_NAME))
+    if len(labels) != config.num_classes:
+        raise ValueError(
+            f"{path}: {len(labels)} labels beside a model of {config.num_classes} classes. "
+            "Restore its labels.txt, or export again."
+        )
+    if path.endswith(".tflite"):
+        net, batch_size = tflite.load(path)
+    elif path.endswith(".onnx"):
+        net, batch_size = onnx.load(path)
+    else:
+        net, batch_size = frozen_graph.load(
+            path, frozen_graph.Nodes(config.nodes["logits"], config.nodes["probabilities"])
+        )
+    recipe = recipe_for(config)
+
+    def run(encoded_images):
+        pixels = np.stack([np.asarray(recipe(encoded)) for encoded in encoded_images])
+        return _in_batches(net, pixels, batch_size or len(pixels))
+
+    return Classifier(run, labels)
+
+
+def _in_batches(net, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
+    """Runs a net of a fixed batch size on any number of images; pads the last batch."""
+    answers = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        missing = batch_size - len(batch)
+        padded = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        answers.append({name: x[: len(batch)] for name, x in net(padded).items()})
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _model_file(path: str) -> str:
+    """The SavedModel folder or model file that `path` means."""
+    if not os.path.exists(path):
+        raise ValueError(f"{path} does not exist. Write one with export_model.py.")
+    if os.path.basename(path) == "saved_model.pb":
+        return os.path.dirname(path) or "."
+    if os.path.isfile(path):
+        if path.endswith((".pb", ".tflite", ".onnx")):
+            return path
+        raise ValueError(f"{path} is neither a .pb, .tflite or .onnx file nor a folder.")
+    if os.path.exists(os.path.join(path, "saved_model.pb")):
+        return path
+    config_file = os.path.join(path, export_config.FILE_NAME)
+    if os.path.exists(config_file):
+        files = export_config.load(config_file).files
+        for name in _FORMATS:
+            if name in files and os.path.exists(os.path.join(path, files[name])):
+                return os.path.join(path, files[name])
+    versions = [
+        name
+        for name in os.listdir(path)
+        if name.isdecimal() and os.path.exists(os.path.join(path, name, "saved_model.pb"))
+    ]
+    if versions:
+        return os.path.join(path, max(versions, key=int))
+    raise ValueError(f"{path} holds no model of export_model.py.")
+
+
+def _companion(model_file: str, name: str) -> str:
+    path = export_config.beside(model_file, name)
+    if not os.path.exists(path):
+        raise ValueError(
+            f"{path} is missing; {os.path.basename(model_file)} can't be used without it. "
+            "Copy it there from the export, or export again."
+        )
+    return path

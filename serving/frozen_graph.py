@@ -1,0 +1,134 @@
+"""The frozen graph: one GraphDef with its weights, under TF-Slim's node names."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from google.protobuf import message, text_format
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+INPUT_NODE = "input"
+# Of the nets whose TF-Slim graph ends with the logits: AlexNet, OverFeat, VGG.
+PROBABILITIES_NODE = "probabilities"
+# An exported net: float32 [N, S, S, C] → {"logits", "probabilities"}, float32 [N, num_classes].
+Net = Callable[[np.ndarray], dict[str, np.ndarray]]
+# Longer constants are left out of the graph's text, which is for reading.
+_LONGEST_CONSTANT_IN_TEXT = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Nodes:
+    """Names of the graph's two outputs, float32 [N, num_classes] each."""
+
+    logits: str
+    probabilities: str = PROBABILITIES_NODE
+
+
+def forward(model: keras.Model, nodes: Nodes, batch_size: int | None = None):
+    """The function that the frozen graph, TFLite and ONNX are made from.
+
+    Args:
+      model: takes float32 [N, S, S, C] preprocessed images, gives a dict with "logits".
+      nodes: what the outputs are called.
+      batch_size: fixes N; None leaves it open.
+
+    Returns:
+      a tf.function with one signature, from `input` to {"logits", "probabilities"}.
+    """
+    shape = (batch_size, *model.inputs[0].shape[1:])
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_NODE)])
+    def run(images):
+        logits = tf.cast(model(images, training=False)["logits"], tf.float32)
+        return {
+            "logits": tf.identity(logits, name=nodes.logits),
+            "probabilities": tf.identity(tf.nn.softmax(logits), name=nodes.probabilities),
+        }
+
+    return run
+
+
+def write(path: str, function, nodes: Nodes) -> None:
+    """Writes the frozen GraphDef of `forward`'s function to `path`.
+
+    Raises:
+      ValueError: TensorFlow gave the outputs other names, or the graph passes 2 GiB.
+      OSError: `path` can't be written.
+    """
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    outputs = [nodes.logits, nodes.probabilities]
+    graph_def = frozen.graph.as_graph_def()
+    missing = {INPUT_NODE, *outputs} - {node.name for node in graph_def.node}
+    if missing:
+        raise ValueError(f"The frozen graph lacks the nodes {sorted(missing)}.")
+    # Drops the nodes that only served the function: its nameless return values.
+    graph_def = tf.compat.v1.graph_util.extract_sub_graph(graph_def, outputs)
+    try:
+        content = graph_def.SerializeToString()
+    except (ValueError, message.EncodeError) as error:
+        raise ValueError(f"{path}: a GraphDef can't hold more than 2 GiB ({error}).") from error
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def write_text(path: str, frozen_graph_path: str) -> None:
+    """Writes a frozen graph as text to `path`, for reading: without its weights."""
+    graph_def = _read(frozen_graph_path)
+    for node in graph_def.node:
+        tensor = node.attr["value"].tensor if node.op == "Const" else None
+        if tensor is not None and len(tensor.tensor_content) > _LONGEST_CONSTANT_IN_TEXT:
+            tensor.ClearField("tensor_content")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text_format.MessageToString(graph_def))
+
+
+def load(path: str, nodes: Nodes) -> tuple[Net, int | None]:
+    """A frozen graph as a function.
+
+    Args:
+      path: a binary GraphDef with a placeholder `input`.
+      nodes: its outputs.
+
+    Returns:
+      the function, and N where it is fixed, else None.
+
+    Raises:
+      ValueError: no frozen graph, or without those nodes.
+      OSError: can't be read.
+    """
+    graph_def = _read(path)
+    names = [node.name for node in graph_def.node]
+    for name in (INPUT_NODE, nodes.logits, nodes.probabilities):
+        if name not in names:
+            raise ValueError(
+                f"{path}: no node {name!r} in this graph of {len(names)}, from {names[0]!r} to "
+                f"{names[-1]!r}."
+            )
+    try:
+        imported = tf.compat.v1.wrap_function(
+            lambda: tf.graph_util.import_graph_def(graph_def, name=""), []
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: TensorFlow can't import this graph: {error}") from error
+    outputs = {"logits": f"{nodes.logits}:0", "probabilities": f"{nodes.probabilities}:0"}
+    function = imported.prune(f"{INPUT_NODE}:0", outputs)
+
+    def run(images):
+        return {name: x.numpy() for name, x in function(tf.constant(images, tf.float32)).items()}
+
+    return run, function.inputs[0].shape[0]
+
+
+def _read(path: str) -> tf.compat.v1.GraphDef:
+    graph_def = tf.compat.v1.GraphDef()
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        graph_def.ParseFromString(content)
+        if not graph_def.node:
+            raise ValueError("no nodes")
+    except (message.DecodeError, ValueError) as error:
+        raise ValueError(f"{path} is no frozen graph (a binary GraphDef), or damaged.") from error
+    return graph_def

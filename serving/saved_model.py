@@ -1,0 +1,112 @@
+"""The SavedModel: pictures in, labels out, with the preprocessing and the labels inside."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from serving import export_config
+
+ENCODED = "serving_default"
+IMAGES = "images"
+_NUM_BEST = 5
+
+
+def write(
+    directory: str,
+    model: keras.Model,
+    decode: Callable[[tf.Tensor], tf.Tensor],
+    prepare: Callable[[tf.Tensor], tf.Tensor],
+    labels_file: str,
+) -> None:
+    """Writes a SavedModel with two signatures.
+
+    `serving_default` takes `encoded_images`, string [N]: the bytes of JPEG, PNG, GIF or BMP files.
+    `images` takes `images`, float32 [N, H, W, 3]: decoded RGB pictures, 0 to 255, of any one size.
+    Both give
+
+    - `logits` and `probabilities`, float32 [N, num_classes];
+    - `classes`, int32 [N, K]: the most probable classes, best first; K is 5, or all if fewer;
+    - `labels`, string [N, K]: their names.
+
+    Args:
+      directory: where to write, such as `saved_model/1`; must not exist.
+      model: takes float32 [N, S, S, C], gives a dict with "logits".
+      decode: the recipe on encoded bytes, scalar string → float32 [S, S, C].
+      prepare: the recipe on a decoded picture, float32 [h, w, 3] in 0..255 → float32 [S, S, C].
+      labels_file: labels.txt; kept inside as an asset.
+    """
+    labels = tf.constant(export_config.load_labels(labels_file))
+    pixels = tf.TensorSpec(model.inputs[0].shape[1:], tf.float32)
+
+    def answer(images):
+        logits = tf.cast(model(images, training=False)["logits"], tf.float32)
+        probabilities = tf.nn.softmax(logits)
+        classes = tf.math.top_k(probabilities, k=min(_NUM_BEST, len(labels))).indices
+        return {
+            "logits": logits,
+            "probabilities": probabilities,
+            "classes": classes,
+            "labels": tf.gather(labels, classes),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded_images")])
+    def classify_encoded(encoded_images):
+        return answer(tf.map_fn(decode, encoded_images, fn_output_signature=pixels))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
+    def classify_images(images):
+        return answer(tf.map_fn(prepare, images, fn_output_signature=pixels))
+
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+    module.labels_file = tf.saved_model.Asset(labels_file)
+    signatures = {ENCODED: classify_encoded, IMAGES: classify_images}
+    tf.saved_model.save(module, directory, signatures=signatures)
+
+
+def load(directory: str) -> tuple[Callable[[Sequence[bytes]], dict], tuple[str, ...]]:
+    """A SavedModel of export_model.py as a function of encoded pictures.
+
+    Returns:
+      function from N byte strings to {"logits", "probabilities"}, float32 [N, num_classes], and
+      the labels.
+
+    Raises:
+      ValueError: no SavedModel, damaged, or without our signatures and labels.
+    """
+    run = _signature(directory, ENCODED)
+    labels_file = os.path.join(directory, "assets", export_config.LABELS_NAME)
+    if not os.path.exists(labels_file):
+        raise ValueError(
+            f"{directory}: a SavedModel without labels, so not one of export_model.py."
+        )
+    labels = export_config.load_labels(labels_file)
+    return lambda encoded: run(encoded_images=tf.constant(encoded, tf.string)), labels
+
+
+def load_images(directory: str) -> Callable[[np.ndarray], dict]:
+    """The same on decoded pictures, float32 [N, H, W, 3] in 0..255."""
+    run = _signature(directory, IMAGES)
+    return lambda images: run(images=tf.constant(images, tf.float32))
+
+
+def _signature(directory: str, name: str) -> Callable[..., dict]:
+    try:
+        loaded = tf.saved_model.load(directory)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"{directory}: TensorFlow can't load this SavedModel: {error}") from error
+    if name not in loaded.signatures:
+        raise ValueError(
+            f"{directory}: a SavedModel without the signature {name!r}, so not one of "
+            "export_model.py."
+        )
+
+    def run(**inputs):
+        # Through `loaded`: a signature by itself does not keep the weights alive.
+        answer = loaded.signatures[name](**inputs)
+        return {key: answer[key].numpy() for key in ("logits", "probabilities")}
+
+    return run

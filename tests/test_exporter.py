@@ -1,0 +1,366 @@
+"""Exports of a tiny net in all formats; the recipe is a stand-in, as serving/ knows none."""
+
+import dataclasses
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nets import blocks
+from serving import classifier, export_config, exporter, frozen_graph, saved_model, tflite
+
+SIZE = 32
+LABELS = ("cat", "chien ñ", "emu")
+
+
+def decode(encoded):
+    return prepare(tf.io.decode_image(encoded, 3, expand_animations=False))
+
+
+def prepare(image):
+    image = tf.image.resize(tf.cast(image, tf.float32), [SIZE, SIZE])
+    return tf.reshape(image / 127.5 - 1, [SIZE, SIZE, 3])
+
+
+def recipe_for(config):
+    assert config.preprocessing_name == "stand-in"
+    return decode
+
+
+def tiny_net(seed):
+    """Two convolutions with batch norm, so that an export takes a moment only."""
+    keras.utils.set_random_seed(seed)
+    block = blocks.Blocks(blocks.truncated_normal(0.5), norm=blocks.Norm(0.9, 0.001, scale=True))
+    images = blocks.images(SIZE, 3)
+    x = block.conv(images, 16, 5, "Tiny/Conv2d_0", stride=2)
+    x = block.conv(x, 64, 3, "Tiny/Conv2d_1", stride=2)
+    x = block.global_pool(x, "Tiny/Logits/AvgPool_1a")
+    x = block.for_logits().conv(x, len(LABELS), 1, "Tiny/Logits/Conv2d_1c_1x1")
+    logits = block.squeeze(x, "Tiny/Logits/SpatialSqueeze")
+    model = blocks.model("tiny", images, {"Logits": logits}, logits)
+    # Not the moments of a fresh batch norm: those hide whether they were exported.
+    for variable in model.weights:
+        if "moving" in variable.name:
+            variable.assign(keras.random.uniform(variable.shape, 0.5, 2))
+    return model
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    noise = np.random.default_rng(0)
+    raw = [noise.integers(0, 60 * i + 50, (40 + 8 * i, 50, 3), np.uint8) for i in range(4)]
+    encode = (tf.io.encode_jpeg, tf.io.encode_png)
+    return [encode[i % 2](image).numpy() for i, image in enumerate(raw)]
+
+
+@pytest.fixture(scope="module")
+def subject(pictures):
+    model = tiny_net(seed=1)
+    config = export_config.ExportConfig(
+        model_name="tiny",
+        num_classes=len(LABELS),
+        image_size=SIZE,
+        channels=3,
+        preprocessing_name="stand-in",
+        use_grayscale=False,
+        preprocessing_options={},
+        batch_size=None,
+        labels_offset=0,
+        checkpoint="model.ckpt-7",
+        global_step=7,
+        moving_averages=False,
+        files={},
+        nodes={},
+    )
+    nodes = frozen_graph.Nodes("Tiny/Logits/SpatialSqueeze", "Tiny/Predictions/Reshape_1")
+    return exporter.Subject(
+        model, nodes, LABELS, decode, prepare, config, pictures, "pictures of the test"
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(subject):
+    pixels = tf.stack([decode(picture) for picture in subject.examples])
+    return tf.nn.softmax(subject.model(pixels, training=False)["logits"]).numpy()
+
+
+@pytest.fixture(scope="module")
+def export(subject, tmp_path_factory):
+    """An export in all formats that need no extra."""
+    folder = tmp_path_factory.mktemp("export") / "model"
+    exporter.export_folder(
+        str(folder), subject, ["saved_model", "frozen_graph", "tflite"], text=True
+    )
+    return folder
+
+
+def test_the_test_itself_tells_pictures_apart(expected):
+    assert np.ptp(expected, axis=0).max() > 0.05
+
+
+def test_an_export_holds_what_is_documented(export, subject):
+    assert sorted(os.listdir(export)) == [
+        "export.json",
+        "frozen_graph.pb",
+        "frozen_graph.pbtxt",
+        "labels.txt",
+        "model.tflite",
+        "saved_model",
+    ]
+    assert (export / "labels.txt").read_text() == "0:cat\n1:chien ñ\n2:emu\n"
+    said = json.loads((export / "export.json").read_text())
+    assert said["model_name"] == "tiny" and said["global_step"] == 7
+    assert said["files"] == {
+        "saved_model": "saved_model/1",
+        "frozen_graph": "frozen_graph.pb",
+        "tflite": "model.tflite",
+    }
+    assert said["nodes"] == {
+        "input": "input",
+        "logits": "Tiny/Logits/SpatialSqueeze",
+        "probabilities": "Tiny/Predictions/Reshape_1",
+    }
+    assert said["check"]["examples"] == 4
+    assert max(said["check"]["largest_difference"].values()) < 1e-4
+    assert not os.path.exists(f"{export}.partial")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "saved_model", "saved_model/1", "saved_model/1/saved_model.pb", "frozen_graph.pb"]
+    + ["model.tflite"],
+)
+def test_every_way_to_name_it_gives_the_nets_numbers(export, pictures, expected, path):
+    model = classifier.load(str(export / path), recipe_for)
+    assert model.labels == LABELS
+    np.testing.assert_allclose(model.outputs(pictures)["probabilities"], expected, atol=1e-5)
+    order = np.argsort(-expected[1])
+    (answer,) = model.classify(pictures[1:2], top_k=2)
+    assert [label for label, _ in answer] == [LABELS[i] for i in order[:2]]
+    assert answer[0][1] == pytest.approx(expected[1].max(), abs=1e-5)
+    assert model.classify([]) == []
+
+
+def test_the_signatures_of_the_saved_model(export, pictures, expected):
+    loaded = tf.saved_model.load(str(export / "saved_model" / "1"))
+    encoded = loaded.signatures["serving_default"]
+    answer = encoded(encoded_images=tf.constant(pictures))
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+    np.testing.assert_array_equal(answer["classes"], np.argsort(-expected))
+    assert answer["classes"].dtype == tf.int32
+    names = [[LABELS[i].encode() for i in row] for row in np.argsort(-expected)]
+    assert answer["labels"].numpy().tolist() == names
+
+    raw = tf.cast(tf.io.decode_image(pictures[2]), tf.float32)
+    answer = loaded.signatures["images"](images=tf.stack([raw, raw]))
+    np.testing.assert_allclose(answer["probabilities"], expected[[2, 2]], atol=1e-5)
+    assert encoded(encoded_images=tf.zeros([0], tf.string))["labels"].shape == (0, 3)
+
+
+def test_the_frozen_graph_in_a_session_under_slims_names(export, subject, pictures, expected):
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.ParseFromString((export / "frozen_graph.pb").read_bytes())
+    pixels = np.stack([decode(picture) for picture in pictures])
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(graph_def, name="")
+        with tf.compat.v1.Session(graph=graph) as session:
+            logits, probabilities = session.run(
+                ["Tiny/Logits/SpatialSqueeze:0", "Tiny/Predictions/Reshape_1:0"],
+                {"input:0": pixels},
+            )
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(logits, subject.model(pixels)["logits"], rtol=1e-4, atol=1e-4)
+    assert graph_def.node[-1].name == "Tiny/Predictions/Reshape_1"
+    assert not any("Variable" in node.op or "FakeQuant" in node.op for node in graph_def.node)
+
+
+def test_the_graphs_text_is_short_and_names_the_nodes(export):
+    text = (export / "frozen_graph.pbtxt").read_text()
+    assert 'name: "Tiny/Predictions/Reshape_1"' in text
+    assert len(text) < 400_000
+
+
+def test_a_single_frozen_graph_carries_its_companions(subject, pictures, expected, tmp_path):
+    file = tmp_path / "net.pb"
+    exporter.export_file(str(file), subject)
+    assert sorted(os.listdir(tmp_path)) == ["net.export.json", "net.labels.txt", "net.pb"]
+    found = classifier.load(str(file), recipe_for).outputs(pictures)["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"net\.pb exists\. Replace it with --overwrite"):
+        exporter.export_file(str(file), subject)
+    exporter.export_file(str(file), subject, overwrite=True)
+
+
+def test_a_fixed_batch_size_serves_any_number_of_pictures(subject, pictures, expected, tmp_path):
+    fixed = dataclasses.replace(subject, config=dataclasses.replace(subject.config, batch_size=3))
+    config = exporter.export_folder(str(tmp_path / "x"), fixed, ["frozen_graph", "tflite"])
+    assert set(config.check["largest_difference"]) == {"frozen_graph", "tflite"}
+    net, batch_size = frozen_graph.load(str(tmp_path / "x" / "frozen_graph.pb"), subject.nodes)
+    assert batch_size == 3
+    assert tflite.load(str(tmp_path / "x" / "model.tflite"))[1] == 3
+    model = classifier.load(str(tmp_path / "x"), recipe_for)
+    np.testing.assert_allclose(model.outputs(pictures)["probabilities"], expected, atol=1e-5)
+
+
+def test_quantized_weights_are_smaller(export, subject, tmp_path):
+    full = (export / "model.tflite").stat().st_size
+    forward = frozen_graph.forward(subject.model, subject.nodes)
+    for quantization, share in (("float16", 0.6), ("dynamic", 0.45)):
+        path = tmp_path / f"{quantization}.tflite"
+        tflite.write(str(path), forward, subject.model, quantization)
+        assert path.stat().st_size < share * full
+
+
+# What is refused.
+
+
+def damaged_frozen_graph(real):
+    """Writes the graph as it is, then turns bits of one weight, as a failing disk would."""
+
+    def write(path, function, nodes):
+        real(path, function, nodes)
+        graph_def = frozen_graph._read(path)
+        constants = [node for node in graph_def.node if node.op == "Const"]
+        node = max(constants, key=lambda n: len(n.attr["value"].tensor.tensor_content))
+        weights = np.frombuffer(node.attr["value"].tensor.tensor_content, np.float32).copy()
+        weights[: len(weights) // 2] *= -1
+        node.attr["value"].tensor.tensor_content = weights.tobytes()
+        with open(path, "wb") as file:
+            file.write(graph_def.SerializeToString())
+
+    return write
+
+
+def snapshot(folder):
+    return {
+        os.path.join(place, name): open(os.path.join(place, name), "rb").read()
+        for place, _, names in os.walk(folder)
+        for name in names
+    }
+
+
+def test_a_damaged_export_is_refused_and_the_former_one_stays(subject, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    exporter.export_folder(str(folder), subject, ["frozen_graph"])
+    before = snapshot(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(frozen_graph, "write", damaged_frozen_graph(frozen_graph.write))
+        with pytest.raises(ValueError, match=r"exported frozen_graph does not give the checkpoint"):
+            exporter.export_folder(str(folder), subject, ["frozen_graph"], overwrite=True)
+        with pytest.raises(ValueError, match=r"Nothing was exported"):
+            exporter.export_file(str(tmp_path / "alone.pb"), subject)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_saved_model_of_other_weights_is_refused(subject, tmp_path, monkeypatch):
+    real = saved_model.write
+
+    def write(directory, model, *rest):
+        real(directory, tiny_net(seed=2), *rest)
+
+    monkeypatch.setattr(saved_model, "write", write)
+    with pytest.raises(ValueError, match=r"exported saved_model does not give"):
+        exporter.export_folder(str(tmp_path / "model"), subject, ["saved_model"])
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_recipe_that_differs_for_decoded_pictures_is_refused(subject, tmp_path, monkeypatch):
+    real = saved_model.write
+
+    def write(directory, model, decode, prepare, labels_file):
+        real(directory, model, decode, lambda image: -prepare(image), labels_file)
+
+    monkeypatch.setattr(saved_model, "write", write)
+    with pytest.raises(ValueError, match=r"signature on decoded images\) does not give"):
+        exporter.export_folder(str(tmp_path / "model"), subject, ["saved_model"])
+
+
+def test_a_net_of_nan_is_refused(subject, tmp_path):
+    broken = dataclasses.replace(subject, decode=lambda encoded: decode(encoded) * np.nan)
+    with pytest.raises(ValueError, match=r"model\.ckpt-7: the model gives no finite numbers"):
+        exporter.export_folder(str(tmp_path / "model"), broken, ["frozen_graph"])
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_stands_in_the_way_is_named(subject, tmp_path):
+    folder = tmp_path / "model"
+    exporter.export_folder(str(folder), subject, ["frozen_graph"])
+    with pytest.raises(ValueError, match=r"holds something already\. Replace .* --overwrite"):
+        exporter.export_folder(str(folder), subject, ["frozen_graph"])
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"no part of an export \(notes\.txt\)"):
+        exporter.export_folder(str(folder), subject, ["frozen_graph"], overwrite=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    with pytest.raises(ValueError, match=r"notes\.txt is a file"):
+        exporter.export_folder(str(folder / "notes.txt"), subject, ["frozen_graph"])
+    with pytest.raises(ValueError, match=r"is a folder\. Name a file"):
+        exporter.export_file(str(folder), subject)
+
+
+def test_an_export_replaces_another_as_a_whole(subject, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    exporter.export_folder(str(folder), subject, ["frozen_graph"], text=True)
+    (tmp_path / "model.partial").mkdir()  # As a killed export leaves it.
+    exporter.export_folder(
+        str(folder), subject, ["saved_model"], saved_model_version=12, overwrite=True
+    )
+    assert sorted(os.listdir(folder)) == ["export.json", "labels.txt", "saved_model"]
+    assert os.listdir(folder / "saved_model") == ["12"]
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_an_export_that_was_set_aside_when_the_power_went_comes_back(subject, tmp_path):
+    folder = tmp_path / "model"
+    exporter.export_folder(str(folder), subject, ["frozen_graph"])
+    os.rename(folder, tmp_path / "model.previous")
+    with pytest.raises(ValueError, match=r"holds something already"):
+        exporter.export_folder(str(folder), subject, ["frozen_graph"])
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_files_that_are_no_models_are_named(export, tmp_path):
+    def refuse(path, message):
+        with pytest.raises(ValueError, match=message):
+            classifier.load(str(path), recipe_for)
+
+    refuse(tmp_path / "absent", r"absent does not exist")
+    refuse(tmp_path, r"holds no model of export_model\.py")
+    (tmp_path / "x.h5").write_bytes(b"")
+    refuse(tmp_path / "x.h5", r"x\.h5 is neither a \.pb")
+    (tmp_path / "x.pb").write_bytes(b"<html>")
+    refuse(tmp_path / "x.pb", r"labels\.txt is missing; x\.pb can't be used")
+    (tmp_path / "labels.txt").write_text("0:cat\n1:emu\n")
+    (tmp_path / "export.json").write_text("{}")
+    refuse(tmp_path / "x.pb", r"export\.json can't be read \('format'\)")
+    (tmp_path / "export.json").write_bytes((export / "export.json").read_bytes())
+    refuse(tmp_path / "x.pb", r"2 labels beside a model of 3 classes")
+    (tmp_path / "labels.txt").write_text("cat\nchien ñ\nemu\n")
+    refuse(tmp_path / "x.pb", r"x\.pb is no frozen graph")
+    (tmp_path / "x.tflite").write_bytes(b"<html>")
+    refuse(tmp_path / "x.tflite", r"x\.tflite: can't be loaded as a TensorFlow Lite model")
+    truncated = (export / "frozen_graph.pb").read_bytes()[:5000]
+    (tmp_path / "x.pb").write_bytes(truncated)
+    refuse(tmp_path / "x.pb", r"x\.pb is no frozen graph .*, or damaged")
+    (tmp_path / "sm").mkdir()
+    (tmp_path / "sm" / "saved_model.pb").write_bytes(b"junk")
+    refuse(tmp_path / "sm", r"sm: TensorFlow can't load this SavedModel")
+
+
+def test_a_foreign_saved_model_is_named(tmp_path):
+    module = tf.Module()
+    module.f = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([])])
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.f)
+    with pytest.raises(ValueError, match=r"m: a SavedModel without labels, so not one"):
+        classifier.load(str(tmp_path / "m"), recipe_for)
+
+
+def test_labels_with_gaps_are_refused(tmp_path):
+    (tmp_path / "labels.txt").write_text("0:cat\n2:emu\n")
+    with pytest.raises(ValueError, match=r"class numbers are not 0 to 1"):
+        export_config.load_labels(str(tmp_path / "labels.txt"))
+    (tmp_path / "labels.txt").write_text("1:emu: big\n0:cat\n")
+    assert export_config.load_labels(str(tmp_path / "labels.txt")) == ("cat", "emu: big")
