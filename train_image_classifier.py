@@ -322,10 +322,11 @@ def train() -> None:
 
     def save(now):
         consumed = examples + (now - first_step) * images_per_step
-        path = state.save(consumed, write=distribution.is_chief)
+        # The history first: rows past the last checkpoint are dropped on resuming, gaps stay.
         if run_log:
-            run_log.draw_curves()
-            _say(f"Saved {path}.")
+            run_log.save()
+        path = state.save(consumed, write=distribution.is_chief)
+        _say(f"Saved {path}.")
 
     with loop.StopRequest() as stop:
         reached = batches.explained(

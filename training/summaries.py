@@ -20,10 +20,7 @@ class RunLog:
         """Opens the files; rows of history.csv after `first_step` are of a lost stretch and go."""
         self._train_dir = train_dir
         self._events = tf.summary.create_file_writer(train_dir)
-        self._rows = [
-            row for row in _read_history(train_dir) if float(row.get("step") or 0) <= first_step
-        ]
-        self._write_history()
+        self._rows = [row for row in _read_history(train_dir) if row["step"] <= first_step]
 
     def progress(self, progress: Progress) -> None:
         """Adds one log line's numbers."""
@@ -40,7 +37,6 @@ class RunLog:
                     tf.summary.scalar(_TAGS.get(name, f"losses/{name}"), value)
         self._events.flush()
         self._rows.append(row)
-        self._append_history(row)
 
     def images(self, images: np.ndarray, step: int) -> None:
         """Shows a few pictures as the net sees them, stretched to 0..1.
@@ -59,8 +55,13 @@ class RunLog:
         with self._events.as_default(step=0):
             tf.summary.text(name, content)
 
-    def draw_curves(self) -> None:
-        """Draws loss, learning rate and speed over the steps into curves.png."""
+    def save(self) -> None:
+        """Writes history.csv and curves.png; call it with each checkpoint."""
+        self._write_history()
+        self._draw_curves()
+
+    def _draw_curves(self) -> None:
+        """Draws loss, learning rate and speed over the steps."""
         if len(self._rows) < 2:
             return
         # Here, not above: it takes a second that no run should wait for at its start.
@@ -68,14 +69,14 @@ class RunLog:
 
         figure = Figure(figsize=(8, 9), layout="constrained")
         axes = figure.subplots(3, 1, sharex=True)
-        steps = [float(row["step"]) for row in self._rows]
+        steps = [row["step"] for row in self._rows]
         parts = [name for name in self._rows[-1] if name not in ("step", *_TAGS_APART)]
         for name in parts:
-            axes[0].plot(steps, [_number(row.get(name)) for row in self._rows], label=name)
+            axes[0].plot(steps, [row.get(name, np.nan) for row in self._rows], label=name)
         axes[0].set_ylabel("loss")
         axes[0].legend()
         for axis, name in zip(axes[1:], ("learning_rate", "images_per_second"), strict=True):
-            axis.plot(steps, [_number(row.get(name)) for row in self._rows])
+            axis.plot(steps, [row.get(name, np.nan) for row in self._rows])
             axis.set_ylabel(name.replace("_", " "))
         axes[2].set_xlabel("step")
         for axis in axes:
@@ -90,25 +91,12 @@ class RunLog:
 
     def _write_history(self) -> None:
         path = os.path.join(self._train_dir, HISTORY)
-        if not self._rows:
-            # A run that starts afresh has no history yet; its columns come with the first row.
-            if os.path.exists(path):
-                os.remove(path)
-            return
+        columns = list(dict.fromkeys(name for row in self._rows for name in row))
         with open(f"{path}.tmp", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self._rows[0]), extrasaction="ignore")
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
         os.replace(f"{path}.tmp", path)
-
-    def _append_history(self, row: dict[str, float]) -> None:
-        path = os.path.join(self._train_dir, HISTORY)
-        if set(row) - set(self._rows[0]) or not os.path.exists(path):
-            self._rows[0] = dict.fromkeys(row, "") | self._rows[0]
-            self._write_history()
-            return
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, list(self._rows[0]), extrasaction="ignore").writerow(row)
 
 
 _TAGS_APART = ("learning_rate", "images_per_second", "input_share")
@@ -120,13 +108,12 @@ _TAGS = {
 }
 
 
-def _read_history(train_dir: str) -> list[dict[str, str]]:
+def _read_history(train_dir: str) -> list[dict[str, float]]:
     try:
         with open(os.path.join(train_dir, HISTORY), newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            return [
+                {name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
     except FileNotFoundError:
         return []
-
-
-def _number(value) -> float:
-    return float(value) if value not in (None, "") else float("nan")

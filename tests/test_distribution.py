@@ -1,0 +1,44 @@
+import json
+
+import pytest
+import tensorflow as tf
+
+from training import distribution
+
+
+def test_one_clone_needs_no_strategy():
+    alone = distribution.create(clone_on_cpu=True)
+    assert alone.strategy is tf.distribute.get_strategy()
+    assert alone.is_chief
+    assert alone.agree(True) and not alone.agree(False)
+
+
+def test_a_task_without_a_host_is_refused():
+    with pytest.raises(ValueError, match="--task=2 has no host: --worker_hosts lists 2"):
+        distribution.create(worker_hosts=("a:1", "b:2"), task=2)
+
+
+def test_a_broken_tf_config_is_named(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(ValueError, match="TF_CONFIG is not JSON"):
+        distribution.create()
+
+
+def test_a_tf_config_of_one_worker_is_no_cluster(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1"]}}))
+    assert distribution.create().num_workers == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [("fma avx512_bf16", True), ("amx_bf16 fma", True), ("fma avx2", False)],
+)
+def test_bfloat16_is_fast_where_the_processor_has_it(monkeypatch, tmp_path, flags, fast):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")
+    real_open = open
+    monkeypatch.setattr(
+        "builtins.open",
+        lambda path, *a, **k: real_open(cpuinfo if path == "/proc/cpuinfo" else path, *a, **k),
+    )
+    assert distribution.bfloat16_is_fast() is fast

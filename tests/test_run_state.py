@@ -1,0 +1,92 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nets import checkpoints, nets_factory, slim_names
+from training import moving_averages, optimizers, run_state
+
+TF_SLIM_RUN = pathlib.Path(__file__).parent / "fixtures/slim_parity/checkpoints/train_dir"
+
+
+def make_run(train_dir, optimizer="rmsprop", averages=True, **options):
+    model = nets_factory.build("mobilenet_v1_025", 5, 32)
+    weights = slim_names.variables(model)
+    trained = {name: variable for name, variable in weights.items() if variable.trainable}
+    updates = optimizers.create(optimizer)
+    updates.build(list(trained.values()), list(trained))
+    slots = updates.slots()
+    if averages:
+        values = {name: variable.value for name, variable in weights.items()}
+        slots |= moving_averages.MovingAverages(0.99, values).slots()
+    step = tf.Variable(0, dtype=tf.int64)
+    return run_state.RunState(str(train_dir), model, step, slots, **options), model, slots, step
+
+
+def test_everything_comes_back(tmp_path):
+    state, model, slots, step = make_run(tmp_path)
+    rng = np.random.default_rng(1)
+    for variable in [*slots.values(), *model.weights]:
+        variable.assign(rng.uniform(size=variable.shape).astype("float32"))
+    step.assign(7)
+    prefix = state.save(examples=56)
+    assert prefix == str(tmp_path / "model.ckpt-7")
+
+    other, other_model, other_slots, other_step = make_run(tmp_path)
+    assert other.restore(checkpoints.latest(str(tmp_path)), images_per_step=99) == 56
+    assert int(other_step) == 7
+    for name, value in checkpoints.values(model).items():
+        np.testing.assert_array_equal(checkpoints.values(other_model)[name], value)
+    for name, variable in slots.items():
+        np.testing.assert_array_equal(other_slots[name], variable)
+
+
+def test_a_run_of_tf_slim_itself_is_carried_on(tmp_path):
+    state, model, slots, step = make_run(tmp_path)
+    assert state.restore(checkpoints.latest(str(TF_SLIM_RUN)), images_per_step=8) == 24
+    assert int(step) == 3
+    reader = checkpoints.read(str(TF_SLIM_RUN))
+    name = "MobilenetV1/Conv2d_0/weights/RMSProp"
+    np.testing.assert_array_equal(slots[name], reader.get(name))
+
+
+def test_another_optimizer_is_refused_and_changes_nothing(tmp_path):
+    make_run(tmp_path, optimizer="momentum", averages=False)[0].save(examples=0)
+    state, model, _, _ = make_run(tmp_path, averages=False)
+    before = checkpoints.values(model)
+    with pytest.raises(ValueError, match="RMSProp.*another --optimizer"):
+        state.restore(checkpoints.latest(str(tmp_path)), 8)
+    for name, value in checkpoints.values(model).items():
+        np.testing.assert_array_equal(before[name], value)
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    state, _, _, step = make_run(tmp_path, averages=False, keep_checkpoints=2)
+    for n in (1, 2, 3):
+        step.assign(n)
+        state.save(examples=n)
+    assert sorted(p.name for p in tmp_path.glob("*.index")) == [
+        "model.ckpt-2.index",
+        "model.ckpt-3.index",
+    ]
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    code = f"from training import run_state\nwith run_state.locked({str(tmp_path)!r}): pass"
+    command = [sys.executable, "-c", code]
+    root = pathlib.Path(__file__).parent.parent
+    with run_state.locked(str(tmp_path)):
+        second = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert "another process is training there" in second.stderr
+    assert subprocess.run(command, cwd=root, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cant_be_written_is_an_os_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError), run_state.locked(str(tmp_path / "run")):
+        pass

@@ -1,0 +1,58 @@
+import csv
+import glob
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from training.loop import Progress
+from training.summaries import RunLog
+
+
+def progress(step, loss):
+    return Progress(step, {"main": loss, "loss": loss + 1}, 0.01, 120.0, 0.02, 0.1, 3.0)
+
+
+def rows(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def events(folder):
+    found = {}
+    for path in sorted(glob.glob(f"{folder}/events*")):
+        for event in tf.compat.v1.train.summary_iterator(path):
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.tensor))
+    return found
+
+
+def test_a_log_line_reaches_tensorboard_history_and_curves(tmp_path):
+    log = RunLog(str(tmp_path), 0)
+    log.progress(progress(10, 2.0))
+    log.progress(progress(20, 1.0))
+    log.images(np.linspace(-1, 1, 5 * 8 * 8 * 3, dtype=np.float32).reshape(5, 8, 8, 3), 20)
+    log.save()
+    log.close()
+    assert [row["step"] for row in rows(tmp_path)] == ["10", "20"]
+    assert float(rows(tmp_path)[1]["loss"]) == 2.0
+    found = events(tmp_path)
+    assert [(step, tf.make_ndarray(t).item()) for step, t in found["losses/total"]] == [
+        (10, 3.0),
+        (20, 2.0),
+    ]
+    assert {"losses/main", "learning_rate", "speed/images_per_second", "inputs"} <= set(found)
+    assert Image.open(tmp_path / "curves.png").size == (800, 900)
+
+
+def test_rows_of_a_lost_stretch_go_when_the_run_resumes(tmp_path):
+    log = RunLog(str(tmp_path), 0)
+    for step in (10, 20, 30):
+        log.progress(progress(step, 1.0))
+    log.save()
+    log.close()
+    resumed = RunLog(str(tmp_path), 20)
+    resumed.progress(progress(25, 9.0))
+    resumed.save()
+    resumed.close()
+    assert [float(row["step"]) for row in rows(tmp_path)] == [10, 20, 25]
