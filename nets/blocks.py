@@ -269,6 +269,21 @@ class Blocks:
             x = self.conv(x, filters, kernel, f"{scope}/{name}", **options, **dict(*own))
         return x
 
+    def stem(self, x, scope: str, rows: Iterable[tuple]) -> dict:
+        """Convolutions and max pools one behind another, each by its name below `scope`.
+
+        A row is (name, filters, kernel, stride, padding); no filters: a max pool.
+        """
+        end_points = {}
+        for name, filters, kernel, stride, padding in rows:
+            place = {"scope": f"{scope}/{name}", "stride": stride, "padding": padding}
+            if filters is None:
+                x = self.max_pool(x, kernel, **place)
+            else:
+                x = self.conv(x, filters, kernel, **place)
+            end_points[name] = x
+        return end_points
+
     def depthwise_conv(
         self,
         x,
@@ -365,7 +380,7 @@ class Blocks:
         """The mean over height and width: [N, 1, 1, C], or [N, C] without `keep_dims`."""
         return keras.layers.GlobalAveragePooling2D(keepdims=keep_dims, **self._named(scope))(x)
 
-    def last_pool(self, x, window: int, scope: str, *, whole_map: bool):
+    def last_pool(self, x, window: int, scope: str, *, whole_map: bool, stride: int = 2):
         """The average pool under the classifier: [N, 1, 1, C], larger where the map is.
 
         Slim's window shrinks to maps smaller than itself; `whole_map` averages larger ones too.
@@ -373,7 +388,8 @@ class Blocks:
         height, width = x.shape[1:3]
         if whole_map or max(height, width) <= window:
             return self.global_pool(x, scope)
-        return self.avg_pool(x, (min(height, window), min(width, window)), scope)
+        window = (min(height, window), min(width, window))
+        return self.avg_pool(x, window, scope, stride=stride)
 
     def pad(self, x, before: int, after: int, scope: str):
         """Zeros around height and width, as ResNet's strided convolutions want them."""
@@ -388,6 +404,10 @@ class Blocks:
 
     def add(self, tensors: list, scope: str):
         return keras.layers.Add(**self._named(f"{scope}/add"))(tensors)
+
+    def multiply(self, tensors: list, scope: str):
+        """The product; [N, 1, 1, C] scales the channels of [N, H, W, C]."""
+        return keras.layers.Multiply(**self._named(f"{scope}/mul"))(tensors)
 
     def activate(self, x, activation: str, scope: str):
         return keras.layers.Activation(activation, **self._named(scope))(x)
