@@ -1,7 +1,4 @@
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -75,18 +72,16 @@ def test_only_the_newest_checkpoints_stay(tmp_path):
     ]
 
 
-def test_a_second_process_is_kept_out(tmp_path):
-    code = f"from training import run_state\nwith run_state.locked({str(tmp_path)!r}): pass"
-    command = [sys.executable, "-c", code]
-    root = pathlib.Path(__file__).parent.parent
+def test_a_second_run_in_the_folder_is_kept_out(tmp_path):
     with run_state.locked(str(tmp_path)):
-        second = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert "another process is training there" in second.stderr
-    assert subprocess.run(command, cwd=root, capture_output=True).returncode == 0
+        with pytest.raises(ValueError, match="another process is training there"):
+            with run_state.locked(str(tmp_path)):
+                pass
+    with run_state.locked(str(tmp_path)):
+        pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cant_be_written_is_an_os_error(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(OSError), run_state.locked(str(tmp_path / "run")):
+def test_a_folder_that_cant_be_made_is_an_os_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError), run_state.locked(str(tmp_path / "file" / "run")):
         pass

@@ -40,7 +40,7 @@ class RunState:
           keep_checkpoints: how many of the newest stay; 0 keeps all.
         """
         self._train_dir, self._step, self._keep = train_dir, step, keep_checkpoints
-        self._weights = slim_names.variables(model)
+        self._weights = {n: v.value for n, v in slim_names.variables(model).items()}
         self._slots = slots
 
     def save(self, examples: int, write: bool = True) -> str:
@@ -56,7 +56,7 @@ class RunState:
         Raises:
           OSError: it could not be written; earlier checkpoints are untouched.
         """
-        values = {name: _read(variable) for name, variable in self._variables().items()}
+        values = {name: tf.convert_to_tensor(v) for name, v in self._variables().items()}
         values[STEP] = np.int64(self._step.numpy())
         values[_EXAMPLES] = np.int64(examples)
         prefix = os.path.join(self._train_dir, f"{PREFIX}-{values[STEP]}")
@@ -104,10 +104,6 @@ class RunState:
 
     def _variables(self) -> dict[str, tf.Variable]:
         return self._weights | self._slots
-
-
-def _read(variable) -> np.ndarray:
-    return np.asarray(tf.convert_to_tensor(getattr(variable, "value", variable)))
 
 
 @contextlib.contextmanager
