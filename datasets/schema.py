@@ -110,7 +110,7 @@ def encode(
 def frame(record: bytes) -> bytes:
     """A record as it stands in a TFRecord file: length, its checksum, record, its checksum."""
     length = struct.pack("<Q", len(record))
-    return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
+    return b"".join((length, masked_crc(length), record, masked_crc(record)))
 
 
 def parse_example(serialized):
@@ -161,7 +161,8 @@ def _feature(example, key: str):
     return entry.value
 
 
-def _masked_crc(data: bytes) -> bytes:
+def masked_crc(data: bytes) -> bytes:
+    """The checksum that TFRecord files hold for `data`, four bytes."""
     # The rotation and the constant are TFRecord's (tensorflow/core/lib/hash/crc32c.h).
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
