@@ -417,8 +417,8 @@ class Blocks:
         return keras.layers.Flatten(**self._named(scope))(x)
 
     def squeeze(self, x, scope: str):
-        """[N, 1, 1, C] to [N, C]."""
-        return keras.layers.Reshape((x.shape[-1],), **self._named(scope))(x)
+        """[N, 1, 1, C] to [N, C], of the type of `x`: float32 logits stay so."""
+        return keras.layers.Reshape((x.shape[-1],), dtype=x.dtype, name=layer_name(scope))(x)
 
     def softmax(self, logits, scope: str):
         return keras.layers.Softmax(dtype="float32", name=layer_name(scope))(logits)
