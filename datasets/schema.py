@@ -113,6 +113,13 @@ def frame(record: bytes) -> bytes:
     return b"".join((length, masked_crc(length), record, masked_crc(record)))
 
 
+def masked_crc(data: bytes) -> bytes:
+    """The checksum that TFRecord files hold for `data`, four bytes."""
+    # The rotation and the constant are TFRecord's (tensorflow/core/lib/hash/crc32c.h).
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
 def parse_example(serialized):
     """Reads one record, ours or TF-Slim's, inside or outside tf.data.
 
@@ -159,13 +166,6 @@ def _feature(example, key: str):
     entry = example.features.feature.add()
     entry.key = key
     return entry.value
-
-
-def masked_crc(data: bytes) -> bytes:
-    """The checksum that TFRecord files hold for `data`, four bytes."""
-    # The rotation and the constant are TFRecord's (tensorflow/core/lib/hash/crc32c.h).
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _example_class():

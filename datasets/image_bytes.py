@@ -1,0 +1,227 @@
+"""What is in an image file, whatever its name says, and the bytes that go into its record.
+
+JPEG and PNG that TensorFlow decodes as they should look keep their bytes. All else is decoded and
+encoded anew: from a lossless source as PNG, from a lossy one as JPEG. Transparency is laid on
+white, the colour such pictures are drawn for.
+"""
+
+import dataclasses
+import io
+import re
+
+import numpy as np
+from PIL import Image
+
+# Every plugin of Pillow is one more parser for a stranger's bytes, and one of them (EPS) starts
+# a program: only these are tried.
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+# Pillow's own threshold for a decompression bomb: a quarter of a gibibyte when decoded to RGB.
+MAX_PIXELS = 89_478_485
+JPEG_QUALITY = 95
+
+Rectangle = tuple[int, int, int, int]  # left, upper, right, lower; the last two exclusive
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Start-of-frame markers of baseline, extended and progressive JPEG, all Huffman-coded.
+_KEPT_JPEG_PROCESSES = {0xC0, 0xC1, 0xC2}
+# In a scan, 0xFF 0x00 is a pixel's 0xFF, and D0 to D7 are restart markers.
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Encoded:
+    """An image as it goes into a record.
+
+    Attributes:
+      data: the bytes.
+      format: "jpeg" or "png".
+      height, width: in pixels.
+      change: why the bytes are not those of the file, "" where they are.
+    """
+
+    data: bytes
+    format: str
+    height: int
+    width: int
+    change: str
+
+
+class Photograph:
+    """An image file whose header has been read, and nothing more.
+
+    Attributes:
+      format: Pillow's name of the format found.
+      size: (width, height) as it should be seen.
+      stored_size: (width, height) as it lies in the file, before its EXIF orientation is applied.
+      orientation: the EXIF value, 1 to 8.
+    """
+
+    def __init__(self, data: bytes):
+        """Raises ValueError for bytes that are no image we take; the text gives the reason."""
+        if not data:
+            raise ValueError("empty file")
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"too many pixels: {error}") from error
+        except Image.UnidentifiedImageError as error:
+            raise ValueError(f"not an image: begins with {data[:16]!r}") from error
+        except Exception as error:  # a stranger's bytes make the parsers raise anything
+            raise ValueError(f"damaged image: {error}") from error
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"too many pixels: {image.width} x {image.height}")
+        self.format = "JPEG" if image.format == "MPO" else image.format
+        self.orientation = _orientation(image)
+        self.stored_size = image.size
+        self.size = image.size[::-1] if self.orientation >= 5 else image.size
+        self._data = data
+        self._image = image
+
+    def encode(self, crop: Rectangle | None = None, max_side: int = 0) -> Encoded:
+        """Decodes the image, so that no training run dies of it, and gives what to store.
+
+        Args:
+          crop: pixels to cut out of the image as it should be seen.
+          max_side: larger images are shrunk to it; 0 for no limit.
+
+        Raises:
+          ValueError: the image does not decode, or not to pixels we know how to show.
+        """
+        try:
+            if change := self._change(crop, max_side):
+                return self._encode_anew(crop, max_side, change)
+            self._check()
+        except Exception as error:  # as above
+            raise ValueError(f"damaged image: {error}") from error
+        width, height = self.size
+        return Encoded(self._data, self.format.lower(), height, width, "")
+
+    def _change(self, crop: Rectangle | None, max_side: int) -> str:
+        """Why the bytes cannot stay; "" when they can."""
+        if self.format not in ("JPEG", "PNG"):
+            return self.format
+        if self.orientation != 1:
+            return "EXIF orientation"
+        if self.format == "PNG" and self._data[24] > 8:
+            return "16-bit PNG"
+        if self.format == "PNG" and _is_transparent(self._image):
+            return "transparency"
+        if self.format == "JPEG" and self._image.mode not in ("L", "RGB"):
+            return f"{self._image.mode} JPEG"
+        if self.format == "JPEG" and not _is_plain_jpeg(self._data):
+            return "irregular JPEG"
+        if crop:
+            return "crop"
+        if max_side and max(self.size) > max_side:
+            return "max_side"
+        return ""
+
+    def _check(self) -> None:
+        """Reads every byte of an image, whose pixels are not needed."""
+        if self.format == "PNG":
+            self._check_png()
+        else:
+            # An eighth of the size: all of the entropy coding, which is where files break, in
+            # three quarters of the time.
+            self._image.draft(None, (1, 1))
+        self._image.load()
+
+    def _check_png(self) -> None:
+        # Pillow's decoding passes over the checksums and the end that TensorFlow's insists on.
+        Image.open(io.BytesIO(self._data), formats=("PNG",)).verify()
+
+    def _encode_anew(self, crop: Rectangle | None, max_side: int, change: str) -> Encoded:
+        if self.format == "PNG":
+            self._check_png()
+        if max_side and not crop:
+            # JPEG decodes to a half, a quarter or an eighth by itself; other formats ignore it.
+            self._image.draft(None, (2 * max_side, 2 * max_side))
+        image = _visible(self._image)
+        if turn := _TURNS.get(self.orientation):
+            image = image.transpose(turn)
+        if crop:
+            image = image.crop(crop)
+        if max_side:
+            image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        file = io.BytesIO()
+        if self._is_lossless():
+            image.save(file, "PNG")
+        else:
+            image.save(file, "JPEG", quality=JPEG_QUALITY)
+        kind = "png" if self._is_lossless() else "jpeg"
+        return Encoded(file.getvalue(), kind, image.height, image.width, change)
+
+    def _is_lossless(self) -> bool:
+        if self.format == "WEBP":
+            return b"VP8L" in self._data
+        if self.format == "TIFF":
+            return self._image.info.get("compression") not in ("jpeg", "tiff_jpeg", "webp")
+        return self.format != "JPEG"
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these by itself
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken EXIF is no reason to lose the photograph
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+
+
+def _visible(image: Image.Image) -> Image.Image:
+    """The pixels as they should be seen, in mode L or RGB."""
+    image.load()
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError("32-bit pixels; save it with 8 or 16 bits")
+        return Image.fromarray((pixels >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        page = Image.new("RGBA", image.size, "white")
+        page.alpha_composite(image.convert("RGBA"))
+        return page.convert("RGB")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Tells whether segments and scans follow each other to the end marker, coded as all can read.
+
+    Pillow decodes more than TensorFlow: arithmetic coding, and damage inside a scan after which
+    no end marker is found.
+    """
+    position, process = 2, 0
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # these three are tables
+            process = marker
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xDA:  # start of scan: pixels up to the next marker
+            after = _NEXT_MARKER.search(data, position)
+            if not after or process not in _KEPT_JPEG_PROCESSES:
+                return False
+            if after.group() == b"\xff\xd9":
+                return True
+            position = after.start()
+    return False
