@@ -78,7 +78,7 @@ def define_model_flags(name_default: str | None) -> None:
 def define_legacy_flags() -> None:
     """Flags of TF-Slim whose mechanism is gone; values that mean 'off' are accepted."""
     flags.DEFINE_string("master", "", "Gone with TensorFlow 1; only the empty value is accepted.")
-    flags.DEFINE_bool("quantize", False, "Gone with TensorFlow 1; see export_model.py --tflite.")
+    flags.DEFINE_bool("quantize", False, "Gone with TensorFlow 1; only false is accepted.")
 
 
 def check_legacy_flags() -> None:
@@ -92,7 +92,7 @@ def check_legacy_flags() -> None:
     if values.quantize:
         raise UsageError(
             "--quantize: rewriting the graph for quantized arithmetic is gone. Leave it out and "
-            "export with export_model.py --tflite."
+            "export with export_model.py --formats=tflite --tflite_quantization=dynamic."
         )
 
 
@@ -106,8 +106,13 @@ def explicit(*names: str) -> dict[str, object]:
     return {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
 
 
-def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
+def run(
+    main: Callable[[], None], argv: Sequence[str] | None = None, words_flag: str | None = None
+) -> None:
     """Parses the command line, runs `main`, and turns errors into one line and an exit code.
+
+    Words that belong to no flag are an error, or go to the multi-string flag `words_flag`, so that
+    `--image a.jpg b.jpg` and `--image photos/*.jpg` mean what they say.
 
     Exit codes: 0 done; 1 bad input (one line on standard error); 2 usage; 130 stopped by Ctrl-C.
     """
@@ -117,9 +122,11 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
     for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
         flags.FLAGS.register_key_flag_for_module(argv[0], flag)
     try:
-        rest = flags.FLAGS(_join_spaced_booleans(argv))
-        if len(rest) > 1:
-            raise flags.Error(f"unexpected argument {rest[1]!r}; every value needs its --flag=")
+        words = flags.FLAGS(_join_spaced_booleans(argv))[1:]
+        if words and not words_flag:
+            raise flags.Error(f"unexpected argument {words[0]!r}; every value needs its --flag=")
+        if words:
+            flags.FLAGS[words_flag].value = [*flags.FLAGS[words_flag].value, *words]
     except flags.Error as error:
         _fail(str(error), USAGE_ERROR, hint=True)
     try:
