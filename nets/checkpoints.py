@@ -247,7 +247,7 @@ class Report:
 
     def __str__(self) -> str:
         """Some lines for the screen."""
-        excluded = sum(map(len, self.excluded.values()))
+        excluded = len({name for names in self.excluded.values() for name in names})
         lines = [
             f"{self.path}: {len(self.restored)} variables restored, {excluded} excluded, "
             f"{len(self.missing)} missing, {len(self.other_shape)} of another shape, "

@@ -1,0 +1,336 @@
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nets import blocks, slim_names
+from nets.blocks import BatchNorm, Blocks, Dropout, Norm
+
+DECAY, EPSILON = 0.9, 1e-3
+
+
+def pixels(*shape, seed=0):
+    return np.random.default_rng(seed).normal(2.0, 3.0, shape).astype("float32")
+
+
+def batch_norm(scale=True, x=None, **options):
+    layer = BatchNorm(DECAY, EPSILON, scale, **options)
+    layer.build((2, 3, 3, 4) if x is None else x.shape)
+    noise = np.random.default_rng(5)
+    for variable in layer.weights:
+        variable.assign(noise.uniform(0.5, 1.5, variable.shape))
+    return layer
+
+
+def by_hand(layer, x, mean, variance):
+    gamma = layer.gamma.numpy() if layer.scale else 1.0
+    return (x - mean) / np.sqrt(variance + EPSILON) * gamma + layer.beta.numpy()
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_batch_norm_in_training_normalizes_by_the_batch_and_moves(scale):
+    x = pixels(2, 3, 3, 4)
+    layer = batch_norm(scale)
+    old_mean, old_variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+    y = layer(x, training=True)
+    mean, biased = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(y, by_hand(layer, x, mean, biased), atol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean, 0.9 * old_mean + 0.1 * mean, rtol=1e-5)
+    unbiased = biased * 18 / 17
+    np.testing.assert_allclose(
+        layer.moving_variance, 0.9 * old_variance + 0.1 * unbiased, rtol=1e-5
+    )
+
+
+def without_training(layer, x):
+    return layer(x)
+
+
+def frozen(layer, x):
+    layer.frozen = True
+    return layer(x, training=True)
+
+
+def not_trainable(layer, x):
+    layer.trainable = False
+    return layer(x, training=True)
+
+
+@pytest.mark.parametrize("call", [without_training, frozen, not_trainable])
+def test_batch_norm_by_stored_statistics(call):
+    x = pixels(2, 3, 3, 4)
+    layer = batch_norm()
+    mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+    np.testing.assert_allclose(call(layer, x), by_hand(layer, x, mean, variance), atol=1e-5)
+    np.testing.assert_array_equal(layer.moving_mean, mean)
+    np.testing.assert_array_equal(layer.moving_variance, variance)
+
+
+def test_batch_norm_in_bfloat16_keeps_its_statistics_in_float32():
+    x = pixels(8, 5, 5, 4)
+    layer = batch_norm(dtype="mixed_bfloat16")
+    layer.moving_mean.assign(np.zeros(4))
+    y = layer(tf.cast(x, tf.bfloat16), training=True)
+    assert y.dtype == tf.bfloat16
+    assert {variable.dtype for variable in layer.weights} == {"float32"}
+    expected = 0.1 * x.astype("float32").mean((0, 1, 2))
+    # bfloat16 holds 8 bits; a moving mean in bfloat16 would be off by up to 0.4 %.
+    np.testing.assert_allclose(layer.moving_mean, expected, rtol=2e-3)
+    np.testing.assert_allclose(
+        tf.cast(y, tf.float32), by_hand(layer, x, x.mean((0, 1, 2)), x.var((0, 1, 2))), atol=0.05
+    )
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_batch_norm_has_the_gradients_of_kerass(jit_compile):
+    x = tf.constant(pixels(4, 3, 3, 4))
+    ours = batch_norm()
+    kerass = keras.layers.BatchNormalization(momentum=DECAY, epsilon=EPSILON)
+    kerass.build(x.shape)
+    for mine, other in zip(ours.weights, kerass.weights, strict=True):
+        other.assign(mine)
+
+    def gradients(layer):
+        @tf.function(jit_compile=jit_compile)
+        def step():
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(layer(x, training=True) ** 3)
+            return tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+
+        return step()
+
+    for mine, other in zip(gradients(ours), gradients(kerass), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(ours.moving_mean, kerass.moving_mean, rtol=1e-5)
+
+
+def test_batch_norm_is_one_operation_in_an_inference_graph():
+    layer = batch_norm()
+    graph = tf.function(lambda x: layer(x)).get_concrete_function(
+        tf.TensorSpec([2, 3, 3, 4], tf.float32)
+    )
+    kinds = [op.type for op in graph.graph.get_operations() if op.type.startswith("FusedBatch")]
+    assert kinds == ["FusedBatchNormV3"]
+    assert not [op for op in graph.graph.get_operations() if op.type.startswith("Assign")]
+
+
+def test_replicas_move_their_own_statistics_and_their_mean_is_read():
+    script = """
+        import os
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        import numpy as np, tensorflow as tf
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        half = tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(cpu, [half, half])
+        from nets.blocks import BatchNorm
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        with strategy.scope():
+            layer = BatchNorm(0.5, 1e-3, True)
+            layer.build((None, 1, 1, 1))
+        @tf.function
+        def step():
+            def replica():
+                number = tf.distribute.get_replica_context().replica_id_in_sync_group
+                batch = tf.constant([0.0, 4.0], shape=(2, 1, 1, 1))
+                layer(batch + 20.0 * tf.cast(number, tf.float32), training=True)
+            strategy.run(replica)
+        step()
+        mean = layer.moving_mean.value
+        own = [float(one.numpy()[0]) for one in strategy.experimental_local_results(mean)]
+        read = float(tf.convert_to_tensor(mean)[0])
+        layer.moving_mean.assign(np.array([3.0], "float32"))
+        print(own, read, float(tf.convert_to_tensor(mean)[0]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=pathlib.Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "[1.0, 11.0] 6.0 3.0", done.stderr
+
+
+def settings(**changes):
+    return Blocks(**{"weights_initializer": blocks.truncated_normal(0.09), **changes})
+
+
+def layers_of(make, *shape):
+    x = keras.Input(shape)
+    return keras.Model(x, make(x))
+
+
+def test_a_convolution_has_either_batch_norm_or_biases():
+    block = settings(norm=Norm(DECAY, EPSILON, scale=False))
+    normed = layers_of(lambda x: block.conv(x, 4, 3, "Net/Conv"), 8, 8, 3)
+    assert {name: tuple(v.shape) for name, v in slim_names.variables(normed).items()} == {
+        "Net/Conv/weights": (3, 3, 3, 4),
+        "Net/Conv/BatchNorm/beta": (4,),
+        "Net/Conv/BatchNorm/moving_mean": (4,),
+        "Net/Conv/BatchNorm/moving_variance": (4,),
+    }
+    biased = layers_of(lambda x: settings().conv(x, 4, (1, 3), "Net/Conv"), 8, 8, 3)
+    assert list(slim_names.variables(biased)) == ["Net/Conv/weights", "Net/Conv/biases"]
+    bare = layers_of(lambda x: settings(biases=False).conv(x, 4, 1, "Net/Conv"), 8, 8, 3)
+    assert list(slim_names.variables(bare)) == ["Net/Conv/weights"]
+
+
+def test_depthwise_and_separable_convolutions_have_slims_names_and_shapes():
+    def make(x):
+        x = settings().depthwise_conv(x, 3, "Net/a", multiplier=2)
+        return settings(regularized=("depthwise_weights",)).separable_conv(x, 4, 5, "Net/b")
+
+    net = layers_of(make, 8, 8, 3)
+    assert {name: tuple(v.shape) for name, v in slim_names.variables(net).items()} == {
+        "Net/a/depthwise_weights": (3, 3, 3, 2),
+        "Net/a/biases": (6,),
+        "Net/b/depthwise_weights": (5, 5, 6, 1),
+        "Net/b/pointwise_weights": (1, 1, 6, 4),
+        "Net/b/biases": (4,),
+    }
+    assert slim_names.regularized(net) == ["Net/b/depthwise_weights"]
+
+
+def test_activation_comes_last_and_linear_turns_it_off():
+    x = pixels(1, 6, 6, 3)
+    for norm in (None, Norm(DECAY, EPSILON, scale=True)):
+        block = settings(norm=norm, weights_initializer=blocks.he_normal)
+        relu = layers_of(lambda x, block=block: block.conv(x, 8, 3, "a"), 6, 6, 3)
+        linear = layers_of(
+            lambda x, block=block: block.conv(x, 8, 3, "a", activation="linear"), 6, 6, 3
+        )
+        linear.set_weights(relu.get_weights())
+        assert np.min(linear(x)) < 0
+        np.testing.assert_allclose(relu(x), np.maximum(linear(x), 0), atol=1e-6)
+
+
+def test_logits_are_float32_with_biases_in_a_bfloat16_net():
+    block = settings(norm=Norm(DECAY, EPSILON, scale=True), dtype="mixed_bfloat16")
+
+    def make(x):
+        x = block.conv(x, 4, 3, "Net/Conv")
+        return [x, block.for_logits().conv(x, 2, 1, "Net/Logits")]
+
+    net = layers_of(make, 8, 8, 3)
+    trunk, logits = net(pixels(1, 8, 8, 3))
+    assert (trunk.dtype, logits.dtype) == (tf.bfloat16, tf.float32)
+    assert {variable.dtype for variable in net.weights} == {"float32"}
+    assert "Net/Logits/biases" in slim_names.variables(net)
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_explicit_padding_differs_from_same_at_stride_2():
+    """ResNet's strided convolutions: SAME pads an even image only at its end."""
+    x = np.zeros((1, 4, 4, 1), "float32")
+    x[0, 2, 2, 0] = 1  # SAME's first window reaches it
+    block = settings(weights_initializer=blocks.constant(1.0))
+
+    def same(x):
+        return block.conv(x, 1, 3, "conv", stride=2)
+
+    def explicit(x):
+        x = block.pad(x, 1, 1, "pad")
+        return block.conv(x, 1, 3, "conv", stride=2, padding="VALID")
+
+    assert layers_of(same, 4, 4, 1)(x)[0, :, :, 0].numpy().tolist() == [[1, 1], [1, 1]]
+    assert layers_of(explicit, 4, 4, 1)(x)[0, :, :, 0].numpy().tolist() == [[0, 0], [0, 1]]
+
+
+def test_average_pool_does_not_count_what_same_adds():
+    pool = layers_of(lambda x: settings().avg_pool(x, 3, "pool", stride=1, padding="SAME"), 5, 5, 1)
+    np.testing.assert_allclose(pool(np.ones((1, 5, 5, 1), "float32")), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "whole_map", "expected"),
+    [(7, False, 1), (4, False, 1), (9, False, 2), (9, True, 1)],
+)
+def test_last_pool_shrinks_its_window_to_small_maps(size, whole_map, expected):
+    x = pixels(1, size, size, 2)
+    pool = layers_of(
+        lambda x: settings().last_pool(x, 7, "pool", whole_map=whole_map), size, size, 2
+    )
+    y = pool(x)
+    assert y.shape == (1, expected, expected, 2)
+    if expected == 1:
+        np.testing.assert_allclose(y[0, 0, 0], x.mean((0, 1, 2)), rtol=1e-5)
+    else:
+        np.testing.assert_allclose(y[0, 1, 1], x[0, 2:9, 2:9].mean((0, 1)), rtol=1e-5)
+
+
+def test_each_layer_draws_its_own_weights():
+    def make(x):
+        x = settings(weights_initializer=blocks.he_normal).conv(x, 64, 3, "a")
+        return settings(weights_initializer=blocks.he_normal).conv(x, 64, 3, "b")
+
+    net = layers_of(make, 8, 8, 64)
+    first, second = net.get_layer("a").kernel.numpy(), net.get_layer("b").kernel.numpy()
+    assert np.abs(first - second).max() > 0.01
+    # slim's variance_scaling_initializer: factor 2, fan in, truncated.
+    np.testing.assert_allclose(first.std(), np.sqrt(2 / (9 * 64)), rtol=0.02)
+
+
+def test_truncated_normal_has_the_stddev_before_truncation():
+    drawn = np.asarray(blocks.truncated_normal(0.09)()((200, 200)))
+    assert np.abs(drawn).max() <= 0.18
+    np.testing.assert_allclose(drawn.std(), 0.09 * 0.8796, rtol=0.02)
+
+
+def test_dropout_keeps_the_mean_in_training_and_everything_else_otherwise():
+    x = tf.ones((100, 1000))
+    layer = Dropout(0.8)
+    np.testing.assert_array_equal(layer(x), x)
+    np.testing.assert_array_equal(Dropout(1.0)(x, training=True), x)
+    y = layer(x, training=True).numpy()
+    assert set(np.unique(y)) == {0.0, np.float32(1.25)}
+    np.testing.assert_allclose(y.mean(), 1.0, atol=0.01)
+    assert not layer.weights
+
+
+def test_dropout_is_a_function_of_the_seed_it_is_called_in():
+    x = tf.ones((10, 100))
+    layer, other = Dropout(0.5, name="a"), Dropout(0.5, name="b")
+
+    def drawn(layer, seed):
+        with blocks.random_seed(tf.constant([1, seed])):
+            return layer(x, training=True).numpy()
+
+    np.testing.assert_array_equal(drawn(layer, 7), drawn(layer, 7))
+    assert (drawn(layer, 7) != drawn(layer, 8)).any()
+    assert (drawn(layer, 7) != drawn(other, 7)).any()
+
+
+def test_dropout_of_whole_examples():
+    y = Dropout(0.5, noise_shape=(None, 1, 1, 1))(tf.ones((64, 2, 2, 3)), training=True).numpy()
+    per_example = y.reshape(64, -1)
+    assert (per_example == per_example[:, :1]).all()
+    assert set(np.unique(y)) == {0.0, 2.0}
+
+
+def test_a_net_survives_keras_file(tmp_path):
+    block = settings(norm=Norm(DECAY, EPSILON, scale=True), regularized=("weights",))
+
+    def make(x):
+        x = block.depthwise_conv(x, 3, "Net/a", stride=2)
+        x = block.dropout(block.separable_conv(x, 4, 3, "Net/b"), 0.5, "Net/Dropout")
+        x = block.flatten(block.conv(x, 4, 3, "Net/c"), "Net/Flatten")
+        return block.for_logits().fully_connected(x, 2, "Net/Logits")
+
+    net = layers_of(make, 8, 8, 3)
+    net.save(tmp_path / "net.keras")
+    loaded = keras.models.load_model(tmp_path / "net.keras")
+    x = pixels(2, 8, 8, 3)
+    np.testing.assert_allclose(loaded(x), net(x), atol=1e-6)
+    assert list(slim_names.variables(loaded)) == list(slim_names.variables(net))
+    assert slim_names.regularized(loaded) == slim_names.regularized(net)
+
+
+def test_too_small_an_image_is_refused_with_the_size_that_would_do():
+    with pytest.raises(ValueError, match=r"net: images of 30 x 30 .* at least 75 x 75\."):
+        blocks.check_image_size("net", 30, 75)
+    blocks.check_image_size("net", 75, 75)
