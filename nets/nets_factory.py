@@ -26,7 +26,21 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-from nets import inception_v3, mobilenet_v1, resnet, vgg
+from nets import (
+    alexnet,
+    cifarnet,
+    inception_resnet_v2,
+    inception_v1,
+    inception_v2,
+    inception_v3,
+    inception_v4,
+    lenet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    resnet,
+    vgg,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +113,25 @@ def _resnet(name: str, background_class: bool) -> Net:
     )
 
 
+def _mobilenet(name: str, builder: Callable[..., keras.Model], scope: str) -> Net:
+    """A row of v2, v3 or EdgeTPU."""
+    return Net(
+        name,
+        builder,
+        image_size=224,
+        preprocessing="inception",
+        scope=scope,
+        background_class=True,
+        logits_node=f"{scope}/Logits/output",
+        predictions_node=f"{scope}/Predictions/Reshape_1",
+    )
+
+
+def _mobilenet_v2(name: str, depth_multiplier: float) -> Net:
+    builder = functools.partial(mobilenet_v2.build, depth_multiplier=depth_multiplier)
+    return _mobilenet(name, builder, "MobilenetV2")
+
+
 def _vgg(name: str) -> Net:
     return Net(
         name,
@@ -114,6 +147,67 @@ def _vgg(name: str) -> Net:
 
 _ROWS = (
     Net(
+        "lenet",
+        lenet.build,
+        image_size=28,
+        preprocessing="lenet",
+        scope="LeNet",
+        background_class=False,
+        logits_node="LeNet/fc4/BiasAdd",
+        predictions_node="Predictions/Reshape_1",
+        channels=1,
+    ),
+    Net(
+        "cifarnet",
+        cifarnet.build,
+        image_size=32,
+        preprocessing="cifarnet",
+        scope="CifarNet",
+        background_class=False,
+        logits_node="CifarNet/logits/BiasAdd",
+        predictions_node="CifarNet/Predictions/Reshape_1",
+    ),
+    Net(
+        "alexnet_v2",
+        alexnet.build,
+        image_size=224,
+        preprocessing="vgg",
+        scope="alexnet_v2",
+        background_class=False,
+        logits_node="alexnet_v2/fc8/squeezed",
+        predictions_node=None,
+    ),
+    Net(
+        "overfeat",
+        alexnet.build,
+        image_size=231,
+        preprocessing="vgg",
+        scope="overfeat",
+        background_class=False,
+        logits_node="overfeat/fc8/squeezed",
+        predictions_node=None,
+    ),
+    Net(
+        "inception_v1",
+        inception_v1.build,
+        image_size=224,
+        preprocessing="inception",
+        scope="InceptionV1",
+        background_class=True,
+        logits_node="InceptionV1/Logits/SpatialSqueeze",
+        predictions_node="InceptionV1/Logits/Predictions/Reshape_1",
+    ),
+    Net(
+        "inception_v2",
+        inception_v2.build,
+        image_size=224,
+        preprocessing="inception",
+        scope="InceptionV2",
+        background_class=True,
+        logits_node="InceptionV2/Logits/SpatialSqueeze",
+        predictions_node="InceptionV2/Predictions/Reshape_1",
+    ),
+    Net(
         "inception_v3",
         inception_v3.build,
         image_size=299,
@@ -122,6 +216,26 @@ _ROWS = (
         background_class=True,
         logits_node="InceptionV3/Logits/SpatialSqueeze",
         predictions_node="InceptionV3/Predictions/Reshape_1",
+    ),
+    Net(
+        "inception_v4",
+        inception_v4.build,
+        image_size=299,
+        preprocessing="inception",
+        scope="InceptionV4",
+        background_class=True,
+        logits_node="InceptionV4/Logits/Logits/BiasAdd",
+        predictions_node="InceptionV4/Logits/Predictions",
+    ),
+    Net(
+        "inception_resnet_v2",
+        inception_resnet_v2.build,
+        image_size=299,
+        preprocessing="inception",
+        scope="InceptionResnetV2",
+        background_class=True,
+        logits_node="InceptionResnetV2/Logits/Logits/BiasAdd",
+        predictions_node="InceptionResnetV2/Logits/Predictions",
     ),
     _mobilenet_v1("mobilenet_v1", 1.0),
     _mobilenet_v1("mobilenet_v1_075", 0.75),
@@ -135,6 +249,19 @@ _ROWS = (
     _resnet("resnet_v2_101", background_class=True),
     _resnet("resnet_v2_152", background_class=True),
     _resnet("resnet_v2_200", background_class=True),
+    _mobilenet_v2("mobilenet_v2", 1.0),
+    _mobilenet_v2("mobilenet_v2_140", 1.4),
+    _mobilenet_v2("mobilenet_v2_035", 0.35),
+    _mobilenet("mobilenet_v3_large", mobilenet_v3.build, "MobilenetV3"),
+    _mobilenet("mobilenet_v3_small", mobilenet_v3.build, "MobilenetV3"),
+    _mobilenet("mobilenet_v3_large_minimalistic", mobilenet_v3.build, "MobilenetV3"),
+    _mobilenet("mobilenet_v3_small_minimalistic", mobilenet_v3.build, "MobilenetV3"),
+    _mobilenet("mobilenet_edgetpu", mobilenet_v3.build, "MobilenetEdgeTPU"),
+    _mobilenet(
+        "mobilenet_edgetpu_075",
+        functools.partial(mobilenet_v3.build, depth_multiplier=0.75),
+        "MobilenetEdgeTPU",
+    ),
     _vgg("vgg_a"),
     _vgg("vgg_13"),
     _vgg("vgg_16"),

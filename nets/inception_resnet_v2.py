@@ -1,0 +1,217 @@
+"""Inception-ResNet v2 (https://arxiv.org/abs/1602.07261), as TF-Slim's inception_resnet_v2.py."""
+
+import dataclasses
+
+import keras
+
+from nets import blocks
+from nets.blocks import Blocks, Norm
+
+_SCOPE = "InceptionResnetV2"
+_AUX_WINDOW = 5
+
+
+def build(
+    name: str,
+    num_classes: int,
+    image_size: int,
+    channels: int,
+    *,
+    dropout_keep_prob: float = 0.8,
+    batch_norm_decay: float = 0.9997,
+    batch_norm_scale: bool = False,
+    activation: str = "relu",
+    create_aux_logits: bool = True,
+    output_stride: int = 16,
+    align_feature_maps: bool = False,
+    dtype: str = "float32",
+) -> keras.Model:
+    """Builds the net; see `nets_factory.build`.
+
+    The auxiliary head's last convolution is as large as its map, as slim's is: 5 x 5 at 299 pixels.
+    Where its first pool has less than 5 x 5 pixels (images below 107 pixels) the net has none.
+
+    Args:
+      batch_norm_scale: whether batch norm has a gamma.
+      activation: of the convolutions and the residual blocks.
+      create_aux_logits: whether to build the auxiliary head.
+      output_stride: pixels of the image for one of PreAuxLogits, 16 or 8. With 8, Mixed_6a does
+        not halve the map and the blocks behind it look twice as far; slim's net ends there, this
+        one goes on.
+      align_feature_maps: pad SAME throughout; any image size will do.
+
+    Raises:
+      ValueError: an image below 75 pixels (59 with an output stride of 8), another output stride.
+    """
+    if output_stride not in (8, 16):
+        raise ValueError(f"{name}: output_stride={output_stride}; it must be 8 or 16.")
+    dense = output_stride == 8
+    if not align_feature_maps:  # to leave one pixel after Mixed_7a
+        blocks.check_image_size(name, image_size, 59 if dense else 75)
+    padding = "SAME" if align_feature_maps else "VALID"
+    halve = {"stride": 2, "padding": padding}
+    halve_6a = {"stride": 1 if dense else 2, "padding": padding}
+
+    block = Blocks(
+        blocks.glorot_uniform,
+        norm=Norm(batch_norm_decay, epsilon=0.001, scale=batch_norm_scale),
+        activation=activation,
+        regularized=("weights", "biases"),
+        dtype=dtype,
+    )
+    images = blocks.images(image_size, channels)
+    end_points = block.stem(
+        images,
+        _SCOPE,
+        (  # name, channels, kernel, stride, padding; no channels: max pool
+            ("Conv2d_1a_3x3", 32, 3, 2, padding),
+            ("Conv2d_2a_3x3", 32, 3, 1, padding),
+            ("Conv2d_2b_3x3", 64, 3, 1, "SAME"),
+            ("MaxPool_3a_3x3", None, 3, 2, padding),
+            ("Conv2d_3b_1x1", 80, 1, 1, padding),
+            ("Conv2d_4a_3x3", 192, 3, 1, padding),
+            ("MaxPool_5a_3x3", None, 3, 2, padding),
+        ),
+    )
+    x = _mixed_5b(block, end_points["MaxPool_5a_3x3"], f"{_SCOPE}/Mixed_5b")
+    end_points["Mixed_5b"] = x
+    for i in range(1, 11):
+        x = _block35(block, x, f"{_SCOPE}/Repeat/block35_{i}", scale=0.17)
+    x = end_points["Mixed_6a"] = _mixed_6a(block, x, f"{_SCOPE}/Mixed_6a", halve_6a)
+    for i in range(1, 21):
+        scope = f"{_SCOPE}/Repeat_1/block17_{i}"
+        x = _block17(block, x, scope, scale=0.1, rate=2 if dense else 1)
+    end_points["PreAuxLogits"] = x
+    x = end_points["Mixed_7a"] = _mixed_7a(block, x, f"{_SCOPE}/Mixed_7a", halve)
+    for i in range(1, 10):
+        x = _block8(block, x, f"{_SCOPE}/Repeat_2/block8_{i}", scale=0.2)
+    x = _block8(block, x, f"{_SCOPE}/Block8", scale=1.0, activation="linear")
+    x = end_points["Conv2d_7b_1x1"] = block.conv(x, 1536, 1, f"{_SCOPE}/Conv2d_7b_1x1")
+
+    aux_logits = None
+    if create_aux_logits and end_points["PreAuxLogits"].shape[1] >= _AUX_WINDOW:
+        aux_logits = _aux_logits(block, end_points["PreAuxLogits"], num_classes)
+        end_points["AuxLogits"] = aux_logits
+
+    scope = f"{_SCOPE}/Logits"
+    x = end_points["global_pool"] = block.global_pool(x, f"{scope}/AvgPool_1a_8x8")
+    x = block.flatten(x, f"{scope}/Flatten")
+    x = end_points["PreLogitsFlatten"] = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout")
+    logits = block.for_logits().fully_connected(x, num_classes, f"{scope}/Logits")
+    end_points["Logits"] = logits
+    end_points["Predictions"] = block.softmax(logits, f"{scope}/Predictions")
+    return blocks.model(name, images, end_points, logits, aux_logits)
+
+
+def _mixed_5b(block: Blocks, x, scope: str):
+    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
+    branches = [
+        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1x1", 96, 1)),
+        block.convs(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 48, 1), ("Conv2d_0b_5x5", 64, 5)),
+        block.convs(
+            x,
+            f"{scope}/Branch_2",
+            ("Conv2d_0a_1x1", 64, 1),
+            ("Conv2d_0b_3x3", 96, 3),
+            ("Conv2d_0c_3x3", 96, 3),
+        ),
+        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", 64, 1)),
+    ]
+    return block.concat(branches, scope)
+
+
+def _block35(block: Blocks, x, scope: str, scale: float):
+    branches = [
+        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1x1", 32, 1)),
+        block.convs(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 32, 1), ("Conv2d_0b_3x3", 32, 3)),
+        block.convs(
+            x,
+            f"{scope}/Branch_2",
+            ("Conv2d_0a_1x1", 32, 1),
+            ("Conv2d_0b_3x3", 48, 3),
+            ("Conv2d_0c_3x3", 64, 3),
+        ),
+    ]
+    return _residual(block, x, branches, scope, scale)
+
+
+def _mixed_6a(block: Blocks, x, scope: str, halve: dict):
+    branches = [
+        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1a_3x3", 384, 3, halve)),
+        block.convs(
+            x,
+            f"{scope}/Branch_1",
+            ("Conv2d_0a_1x1", 256, 1),
+            ("Conv2d_0b_3x3", 256, 3),
+            ("Conv2d_1a_3x3", 384, 3, halve),
+        ),
+        block.max_pool(x, 3, f"{scope}/Branch_2/MaxPool_1a_3x3", **halve),
+    ]
+    return block.concat(branches, scope)
+
+
+def _block17(block: Blocks, x, scope: str, scale: float, rate: int):
+    branches = [
+        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1x1", 192, 1)),
+        block.convs(
+            x,
+            f"{scope}/Branch_1",
+            ("Conv2d_0a_1x1", 128, 1),
+            ("Conv2d_0b_1x7", 160, (1, 7)),
+            ("Conv2d_0c_7x1", 192, (7, 1)),
+            rate=rate,
+        ),
+    ]
+    return _residual(block, x, branches, scope, scale)
+
+
+def _mixed_7a(block: Blocks, x, scope: str, halve: dict):
+    branches = [
+        block.convs(
+            x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 256, 1), ("Conv2d_1a_3x3", 384, 3, halve)
+        ),
+        block.convs(
+            x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 256, 1), ("Conv2d_1a_3x3", 288, 3, halve)
+        ),
+        block.convs(
+            x,
+            f"{scope}/Branch_2",
+            ("Conv2d_0a_1x1", 256, 1),
+            ("Conv2d_0b_3x3", 288, 3),
+            ("Conv2d_1a_3x3", 320, 3, halve),
+        ),
+        block.max_pool(x, 3, f"{scope}/Branch_3/MaxPool_1a_3x3", **halve),
+    ]
+    return block.concat(branches, scope)
+
+
+def _block8(block: Blocks, x, scope: str, scale: float, activation: str | None = None):
+    branches = [
+        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1x1", 192, 1)),
+        block.convs(
+            x,
+            f"{scope}/Branch_1",
+            ("Conv2d_0a_1x1", 192, 1),
+            ("Conv2d_0b_1x3", 224, (1, 3)),
+            ("Conv2d_0c_3x1", 256, (3, 1)),
+        ),
+    ]
+    return _residual(block, x, branches, scope, scale, activation)
+
+
+def _residual(
+    block: Blocks, x, branches: list, scope: str, scale: float, activation: str | None = None
+):
+    """Adds `scale` times what the branches found, brought to the channels of x."""
+    linear = dataclasses.replace(block, norm=None, activation="linear")
+    up = linear.conv(block.concat(branches, scope), x.shape[-1], 1, f"{scope}/Conv2d_1x1")
+    return block.activate(x + scale * up, activation or block.activation, f"{scope}/activation")
+
+
+def _aux_logits(block: Blocks, x, num_classes: int):
+    scope = f"{_SCOPE}/AuxLogits"
+    x = block.avg_pool(x, _AUX_WINDOW, f"{scope}/Conv2d_1a_3x3", stride=3)
+    x = block.conv(x, 128, 1, f"{scope}/Conv2d_1b_1x1")
+    x = block.conv(x, 768, x.shape[1:3], f"{scope}/Conv2d_2a_5x5", padding="VALID")
+    x = block.flatten(x, f"{scope}/Flatten")
+    return block.for_logits().fully_connected(x, num_classes, f"{scope}/Logits")
