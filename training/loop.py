@@ -82,8 +82,11 @@ class TrainingStep:
                 trainable=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
-        self._gradients = tf.function(self._compute_gradients, jit_compile=jit_compile)
-        self._call = tf.function(self._several_steps)
+        # Autograph would rewrite the whole net's Python before tracing it.
+        self._gradients = tf.function(
+            self._compute_gradients, autograph=False, jit_compile=jit_compile
+        )
+        self._call = tf.function(self._several_steps, autograph=False)
 
     def run(self, iterator: Iterator, count: int) -> dict[str, float]:
         """Takes `count` batches and makes as many updates.
@@ -143,12 +146,17 @@ class TrainingStep:
                 losses, rate = self._replica_step(batch)
             return losses, rate, waited
 
+        def next_step(done, sums, rate, waited):
+            losses, rate, longer = one_step()
+            sums = {name: sums[name] + losses[name] for name in sums}
+            return done + 1, sums, rate, waited + longer
+
         # The first step stands before the loop: it gives the loop its structure.
         losses, rate, waited = one_step()
-        for _ in tf.range(count - 1):
-            more, rate, longer = one_step()
-            losses = {name: losses[name] + more[name] for name in losses}
-            waited += longer
+        one = tf.ones([], tf.int64)
+        _, losses, rate, waited = tf.while_loop(
+            lambda done, *_: done < count, next_step, (one, losses, rate, waited)
+        )
         means = {name: value / tf.cast(count, tf.float32) for name, value in losses.items()}
         if self._penalty is not None:
             means["regularization"] = self._penalty()
