@@ -157,16 +157,26 @@ def _moving_statistic(initializer: str, shape, name: str) -> keras.Variable:
 
 
 _SEED: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("seed", default=None)
+_STEP: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("step", default=None)
+
+
+def random_seed(seed: tf.Tensor) -> contextlib.AbstractContextManager:
+    """Dropout of the nets called in this block is a function of `seed`, int32 or int64 [2]."""
+    return _holding(_SEED, seed)
+
+
+def training_step(step: tf.Tensor) -> contextlib.AbstractContextManager:
+    """Tells drop path of the nets called in this block how many steps came before: a scalar."""
+    return _holding(_STEP, step)
 
 
 @contextlib.contextmanager
-def random_seed(seed: tf.Tensor) -> Iterator[None]:
-    """Dropout of the nets called in this block is a function of `seed`, int32 or int64 [2]."""
-    token = _SEED.set(seed)
+def _holding(variable: contextvars.ContextVar, value: tf.Tensor) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        _SEED.reset(token)
+        variable.reset(token)
 
 
 @keras.saving.register_keras_serializable("slim")
@@ -186,14 +196,21 @@ class Dropout(keras.layers.Layer):
     def call(self, x, training=False):
         if not training or self.keep_prob >= 1:
             return x
-        noise_shape = self.noise_shape and [
-            tf.shape(x)[i] if size is None else size for i, size in enumerate(self.noise_shape)
-        ]
-        rate, seed = 1 - self.keep_prob, _SEED.get()
-        if seed is None:
-            return tf.nn.dropout(x, rate, noise_shape=noise_shape)
+        rate = tf.convert_to_tensor(self._rate(), tf.float32)
+        scales = tf.where(self._noise(tf.shape(x)) < rate, 0.0, 1 / (1 - rate))
+        return x * tf.cast(scales, x.dtype)
+
+    def _rate(self):
+        return 1 - self.keep_prob
+
+    def _noise(self, shape):
+        """Float32 in [0, 1), also for bfloat16: with its 128 numbers, 0.1 % to drop were 0.8 %."""
+        if self.noise_shape:
+            shape = [shape[i] if size is None else size for i, size in enumerate(self.noise_shape)]
+        if (seed := _SEED.get()) is None:
+            return tf.random.uniform(shape)
         own = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(self.name.encode()) >> 1)
-        return tf.nn.experimental.stateless_dropout(x, rate, own, noise_shape=noise_shape)
+        return tf.random.stateless_uniform(shape, own)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -201,6 +218,28 @@ class Dropout(keras.layers.Layer):
     def get_config(self):
         own = {"keep_prob": self.keep_prob, "noise_shape": self.noise_shape}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("slim")
+class DropPath(Dropout):
+    """Drops a path of a net for whole examples, more of them the longer training lasts.
+
+    The share of dropped examples grows from 0 to `1 - keep_prob` over the first `ramp_steps` of
+    the `training_step` that it is called in; outside of it, it is `1 - keep_prob`.
+    """
+
+    def __init__(self, keep_prob: float, ramp_steps: int, **kwargs):
+        super().__init__(keep_prob, **{"noise_shape": (None, 1, 1, 1)} | kwargs)
+        self.ramp_steps = ramp_steps
+
+    def _rate(self):
+        if (step := _STEP.get()) is None:
+            return 1 - self.keep_prob
+        progress = tf.minimum(tf.cast(step, tf.float32) / self.ramp_steps, 1.0)
+        return progress * (1 - self.keep_prob)
+
+    def get_config(self):
+        return {**super().get_config(), "ramp_steps": self.ramp_steps}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -393,10 +432,17 @@ class Blocks:
 
     def pad(self, x, before: int, after: int, scope: str):
         """Zeros around height and width, as ResNet's strided convolutions want them."""
-        return keras.layers.ZeroPadding2D((before, after), **self._named(scope))(x)
+        return keras.layers.ZeroPadding2D(((before, after),) * 2, **self._named(scope))(x)
+
+    def crop(self, x, before: int, after: int, scope: str):
+        """Takes rows and columns off height and width."""
+        return keras.layers.Cropping2D(((before, after),) * 2, **self._named(scope))(x)
 
     def dropout(self, x, keep_prob: float, scope: str):
         return Dropout(keep_prob, **self._named(scope))(x)
+
+    def drop_path(self, x, keep_prob: float, ramp_steps: int, scope: str):
+        return DropPath(keep_prob, ramp_steps, **self._named(scope))(x)
 
     def concat(self, tensors: list, scope: str):
         """Joins the channels."""

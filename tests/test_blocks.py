@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from nets import blocks, slim_names
-from nets.blocks import BatchNorm, Blocks, Dropout, Norm
+from nets.blocks import BatchNorm, Blocks, Dropout, DropPath, Norm
 
 DECAY, EPSILON = 0.9, 1e-3
 
@@ -310,6 +310,25 @@ def test_dropout_of_whole_examples():
     per_example = y.reshape(64, -1)
     assert (per_example == per_example[:, :1]).all()
     assert set(np.unique(y)) == {0.0, 2.0}
+
+
+def test_dropout_drops_the_same_share_in_bfloat16():
+    x = tf.ones((300, 1000), tf.bfloat16)
+    y = Dropout(0.999, dtype="mixed_bfloat16")(x, training=True)
+    assert y.dtype == tf.bfloat16
+    assert 0.0005 < np.mean(y.numpy() == 0) < 0.0015
+
+
+@pytest.mark.parametrize(("step", "dropped"), [(0, 0.0), (50, 0.25), (200, 0.5), (None, 0.5)])
+def test_drop_path_drops_more_with_each_step(step, dropped):
+    layer = DropPath(0.5, ramp_steps=100)
+    x = tf.ones((4000, 1, 1, 2))
+    with blocks.training_step(step):
+        y = layer(x, training=True).numpy()
+    assert set(np.unique(y)) <= {0.0, np.float32(1 / (1 - dropped))}
+    assert (y[..., 0] == y[..., 1]).all()
+    np.testing.assert_allclose(np.mean(y == 0), dropped, atol=0.04)
+    np.testing.assert_array_equal(layer(x, training=False), x)
 
 
 def test_a_net_survives_keras_file(tmp_path):
