@@ -1,0 +1,178 @@
+"""Finds the records that cannot be trained on, says where and why, and passes over them."""
+
+import atexit
+import collections
+import concurrent.futures
+import dataclasses
+import gzip
+import itertools
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from datasets import schema, tfrecord_dataset
+from datasets.tfrecord_dataset import Dataset
+
+# Records that are held in memory at once, for each thread.
+_AHEAD = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class BadRecord:
+    """A record that cannot be read; as text one line with file, number from 0, and reason."""
+
+    file: str
+    record: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: record {self.record}: {self.reason}"
+
+
+def find(
+    dataset: Dataset, limit: int | None = None, num_threads: int | None = None
+) -> list[BadRecord]:
+    """Reads every record as training would: checksum, features, label, image.
+
+    Args:
+      dataset: what `tfrecord_dataset.find` returns.
+      limit: stop after so many; None finds all.
+      num_threads: threads that decode; None means as many as processors.
+
+    Returns:
+      The bad records in the order of the files. What follows a place where a file is cut off counts
+      as one.
+    """
+    found = []
+    num_threads = num_threads or os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        for path in dataset.files:
+            records, reasons = _records(path, dataset), []
+            # A few at a time, so that a file larger than memory can be searched.
+            while chunk := list(itertools.islice(records, num_threads * _AHEAD)):
+                reasons += pool.map(lambda record: _reason(record, dataset), chunk)
+                bad = [BadRecord(path, i, reason) for i, reason in enumerate(reasons) if reason]
+                if limit is not None and len(found) + len(bad) >= limit:
+                    return (found + bad)[:limit]
+            found += [BadRecord(path, i, reason) for i, reason in enumerate(reasons) if reason]
+    return found
+
+
+def drop(
+    dataset: Dataset, max_bad_records: int, num_threads: int | None = None
+) -> tuple[Dataset, list[BadRecord]]:
+    """Leaves out the records that cannot be read.
+
+    Files that hold any are copied without them to a temporary folder, which goes when the process
+    ends. The whole dataset is decoded once for it, unless `max_bad_records` is 0.
+
+    Args:
+      dataset: what `tfrecord_dataset.find` returns.
+      max_bad_records: how many may be left out; 0 leaves the dataset as it is, unread.
+      num_threads: threads that decode; None means as many as processors.
+
+    Returns:
+      The dataset without them, and what was left out.
+
+    Raises:
+      ValueError: there are more than `max_bad_records`, or none is left.
+    """
+    if not max_bad_records:
+        return dataset, []
+    bad = find(dataset, num_threads=num_threads)
+    if len(bad) > max_bad_records:
+        raise ValueError(
+            f"{len(bad)} records cannot be read, more than --max_bad_records={max_bad_records}. "
+            f"The first: {bad[0]}."
+        )
+    if not bad:
+        return dataset, []
+    folder = tempfile.mkdtemp(prefix="records_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    numbers = collections.defaultdict(set)
+    for record in bad:
+        numbers[record.file].add(record.record)
+    files, counts = list(dataset.files), list(dataset.file_counts)
+    for i, path in enumerate(dataset.files):
+        if path in numbers:
+            files[i] = os.path.join(folder, f"{i:05d}.tfrecord")
+            counts[i] = _copy_without(path, numbers[path], files[i], dataset.compression)
+    if not sum(counts):
+        raise ValueError(
+            f"{bad[0]}; nor can any other record of the {dataset.split} split be read."
+        )
+    without = dataclasses.replace(dataset, files=tuple(files), file_counts=tuple(counts), damage=())
+    return without, bad
+
+
+_Record = bytes | tfrecord_dataset.BrokenFrame
+
+
+def _records(path: str, dataset: Dataset) -> Iterable[tuple[_Record, bool]]:
+    """Yields each record and whether its checksum is right; last, what broke the file off."""
+    try:
+        for _, record, footer in tfrecord_dataset.frames(path, dataset.compression):
+            yield record, schema.masked_crc(record) == footer
+    except tfrecord_dataset.BrokenFrame as error:
+        yield error, False
+
+
+def _reason(record: tuple[_Record, bool], dataset: Dataset) -> str:
+    """Says why a record cannot be used; empty where it can."""
+    content, intact = record
+    if isinstance(content, tfrecord_dataset.BrokenFrame):
+        return str(content)
+    if not intact:
+        return "its checksum is wrong; the file was damaged"
+    try:
+        encoded, label = _parse(content)
+    except tf.errors.OpError:
+        return f"it is no example with image and label ({_words(_parse, content)})"
+    number = int(label) - dataset.labels_offset
+    if not 0 <= number < dataset.num_classes:
+        less = f" less --labels_offset={dataset.labels_offset}" if dataset.labels_offset else ""
+        return f"its label {int(label)}{less} is outside the classes 0 to {dataset.num_classes - 1}"
+    try:
+        _decode(encoded)
+    except tf.errors.OpError:
+        return f"its image cannot be decoded ({_words(_decode, encoded)})"
+    return ""
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _parse(record):
+    example = schema.parse_example(record)
+    return example["encoded"], example["label"]
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _decode(encoded):
+    return tf.shape(tf.io.decode_image(encoded, channels=3, expand_animations=False))
+
+
+def _words(function, argument) -> str:
+    """TensorFlow's own words on what fails, without names of graph nodes and without raw bytes."""
+    try:
+        function.python_function(argument)  # op by op, its errors are about the record alone
+    except tf.errors.OpError as error:
+        text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]|, value: .*", "", error.message, flags=re.DOTALL)
+        return " ".join(text.split()).rstrip(".")[:150]
+    return "it fails now and then"
+
+
+def _copy_without(path: str, numbers: set[int], copy: str, compression: str) -> int:
+    """Writes a file's other records in their order; returns how many there are."""
+    count = 0
+    with gzip.open(copy, "wb") if compression else open(copy, "wb") as file:
+        try:
+            for i, frame in enumerate(tfrecord_dataset.frames(path, compression)):
+                if i not in numbers:
+                    file.write(b"".join(frame))
+                    count += 1
+        except tfrecord_dataset.BrokenFrame:
+            pass  # what is behind it is left out
+    return count

@@ -1,0 +1,253 @@
+"""tf.data for training and for evaluation.
+
+Training reads the files in a new order each epoch, several at a time, and shuffles the records
+while they are still encoded. The sequence of batches is a function of the dataset and the seed
+alone, whatever the number of threads, and any position in it can be jumped to. Evaluation yields
+each example once, in the order of the files.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import tensorflow as tf
+
+from datasets import bad_records, schema
+from datasets.tfrecord_dataset import Dataset
+
+_Result = TypeVar("_Result")
+
+SHUFFLE_BUFFER = 16_384
+_SHUFFLE_BYTES = 256 * 2**20
+# Files that are read at once. Part of the sequence's definition: changing it changes the order.
+_OPEN_FILES = 16
+_READ_BUFFER_BYTES = 2**20
+
+
+def training_batches(
+    dataset: Dataset,
+    decode: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+    batch_size: int,
+    *,
+    seed: int = 0,
+    shuffle_buffer: int = SHUFFLE_BUFFER,
+    skip_examples: int = 0,
+    num_threads: int | None = None,
+    shard_index: int = 0,
+    num_shards: int = 1,
+) -> tf.data.Dataset:
+    """Draws batches without end; equal arguments give equal batches.
+
+    Args:
+      dataset: what `tfrecord_dataset.find` returns.
+      decode: (encoded scalar string, boxes float32 [n, 4], seed int32 [2]) → float32 image; all
+        images of one shape.
+      batch_size: of every batch; may exceed the number of examples.
+      seed: decides the order, and through `decode` the augmentation.
+      shuffle_buffer: encoded records to shuffle among; fewer where they would fill 256 MiB.
+      skip_examples: how many examples of this sequence were consumed already: to resume after
+        `steps` batches, `steps * batch_size`.
+      num_threads: threads that decode; None lets TensorFlow choose.
+      shard_index, num_shards: this worker's part of the data: every num_shards-th file, or record
+        where there are fewer files than workers. Each worker's skip_examples counts its own.
+
+    Returns:
+      Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}.
+
+    Raises:
+      ValueError: the files are damaged, or the part of a worker is empty.
+      tf.errors.OpError: while iterating, for a record that cannot be read; `explained` names it.
+    """
+    _check(dataset)
+    part = _Part.of(dataset, shard_index, num_shards)
+    mean_bytes = max(1, dataset.num_bytes // dataset.num_examples)
+    buffer = max(1, min(shuffle_buffer, _SHUFFLE_BYTES // mean_bytes, part.num_examples))
+    epoch, position = divmod(skip_examples, part.num_examples)
+
+    def records(number: tf.Tensor) -> tf.data.Dataset:
+        order_seed, shuffle_seed = _seeds(seed, number)
+        files = tf.random.experimental.stateless_shuffle(tf.constant(part.files), seed=order_seed)
+        ds = tf.data.Dataset.from_tensor_slices(files)
+        ds = ds.interleave(
+            lambda path: _read(path, dataset.compression),
+            cycle_length=_OPEN_FILES,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        ds = part.own_records(ds)
+        return _shuffle(ds, buffer, shuffle_seed)
+
+    # Epochs in a row, each in its own order; of the first, what was consumed already is passed
+    # over while still encoded.
+    first = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64))
+    later = tf.data.Dataset.counter(epoch + 1)
+    ds = first.flat_map(records).skip(position).concatenate(later.flat_map(records))
+
+    def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+        example = schema.parse_example(record)
+        label = _label(example["label"], dataset)
+        image_seed = _seeds(seed, index * num_shards + shard_index)[0]
+        image = decode(example["encoded"], example["boxes"], image_seed)
+        return {"image": image, "label": label}
+
+    ds = ds.enumerate(skip_examples)
+    ds = ds.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    ds = ds.batch(batch_size, drop_remainder=True)
+    return ds.prefetch(tf.data.AUTOTUNE).with_options(_options(num_threads))
+
+
+def evaluation_batches(
+    dataset: Dataset,
+    decode: Callable[[tf.Tensor], tf.Tensor],
+    batch_size: int,
+    *,
+    num_threads: int | None = None,
+    max_batches: int | None = None,
+) -> tf.data.Dataset:
+    """Yields each example once, in the order of the files; the last batch may be smaller.
+
+    Args:
+      dataset: what `tfrecord_dataset.find` returns; the batches hold its `num_examples` examples.
+      decode: encoded scalar string → float32 image; all images of one shape.
+      batch_size: of all batches but the last.
+      num_threads: threads that decode; None lets TensorFlow choose.
+      max_batches: stop after so many; None means all.
+
+    Returns:
+      Batches of {"image": float32 [B, H, W, C], "label": int32 [B], "filename": string [B],
+      "record": int64 [B]}: `record` counts the examples from 0; `filename` is the record's own,
+      else "record" and its number.
+
+    Raises:
+      ValueError: the files are damaged.
+      tf.errors.OpError: while iterating, for a record that cannot be read; `explained` names it.
+    """
+    _check(dataset)
+
+    def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+        example = schema.parse_example(record)
+        unnamed = tf.strings.join(["record ", tf.strings.as_string(index)])
+        named = tf.strings.length(example["filename"]) > 0
+        return {
+            "image": decode(example["encoded"]),
+            "label": _label(example["label"], dataset),
+            "filename": tf.where(named, example["filename"], unnamed),
+            "record": index,
+        }
+
+    ds = _read(list(dataset.files), dataset.compression).enumerate()
+    ds = ds.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    ds = ds.batch(batch_size)
+    if max_batches is not None:
+        ds = ds.take(max_batches)
+    return ds.prefetch(tf.data.AUTOTUNE).with_options(_options(num_threads))
+
+
+def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
+    """Calls `function`, which consumes batches of `dataset`, and names the record it fails on.
+
+    TensorFlow says what is wrong with a record, but not with which: so after a failure the dataset
+    is searched for it.
+
+    Raises:
+      ValueError: a record cannot be read; one line with file, number and reason.
+      tf.errors.OpError: as the function raised it, where no record is the cause.
+    """
+    try:
+        return function()
+    except tf.errors.OpError as error:
+        # Failures of the net itself are no reason to search a large dataset.
+        if "Iterator" not in str(error) and "Dataset" not in str(error):
+            raise
+        found = bad_records.find(dataset, limit=1)
+        if not found:
+            raise
+        raise ValueError(
+            f"{found[0]}. Convert it anew, or pass over such records with --max_bad_records."
+        ) from error
+
+
+class _Part:
+    """What one worker reads of a dataset."""
+
+    def __init__(self, files: tuple[str, ...], num_examples: int, every: int, offset: int):
+        self.files = files
+        self.num_examples = num_examples
+        self._every = every
+        self._offset = offset
+
+    @classmethod
+    def of(cls, dataset: Dataset, index: int, count: int) -> "_Part":
+        if not 0 <= index < count:
+            raise ValueError(f"There is no part {index} of {count}.")
+        by_file = len(dataset.files) >= count
+        if by_file:
+            files, counts = dataset.files[index::count], dataset.file_counts[index::count]
+            part = cls(files, sum(counts), 1, 0)
+        else:
+            own = len(range(index, dataset.num_examples, count))
+            part = cls(dataset.files, own, count, index)
+        if not part.num_examples:
+            raise ValueError(
+                f"{dataset.files[0]}: with {dataset.num_examples} examples in "
+                f"{len(dataset.files)} files nothing is left for worker {index} of {count}."
+            )
+        return part
+
+    def own_records(self, ds: tf.data.Dataset) -> tf.data.Dataset:
+        return ds.shard(self._every, self._offset) if self._every > 1 else ds
+
+
+def _check(dataset: Dataset) -> None:
+    if dataset.damage:
+        raise ValueError(
+            f"{dataset.damage[0]}. Convert it anew, or pass over such records with "
+            "--max_bad_records."
+        )
+
+
+def _read(paths, compression: str) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(paths, compression, buffer_size=_READ_BUFFER_BYTES)
+
+
+def _label(label: tf.Tensor, dataset: Dataset) -> tf.Tensor:
+    label -= dataset.labels_offset
+    inside = tf.logical_and(label >= 0, label < dataset.num_classes)
+    check = tf.debugging.Assert(inside, ["label outside the classes", label])
+    with tf.control_dependencies([check]):
+        return tf.cast(label, tf.int32)
+
+
+def _seeds(seed: int, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Two seeds, int32 [2] each, for an int64 number such as an epoch's or an example's."""
+    words = tf.bitcast(tf.stack([tf.constant(seed, tf.int64), number]), tf.int32)
+    words = tf.reshape(words, [4])  # low and high word of the seed, then of the number
+    first = tf.stack([words[0] + words[3], words[2]])
+    return first, tf.bitwise.invert(first)
+
+
+def _shuffle(ds: tf.data.Dataset, buffer: int, seed: tf.Tensor) -> tf.data.Dataset:
+    """As Dataset.shuffle, but independent of TensorFlow's global seed."""
+    pair = tf.cast(seed, tf.int64)
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(ds),
+        buffer_size=tf.constant(buffer, tf.int64),
+        seed=pair[0],
+        # Two zeros would mean a random seed.
+        seed2=pair[1] * 2 + 1,
+        output_types=[tf.string],
+        output_shapes=[[]],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+
+
+def _options(num_threads: int | None) -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # The workers' parts are cut above.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    # Images are prepared side by side; to split one image's work among threads costs more.
+    options.threading.max_intra_op_parallelism = 1
+    if num_threads is not None:
+        options.threading.private_threadpool_size = num_threads
+    return options
