@@ -29,6 +29,7 @@ import keras
 from nets import (
     alexnet,
     cifarnet,
+    heads,
     inception_resnet_v2,
     inception_v1,
     inception_v2,
@@ -39,6 +40,7 @@ from nets import (
     mobilenet_v2,
     mobilenet_v3,
     resnet,
+    small_cnn,
     vgg,
 )
 
@@ -262,6 +264,16 @@ _ROWS = (
         functools.partial(mobilenet_v3.build, depth_multiplier=0.75),
         "MobilenetEdgeTPU",
     ),
+    Net(
+        "small_cnn",
+        small_cnn.build,
+        image_size=128,
+        preprocessing="inception",
+        scope="SmallCnn",
+        background_class=False,
+        logits_node="SmallCnn/logits/BiasAdd",
+        predictions_node="SmallCnn/predictions",
+    ),
     _vgg("vgg_a"),
     _vgg("vgg_13"),
     _vgg("vgg_16"),
@@ -291,6 +303,7 @@ def build(
     dropout_keep_prob: float | None = None,
     batch_norm_decay: float | None = None,
     dtype: str = "float32",
+    head: str | None = None,
     **options,
 ) -> keras.Model:
     """Builds a net with fresh weights.
@@ -304,6 +317,8 @@ def build(
       batch_norm_decay: None means slim's; nets without batch norm refuse a number.
       dtype: what is computed in, "float32" or "mixed_bfloat16"; variables, logits and batch-norm
         statistics are float32 in both.
+      head: a classifier in place of the net's own, such as "dense:512,dropout:0.5"; see
+        `heads.attach`.
       **options: of the family; `get(name).options` lists them.
 
     Returns:
@@ -311,11 +326,17 @@ def build(
       [N, num_classes] before the softmax, and "aux_logits" where the net has them.
 
     Raises:
-      ValueError: unknown net or option, or an image too small for the net.
+      ValueError: unknown net, option or head, or an image too small for the net.
     """
+    net = get(name)
     given = {"dropout_keep_prob": dropout_keep_prob, "batch_norm_decay": batch_norm_decay}
     given = {option: value for option, value in given.items() if value is not None}
-    return get(name).build(num_classes, image_size, channels, dtype=dtype, **given, **options)
+    if head is None:
+        return net.build(num_classes, image_size, channels, dtype=dtype, **given, **options)
+    if "fc_conv_padding" in net.options:  # VGG's fc6 goes, and with it the need of 224 pixels
+        options = {"fc_conv_padding": "SAME", **options}
+    model = net.build(num_classes, image_size, channels, dtype=dtype, **given, **options)
+    return heads.attach(model, head, num_classes, net.scope, dtype)
 
 
 def end_points(model: keras.Model) -> Mapping[str, keras.KerasTensor]:

@@ -1,0 +1,120 @@
+"""A classifier of the user's own on the pooled features of any net.
+
+`--head=dense:512,dropout:0.5` makes the scopes `InceptionV3/Head/dense_1` and, for the classes,
+`InceptionV3/Head/logits`; `Head/…` where a net has no root scope.
+"""
+
+import collections
+import dataclasses
+
+import keras
+
+from nets import blocks
+from nets.blocks import Blocks
+
+_EXAMPLE = "such as dense:512,dropout:0.5"
+_POOLS = (
+    keras.layers.AveragePooling2D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.MaxPooling2D,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """A dense layer with ReLU."""
+
+    units: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout:
+    """Drops this fraction in training, 0 to below 1."""
+
+    rate: float
+
+
+def parse(text: str) -> tuple[Dense | Dropout, ...]:
+    """'dense:512,dropout:0.5' → (Dense(512), Dropout(0.5)).
+
+    Raises:
+      ValueError: there is nothing in it, or a part is neither `dense:UNITS` nor `dropout:RATE`.
+    """
+    return tuple(_parse_layer(part.strip(), text) for part in text.split(","))
+
+
+def attach(
+    model: keras.Model, head: str, num_classes: int, scope: str, dtype: str = "float32"
+) -> keras.Model:
+    """The net with `head` and new logits in place of its own classifier.
+
+    The features are what the last pool before the classifier leaves, averaged over what is left of
+    height and width: [N, C]. So VGG loses fc6 to fc8. Auxiliary logits stay as they are; end points
+    behind the features go, and "Logits" and "Predictions" are those of the head.
+
+    Args:
+      model: as `nets_factory.build` returns it.
+      head: as `parse` reads it.
+      scope: the net's root scope, "" for none.
+      dtype: what is computed in, as in `nets_factory.build`.
+
+    Raises:
+      ValueError: see `parse`.
+    """
+    layers = parse(head)
+    root = f"{scope}/Head" if scope else "Head"
+    block = Blocks(blocks.glorot_uniform, dtype=dtype)
+    x = _features(model)
+    if len(x.shape) == 4:
+        x = block.global_pool(x, f"{root}/pool", keep_dims=False)
+    count = collections.Counter()
+    for layer in layers:
+        count[type(layer)] += 1
+        if isinstance(layer, Dense):
+            x = block.fully_connected(x, layer.units, f"{root}/dense_{count[Dense]}")
+        else:
+            x = block.dropout(x, 1 - layer.rate, f"{root}/dropout_{count[Dropout]}")
+    logits = block.for_logits().fully_connected(x, num_classes, f"{root}/logits")
+    new = blocks.model(model.name, model.input, {}, **{**model.output, "logits": logits})
+    kept = {id(tensor) for operation in new.operations for tensor in _outputs(operation)}
+    end_points = {name: x for name, x in model.end_points.items() if id(x) in kept}
+    end_points |= {"Logits": logits, "Predictions": block.softmax(logits, f"{root}/predictions")}
+    return blocks.model(model.name, model.input, end_points, **{**model.output, "logits": logits})
+
+
+def _parse_layer(part: str, text: str) -> Dense | Dropout:
+    kind, _, value = part.partition(":")
+    try:
+        if kind == "dense" and int(value) > 0:
+            return Dense(int(value))
+        if kind == "dropout" and 0 <= float(value) < 1:
+            return Dropout(float(value))
+    except ValueError:
+        pass
+    raise ValueError(
+        f"--head={text}: {part!r} is neither dense:UNITS (1 or more) nor dropout:RATE (a fraction "
+        f"from 0 to below 1), {_EXAMPLE}."
+    )
+
+
+def _features(model: keras.Model):
+    """What the last pool before the classifier leaves, normalised where the net does so next."""
+    # Without auxiliary logits: the layers come in the order of computation, and theirs would mix.
+    layers = keras.Model(model.input, model.output["logits"]).layers
+    # Wide VGG images are pooled once more, inside the classifier, which has the only dropouts.
+    dropouts = [i for i, layer in enumerate(layers) if _is_dropout(layer)]
+    trunk = layers[: dropouts[0]] if dropouts else layers
+    last = max(i for i, layer in enumerate(trunk) if isinstance(layer, _POOLS))
+    if isinstance(layers[last + 1], keras.layers.LayerNormalization):
+        last += 1
+    return layers[last].output
+
+
+def _is_dropout(layer: keras.Layer) -> bool:
+    """Not so the layers that drop whole paths, which are all over a net."""
+    return isinstance(layer, blocks.Dropout) and layer.noise_shape is None
+
+
+def _outputs(operation) -> list:
+    return keras.tree.flatten(operation.output)
