@@ -135,6 +135,9 @@ def run(
         _fail(str(error), USAGE_ERROR, hint=True)
     except KeyboardInterrupt:
         _fail("stopped by Ctrl-C", 130)
+    except BrokenPipeError:
+        # Who reads our lines, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if _DEBUG.value:
             traceback.print_exc()
