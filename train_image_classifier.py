@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import sys
+import time
 
 from absl import flags
 
@@ -31,7 +32,9 @@ flags.DEFINE_integer("log_every_n_steps", 10, "Steps between two lines.", lower_
 flags.DEFINE_integer(
     "save_interval_secs", 600, "Seconds between two checkpoints; 0: only at the end.", lower_bound=0
 )
-flags.DEFINE_integer("save_summaries_secs", 600, "Seconds between two sets of input images.")
+flags.DEFINE_integer(
+    "save_summaries_secs", 600, "Seconds between two sets of input images in TensorBoard; 0: none."
+)
 flags.DEFINE_integer(
     "keep_checkpoints", 5, "How many of the newest checkpoints stay; 0: all.", lower_bound=0
 )
@@ -80,6 +83,19 @@ flags.DEFINE_float(
     "moving_average_decay", None, "Decay of the variables' moving averages; unset: none are kept."
 )
 flags.DEFINE_float("label_smoothing", 0.0, "Amount of label smoothing.", 0.0, 1.0)
+flags.DEFINE_float(
+    "focal_gamma", 0.0, "Exponent of the focal loss; 0 is plain cross entropy.", lower_bound=0.0
+)
+flags.DEFINE_float("clip_gradient_norm", None, "Largest global norm of the gradients.", 0.0)
+flags.DEFINE_float("clip_gradient_value", None, "Largest magnitude in a gradient.", 0.0)
+flags.DEFINE_integer(
+    "gradient_accumulation_steps", 1, "Batches whose gradients make one update.", lower_bound=1
+)
+flags.DEFINE_list(
+    "learning_rate_multipliers",
+    [],
+    "Factors on the learning rate by scope, such as InceptionV3/Logits:10.",
+)
 
 # Learning rate
 flags.DEFINE_float("learning_rate", 0.01, "First learning rate.")
@@ -93,6 +109,7 @@ flags.DEFINE_enum(
 flags.DEFINE_float("learning_rate_decay_factor", 0.94, "Factor of exponential decay.")
 flags.DEFINE_float("num_epochs_per_decay", 2.0, "Epochs between two decays.")
 flags.DEFINE_float("warmup_epochs", 0.0, "Epochs in which the rate rises from 0.", lower_bound=0.0)
+flags.DEFINE_integer("warmup_steps", 0, "The same in steps.", lower_bound=0)
 
 # Machines
 flags.DEFINE_integer("num_clones", 1, "Copies of the net: one a GPU.", lower_bound=1)
@@ -116,8 +133,15 @@ flags.DEFINE_enum(
 # Of TF-Slim, without effect or refused
 flags.DEFINE_integer("num_ps_tasks", 0, "Gone with TensorFlow 1; only 0 is accepted.")
 flags.DEFINE_integer("num_readers", 4, "Accepted and without effect: reading adapts by itself.")
-flags.DEFINE_bool("sync_replicas", False, "Accepted: workers are always in step.")
-flags.DEFINE_integer("replicas_to_aggregate", 1, "Only 1, or as many as there are workers.")
+flags.DEFINE_bool(
+    "sync_replicas", False, "Average the gradients of --replicas_to_aggregate batches."
+)
+flags.DEFINE_integer(
+    "replicas_to_aggregate",
+    1,
+    "With --sync_replicas: batches that make one update, over all workers together.",
+    lower_bound=1,
+)
 flags.DEFINE_integer("quantize_delay", -1, "Gone with TensorFlow 1; only -1 is accepted.")
 
 FLAGS = flags.FLAGS
@@ -151,11 +175,18 @@ def check_flags() -> None:
         raise UsageError(
             f"--worker_replicas={FLAGS.worker_replicas}, but --worker_hosts lists {len(hosts)}."
         )
-    if FLAGS.replicas_to_aggregate not in (1, FLAGS.worker_replicas):
+    if FLAGS.sync_replicas and FLAGS.replicas_to_aggregate % FLAGS.worker_replicas:
         raise UsageError(
-            f"--replicas_to_aggregate={FLAGS.replicas_to_aggregate}: gradients of all "
-            f"{FLAGS.worker_replicas} workers are always aggregated. Leave it out."
+            f"--replicas_to_aggregate={FLAGS.replicas_to_aggregate} can't be shared evenly by "
+            f"--worker_replicas={FLAGS.worker_replicas}."
         )
+    if FLAGS.sync_replicas and FLAGS.gradient_accumulation_steps > 1:
+        raise UsageError(
+            "--sync_replicas and --gradient_accumulation_steps are two words for the same: "
+            "leave one of them out."
+        )
+    if FLAGS.warmup_epochs and FLAGS.warmup_steps:
+        raise UsageError("--warmup_epochs and --warmup_steps: leave one of them out.")
     if FLAGS.moving_average_decay is not None and not 0 < FLAGS.moving_average_decay < 1:
         raise UsageError(
             f"--moving_average_decay={FLAGS.moving_average_decay} must lie between 0 and 1."
@@ -189,6 +220,7 @@ def train() -> None:
         run_state,
         summaries,
     )
+    from training.step import TrainingStep
 
     distribution = distributions.create(
         FLAGS.num_clones, FLAGS.clone_on_cpu, comma_list(FLAGS.worker_hosts), FLAGS.task
@@ -223,6 +255,7 @@ def train() -> None:
             list(trained.values()),
             list(trained),
             weight_decay=dict.fromkeys(slim_names.regularized(model), FLAGS.weight_decay),
+            multipliers=_multipliers(trained),
         )
         averages = None
         if FLAGS.moving_average_decay is not None:
@@ -238,12 +271,14 @@ def train() -> None:
             outputs["logits"],
             outputs.get("aux_logits"),
             label_smoothing=FLAGS.label_smoothing,
+            focal_gamma=FLAGS.focal_gamma,
         )
         named = {"main": parts.main}
         return named | {"auxiliary": parts.auxiliary} if "aux_logits" in outputs else named
 
-    images_per_step = FLAGS.batch_size * distribution.strategy.num_replicas_in_sync
-    step = loop.TrainingStep(
+    accumulation = _accumulation()
+    images_per_step = FLAGS.batch_size * accumulation * distribution.strategy.num_replicas_in_sync
+    step = TrainingStep(
         distribution,
         model,
         optimizer,
@@ -252,6 +287,7 @@ def train() -> None:
         [variable.value for variable in trained.values()],
         penalty=lambda: losses.l2(decayed, FLAGS.weight_decay),
         averages=averages,
+        accumulation=accumulation,
         seed=FLAGS.seed,
         jit_compile=_jit_compile(),
     )
@@ -276,7 +312,7 @@ def train() -> None:
             averages.follow()
 
     first_step = int(step.step.numpy())
-    _describe(config, dataset, model, trained, distribution, precision, first_step)
+    _describe(config, dataset, model, trained, distribution, precision, first_step, images_per_step)
     if FLAGS.max_number_of_steps is not None and first_step >= FLAGS.max_number_of_steps:
         _say(f"Already at step {first_step}: nothing left to train.")
         _say_what_next(first_step)
@@ -315,10 +351,17 @@ def train() -> None:
     if run_log:
         run_log.text("flags", _flags_as_markdown())
 
+    shown_at = -math.inf
+
     def log(progress):
-        if run_log:
-            run_log.progress(progress)
-            _say(_progress_line(progress, FLAGS.max_number_of_steps))
+        nonlocal shown_at
+        if not run_log:
+            return
+        run_log.progress(progress)
+        _say(_progress_line(progress, FLAGS.max_number_of_steps))
+        if 0 < FLAGS.save_summaries_secs <= time.monotonic() - shown_at:
+            run_log.images(step.images.numpy(), progress.step)
+            shown_at = time.monotonic()
 
     def save(now):
         consumed = examples + (now - first_step) * images_per_step
@@ -433,13 +476,44 @@ def _optimizer(optimizers):
         momentum=FLAGS.momentum,
         rmsprop_momentum=FLAGS.rmsprop_momentum,
         rmsprop_decay=FLAGS.rmsprop_decay,
+        clip_norm=FLAGS.clip_gradient_norm,
+        clip_value=FLAGS.clip_gradient_value,
     )
 
 
+def _multipliers(trained: dict) -> dict[str, float]:
+    """Slim name → factor on the learning rate, of --learning_rate_multipliers."""
+    from nets import slim_names
+
+    factors = {}
+    for entry in FLAGS.learning_rate_multipliers:
+        scope, _, factor = entry.rpartition(":")
+        try:
+            number = float(factor)
+        except ValueError:
+            number = -1.0
+        if not scope or number < 0:
+            raise UsageError(
+                f"--learning_rate_multipliers={entry}: write SCOPE:FACTOR, such as "
+                "InceptionV3/Logits:10."
+            )
+        caught = slim_names.caught_by_match([scope], trained, "--learning_rate_multipliers")
+        factors |= dict.fromkeys(caught[scope], number)
+    return factors
+
+
+def _accumulation() -> int:
+    """Batches of a replica that make one update."""
+    if FLAGS.sync_replicas:
+        return FLAGS.replicas_to_aggregate // FLAGS.worker_replicas
+    return FLAGS.gradient_accumulation_steps
+
+
 def _learning_rate(learning_rates, num_examples: int):
+    # TF-Slim counts the gradients that go into an update only where replicas are synchronized.
+    together = FLAGS.replicas_to_aggregate if FLAGS.sync_replicas else _accumulation()
     sizes = num_examples, FLAGS.batch_size
-    # TF-Slim divides by the replicas only where they are synchronized, which is said by a flag.
-    together = FLAGS.worker_replicas if FLAGS.sync_replicas else 1
+    epoch = learning_rates.steps_per_epoch(*sizes, together)
     return learning_rates.create(
         FLAGS.learning_rate_decay_type,
         FLAGS.learning_rate,
@@ -447,7 +521,7 @@ def _learning_rate(learning_rates, num_examples: int):
         decay_factor=FLAGS.learning_rate_decay_factor,
         end_learning_rate=FLAGS.end_learning_rate,
         total_steps=FLAGS.max_number_of_steps,
-        warmup_steps=FLAGS.warmup_epochs * learning_rates.steps_per_epoch(*sizes, together),
+        warmup_steps=FLAGS.warmup_steps or FLAGS.warmup_epochs * epoch,
     )
 
 
@@ -465,7 +539,9 @@ def _jit_compile() -> bool:
     return FLAGS.jit_compile == "on"
 
 
-def _describe(config, dataset, model, trained, distribution, precision, first_step) -> None:
+def _describe(
+    config, dataset, model, trained, distribution, precision, first_step, images_per_step
+) -> None:
     count = sum(math.prod(variable.shape) for variable in model.weights)
     moved = sum(math.prod(variable.shape) for variable in trained.values())
     side, channels = config.image_size, config.channels
@@ -482,7 +558,7 @@ def _describe(config, dataset, model, trained, distribution, precision, first_st
         _say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
     else:
         steps = FLAGS.max_number_of_steps - first_step
-        seen = steps * FLAGS.batch_size * distribution.strategy.num_replicas_in_sync
+        seen = steps * images_per_step
         _say(
             f"Steps: {steps}, from {first_step} to {FLAGS.max_number_of_steps}, "
             f"{seen / max(1, dataset.num_examples):.1f} epochs"
@@ -507,6 +583,9 @@ def _progress_line(progress, last_step: int | None) -> str:
     parts = [f"step {progress.step}" + (f"/{last_step}" if last_step else "")]
     parts.append(f"loss {progress.losses['loss']:.4f}")
     parts.append(f"learning rate {progress.learning_rate:.3g}")
+    if progress.compiled:
+        parts.append(f"(took {progress.seconds_per_step:.1f} s: the first compiles the others)")
+        return "  ".join(parts)
     parts.append(f"{progress.images_per_second:.1f} images/s")
     if progress.input_share >= 0.05:
         parts.append(f"waiting {progress.input_share:.0%} of the time for images")

@@ -4,7 +4,7 @@ python -m benchmarks.training_step --model_name=inception_v3 --batch_size=8 --im
 
 Each side is a process of its own; the sides take turns and the medians are compared, since
 machines are noisy. With --peer_python, the Python of an environment that has TF-Slim
-(`pip install tensorflow-cpu==2.12.1 tf-slim==1.1.0`, Python 3.11), TF-Slim's own net is one of them.
+(`pip install tensorflow-cpu==2.12.1 tf-slim==1.1.0`, Python 3.11), its own net is one of them.
 """
 
 import json
@@ -35,7 +35,8 @@ def measure(precision: str) -> float:
     import tensorflow as tf
 
     from nets import nets_factory, slim_names
-    from training import distribution, loop, losses, optimizers
+    from training import distribution, losses, optimizers
+    from training.step import TrainingStep
 
     where = distribution.create()
     dtype = "mixed_bfloat16" if precision == "bfloat16" else "float32"
@@ -49,7 +50,7 @@ def measure(precision: str) -> float:
         parts = losses.classification(labels, outputs["logits"], outputs.get("aux_logits"))
         return {"main": parts.main, "auxiliary": parts.auxiliary}
 
-    step = loop.TrainingStep(
+    step = TrainingStep(
         where,
         model,
         optimizer,

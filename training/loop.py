@@ -1,4 +1,4 @@
-"""The training loop: steps under a tf.distribute strategy; it knows no file format and no flag."""
+"""The training loop: when to step, log, save and stop; it knows no file format and no flag."""
 
 import dataclasses
 import math
@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-import tensorflow as tf
-
-from nets import blocks
 from training.distribution import Distribution
+from training.step import TrainingStep
 
 # A call of several steps answers to Ctrl-C only when it returns.
 _LONGEST_CALL_SECS = 5.0
@@ -26,7 +24,8 @@ class Progress:
     """What happened since the previous log line.
 
     `losses` holds means over these steps by name, "loss" the sum that is minimised; `input_share`
-    is the part of the time, 0 to 1, that steps waited for their images.
+    is the part of the time, 0 to 1, that steps waited for their images. The first step of a run
+    is slow, since it compiles the others; `compiled` marks it, and it foretells no seconds left.
     """
 
     step: int
@@ -36,135 +35,7 @@ class Progress:
     input_share: float
     seconds_per_step: float
     seconds_left: float | None
-
-
-class TrainingStep:
-    """One optimizer update, compiled; several of them a call."""
-
-    def __init__(
-        self,
-        distribution: Distribution,
-        model,
-        optimizer,
-        learning_rate: Callable[[tf.Tensor], tf.Tensor],
-        loss: Callable[[tf.Tensor, dict[str, tf.Tensor]], dict[str, tf.Tensor]],
-        trained: list[tf.Variable],
-        penalty: Callable[[], tf.Tensor] | None = None,
-        averages=None,
-        seed: int = 0,
-        jit_compile: bool = False,
-    ):
-        """Puts the parts together; nothing runs yet.
-
-        Args:
-          distribution: strategy under whose scope everything here was created.
-          model: net whose outputs are a dict with "logits".
-          optimizer: of training.optimizers, built on `trained`.
-          learning_rate: int64 step → float32 rate.
-          loss: (labels int32 [N], outputs) → float32 scalars by name, means over the N examples
-            of a replica; their sum is minimised.
-          trained: the variables to train.
-          penalty: what the optimizer's weight decay stands for, as a loss to report; it is read
-            once a call, since weights move little within it.
-          averages: a MovingAverages, updated after each step.
-          seed: of dropout, together with the step.
-          jit_compile: compile the forward and backward pass with XLA.
-        """
-        self._distribution = distribution
-        self._model, self._optimizer, self._averages = model, optimizer, averages
-        self._learning_rate, self._trained = learning_rate, trained
-        self._loss, self._penalty, self._seed = loss, penalty, seed
-        self._several = distribution.strategy.num_replicas_in_sync > 1
-        with distribution.strategy.scope():
-            self.step = tf.Variable(
-                0,
-                dtype=tf.int64,
-                trainable=False,
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
-        # Autograph would rewrite the whole net's Python before tracing it.
-        self._gradients = tf.function(
-            self._compute_gradients, autograph=False, jit_compile=jit_compile
-        )
-        self._call = tf.function(self._several_steps, autograph=False)
-
-    def run(self, iterator: Iterator, count: int) -> dict[str, float]:
-        """Takes `count` batches and makes as many updates.
-
-        Returns:
-          Means over the updates: every loss by name and "loss", their sum; and
-          "learning_rate" of the last update, "input_seconds" waited in all.
-        """
-        results = self._call(iterator, tf.constant(count, tf.int64))
-        return {name: float(value) for name, value in results.items()}
-
-    def _compute_gradients(self, images, labels, seed):
-        with blocks.random_seed(seed), tf.GradientTape(watch_accessed_variables=False) as tape:
-            for variable in self._trained:
-                tape.watch(variable)
-            losses = self._loss(labels, self._model(images, training=True))
-            total = tf.add_n(list(losses.values()))
-        return tape.gradient(total, self._trained), losses
-
-    def _replica_step(self, batch):
-        context = tf.distribute.get_replica_context()
-        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-        replicas = self._distribution.strategy.num_replicas_in_sync
-        seed = tf.stack([tf.constant(self._seed, tf.int64), self.step * replicas + replica])
-        gradients, losses = self._gradients(batch["image"], batch["label"], seed)
-        if self._several:
-            mean = tf.distribute.ReduceOp.MEAN
-            gradients = context.all_reduce(mean, gradients)
-            losses = context.all_reduce(mean, losses)
-        rate = self._learning_rate(self.step)
-        self._optimizer.apply(gradients, rate)
-        self.step.assign_add(1)
-        if self._averages is not None:
-            self._averages.update(self.step)
-        return losses, rate
-
-    def _several_steps(self, iterator, count):
-        strategy = self._distribution.strategy
-
-        def one_step():
-            began = tf.timestamp()
-            with tf.control_dependencies([began]):
-                batch = next(iterator)
-            arrived = [
-                tensor
-                for local in strategy.experimental_local_results(batch)
-                for tensor in tf.nest.flatten(local)
-            ]
-            with tf.control_dependencies(arrived):
-                waited = tf.timestamp() - began
-            if self._several:
-                outcome = strategy.run(self._replica_step, args=(batch,))
-                losses, rate = tf.nest.map_structure(
-                    lambda value: strategy.experimental_local_results(value)[0], outcome
-                )
-            else:
-                losses, rate = self._replica_step(batch)
-            return losses, rate, waited
-
-        def next_step(done, sums, rate, waited):
-            losses, rate, longer = one_step()
-            sums = {name: sums[name] + losses[name] for name in sums}
-            return done + 1, sums, rate, waited + longer
-
-        # The first step stands before the loop: it gives the loop its structure.
-        losses, rate, waited = one_step()
-        one = tf.ones([], tf.int64)
-        _, losses, rate, waited = tf.while_loop(
-            lambda done, *_: done < count, next_step, (one, losses, rate, waited)
-        )
-        means = {name: value / tf.cast(count, tf.float32) for name, value in losses.items()}
-        if self._penalty is not None:
-            means["regularization"] = self._penalty()
-        return means | {
-            "loss": tf.add_n(list(means.values())),
-            "learning_rate": rate,
-            "input_seconds": waited,
-        }
+    compiled: bool = False
 
 
 class StopRequest:
@@ -241,7 +112,7 @@ def train(
             )
         window.add(results, count, took)
         if first_call or is_due(now, log_every_n_steps, last_step) or stop.name:
-            log(window.close(now))
+            log(window.close(now, compiled=first_call))
         # Tracing makes the first step slow; it says nothing about the others.
         seconds_per_step = 1.0 if first_call else took / count
         overdue = 0 < save_interval_secs <= time.monotonic() - saved_at
@@ -287,9 +158,11 @@ class _Window:
         self._steps += count
         self._seconds += seconds
 
-    def close(self, step: int) -> Progress:
+    def close(self, step: int, compiled: bool) -> Progress:
         sums, steps, seconds = self._sums, self._steps, max(self._seconds, 1e-9)
-        left = None if self._last_step is None else (self._last_step - step) * seconds / steps
+        left = None
+        if not compiled and self._last_step is not None:
+            left = (self._last_step - step) * seconds / steps
         apart = ("learning_rate", "input_seconds")
         progress = Progress(
             step=step,
@@ -299,6 +172,7 @@ class _Window:
             input_share=min(1.0, sums["input_seconds"] / seconds),
             seconds_per_step=seconds / steps,
             seconds_left=left,
+            compiled=compiled,
         )
         self._clear()
         return progress

@@ -10,7 +10,6 @@ from training.loop import Progress
 
 HISTORY = "history.csv"
 CURVES = "curves.png"
-_MAX_IMAGES = 4
 
 
 class RunLog:
@@ -45,10 +44,10 @@ class RunLog:
           images: float32 [N, H, W, C] in any range.
           step: of the batch.
         """
-        few = np.asarray(images[:_MAX_IMAGES], np.float32)
+        few = np.asarray(images, np.float32)
         low, high = few.min(), few.max()
         with self._events.as_default(step=step):
-            tf.summary.image("inputs", (few - low) / max(high - low, 1e-6), max_outputs=_MAX_IMAGES)
+            tf.summary.image("inputs", (few - low) / max(high - low, 1e-6), max_outputs=len(few))
 
     def text(self, name: str, content: str) -> None:
         """Shows a text (Markdown)."""

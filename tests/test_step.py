@@ -1,0 +1,110 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nets import blocks
+from training import distribution as distributions
+from training.step import TrainingStep
+
+ALONE = distributions.Distribution(tf.distribute.get_strategy(), "CPU")
+
+
+class PlainDescent:
+    """The least that the loop asks of an optimizer."""
+
+    def __init__(self, variables):
+        self.variables = variables
+
+    def apply(self, gradients, learning_rate):
+        for variable, gradient in zip(self.variables, gradients, strict=True):
+            variable.assign_sub(learning_rate * gradient)
+
+
+def make_step(model=None, factor=1.0, seed=0, accumulation=1):
+    if model is None:
+        inputs = keras.Input((2,))
+        weights = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+        model = keras.Model(inputs, {"logits": weights(inputs)})
+    trained = [variable.value for variable in model.trainable_variables]
+
+    def loss(labels, outputs):
+        wrong = outputs["logits"][:, 0] - tf.cast(labels, tf.float32)
+        return {"main": factor * tf.reduce_mean(wrong**2)}
+
+    step = TrainingStep(
+        ALONE,
+        model,
+        PlainDescent(trained),
+        lambda step: 0.1,
+        loss,
+        trained,
+        penalty=lambda: tf.constant(0.25),
+        accumulation=accumulation,
+        seed=seed,
+    )
+    return step, trained
+
+
+def batches():
+    images = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
+    batch = {"image": images, "label": np.array([1, 0, 2, 1], np.int32)}
+    return iter(tf.data.Dataset.from_tensors(batch).repeat())
+
+
+def test_several_steps_in_a_call_equal_single_steps():
+    together, kernel = make_step()
+    results = together.run(batches(), 6)
+    alone, other = make_step()
+    losses = [alone.run(one, 1)["main"] for one in itertools.repeat(batches(), 6)]
+    np.testing.assert_allclose(kernel[0].numpy(), other[0].numpy(), rtol=1e-6)
+    assert results["main"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert results["loss"] == pytest.approx(results["main"] + 0.25)
+    assert int(together.step.numpy()) == 6
+
+
+def test_the_step_descends_along_the_gradient():
+    step, (kernel,) = make_step()
+    batch = next(batches())
+    wrong = batch["image"].numpy() @ np.ones((2, 1)) - batch["label"].numpy()[:, None]
+    gradient = 2 * batch["image"].numpy().T @ wrong / 4
+    step.run(batches(), 1)
+    np.testing.assert_allclose(kernel.numpy(), 1 - 0.1 * gradient, rtol=1e-5)
+
+
+def dropout_net():
+    inputs = keras.Input((2,))
+    x = blocks.Dropout(0.5, name="a.dropout")(inputs)
+    dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    return keras.Model(inputs, {"logits": dense(x)})
+
+
+def test_dropout_is_a_function_of_seed_and_step():
+    def losses(seed, first_step):
+        step, _ = make_step(dropout_net(), seed=seed)
+        step.step.assign(first_step)
+        return step.run(batches(), 1)["main"]
+
+    assert losses(1, 7) == losses(1, 7)
+    assert len({losses(1, 7), losses(1, 8), losses(2, 7), losses(2, 9)}) > 1
+
+
+def test_accumulation_averages_the_gradients_of_several_batches():
+    halves = tf.data.Dataset.from_tensor_slices(
+        {"image": np.arange(16, dtype=np.float32).reshape(2, 4, 2) / 9, "label": np.ones((2, 4))}
+    )
+    apart, kernel = make_step(accumulation=2)
+    results = apart.run(iter(halves.repeat()), 3)
+    together, other = make_step()
+    whole = together.run(iter(halves.unbatch().batch(8).repeat()), 3)
+    np.testing.assert_allclose(kernel[0].numpy(), other[0].numpy(), rtol=1e-5)
+    assert results["main"] == pytest.approx(whole["main"], rel=1e-5)
+    assert int(apart.step.numpy()) == 3
+
+
+def test_a_few_images_of_the_batch_are_kept_to_be_shown():
+    step, _ = make_step()
+    step.run(batches(), 2)
+    np.testing.assert_array_equal(step.images, next(batches())["image"])

@@ -1,0 +1,160 @@
+"""One optimizer update under a tf.distribute strategy, compiled; several of them a call."""
+
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from nets import blocks
+from training.distribution import Distribution
+
+_SHOWN_IMAGES = 4
+
+
+class TrainingStep:
+    """How a net learns from the next batches."""
+
+    def __init__(
+        self,
+        distribution: Distribution,
+        model,
+        optimizer,
+        learning_rate: Callable[[tf.Tensor], tf.Tensor],
+        loss: Callable[[tf.Tensor, dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+        trained: list[tf.Variable],
+        penalty: Callable[[], tf.Tensor] | None = None,
+        averages=None,
+        accumulation: int = 1,
+        seed: int = 0,
+        jit_compile: bool = False,
+    ):
+        """Puts the parts together; nothing runs yet.
+
+        Args:
+          distribution: strategy under whose scope everything here was created.
+          model: net whose outputs are a dict with "logits".
+          optimizer: of training.optimizers, built on `trained`.
+          learning_rate: int64 step → float32 rate.
+          loss: (labels int32 [N], outputs) → float32 scalars by name, means over the N examples
+            of a replica; their sum is minimised.
+          trained: the variables to train.
+          penalty: what the optimizer's weight decay stands for, as a loss to report; it is read
+            once a call, since weights move little within it.
+          averages: a MovingAverages, updated after each step.
+          accumulation: batches whose gradients are averaged into one update.
+          seed: of dropout, together with the step.
+          jit_compile: compile the forward and backward pass with XLA.
+        """
+        self._distribution = distribution
+        self._model, self._optimizer, self._averages = model, optimizer, averages
+        self._learning_rate, self._trained = learning_rate, trained
+        self._loss, self._penalty = loss, penalty
+        self._accumulation, self._seed = accumulation, seed
+        self._several = distribution.strategy.num_replicas_in_sync > 1
+        with distribution.strategy.scope():
+            self.step = tf.Variable(
+                0,
+                dtype=tf.int64,
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+        # Autograph would rewrite the whole net's Python before tracing it.
+        self._gradients = tf.function(
+            self._compute_gradients, autograph=False, jit_compile=jit_compile
+        )
+        self._call = tf.function(self._several_steps, autograph=False)
+
+    def run(self, iterator: Iterator, count: int) -> dict[str, float]:
+        """Makes `count` updates, each from `accumulation` batches.
+
+        Returns:
+          Means over the updates: every loss by name and "loss", their sum; and
+          "learning_rate" of the last update, "input_seconds" waited in all. The attribute
+          `images` then has a few images of the first batch, as the net saw them.
+        """
+        results, self.images = self._call(iterator, tf.constant(count, tf.int64))
+        return {name: float(value) for name, value in results.items()}
+
+    def _compute_gradients(self, images, labels, seed):
+        with blocks.random_seed(seed), tf.GradientTape(watch_accessed_variables=False) as tape:
+            for variable in self._trained:
+                tape.watch(variable)
+            losses = self._loss(labels, self._model(images, training=True))
+            total = tf.add_n(list(losses.values()))
+        return tape.gradient(total, self._trained), losses
+
+    def _replica_step(self, batches):
+        context = tf.distribute.get_replica_context()
+        gradients, losses = zip(
+            *(self._gradients_of(batch, i, context) for i, batch in enumerate(batches)), strict=True
+        )
+        gradients = [_mean(parts) for parts in zip(*gradients, strict=True)]
+        losses = {name: _mean([one[name] for one in losses]) for name in losses[0]}
+        if self._several:
+            mean = tf.distribute.ReduceOp.MEAN
+            gradients = context.all_reduce(mean, gradients)
+            losses = context.all_reduce(mean, losses)
+        rate = self._learning_rate(self.step)
+        self._optimizer.apply(gradients, rate)
+        self.step.assign_add(1)
+        if self._averages is not None:
+            self._averages.update(self.step)
+        return losses, rate
+
+    def _gradients_of(self, batch, i, context):
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        replicas = self._distribution.strategy.num_replicas_in_sync
+        number = (self.step * self._accumulation + i) * replicas + replica
+        seed = tf.stack([tf.constant(self._seed, tf.int64), number])
+        return self._gradients(batch["image"], batch["label"], seed)
+
+    def _several_steps(self, iterator, count):
+        strategy = self._distribution.strategy
+
+        def one_step():
+            began = tf.timestamp()
+            with tf.control_dependencies([began]):
+                batches = tuple(next(iterator) for _ in range(self._accumulation))
+            arrived = [
+                tensor
+                for batch in batches
+                for local in strategy.experimental_local_results(batch)
+                for tensor in tf.nest.flatten(local)
+            ]
+            with tf.control_dependencies(arrived):
+                waited = tf.timestamp() - began
+            if self._several:
+                outcome = strategy.run(self._replica_step, args=(batches,))
+                losses, rate = tf.nest.map_structure(
+                    lambda value: strategy.experimental_local_results(value)[0], outcome
+                )
+            else:
+                losses, rate = self._replica_step(batches)
+            images = strategy.experimental_local_results(batches[0])[0]["image"]
+            return losses, rate, waited, images[:_SHOWN_IMAGES]
+
+        def next_step(done, sums, rate, waited):
+            losses, rate, longer, _ = one_step()
+            sums = {name: sums[name] + losses[name] for name in sums}
+            return done + 1, sums, rate, waited + longer
+
+        # The first step stands before the loop: it gives the loop its structure.
+        losses, rate, waited, images = one_step()
+        one = tf.ones([], tf.int64)
+        _, losses, rate, waited = tf.while_loop(
+            lambda done, *_: done < count, next_step, (one, losses, rate, waited)
+        )
+        means = {name: value / tf.cast(count, tf.float32) for name, value in losses.items()}
+        if self._penalty is not None:
+            means["regularization"] = self._penalty()
+        means |= {
+            "loss": tf.add_n(list(means.values())),
+            "learning_rate": rate,
+            "input_seconds": waited,
+        }
+        return means, images
+
+
+def _mean(parts):
+    if len(parts) == 1 or parts[0] is None:
+        return parts[0]
+    return tf.add_n(parts) / len(parts)
