@@ -39,6 +39,8 @@ from nets import (
     mobilenet_v1,
     mobilenet_v2,
     mobilenet_v3,
+    nasnet,
+    pnasnet,
     resnet,
     small_cnn,
     vgg,
@@ -132,6 +134,20 @@ def _mobilenet(name: str, builder: Callable[..., keras.Model], scope: str) -> Ne
 def _mobilenet_v2(name: str, depth_multiplier: float) -> Net:
     builder = functools.partial(mobilenet_v2.build, depth_multiplier=depth_multiplier)
     return _mobilenet(name, builder, "MobilenetV2")
+
+
+def _nasnet(name: str, image_size: int, preprocessing: str, background_class: bool) -> Net:
+    architecture = (nasnet.ARCHITECTURES | pnasnet.ARCHITECTURES)[name]
+    return Net(
+        name,
+        functools.partial(nasnet.build, architecture),
+        image_size=image_size,
+        preprocessing=preprocessing,
+        scope="",
+        background_class=background_class,
+        logits_node="final_layer/FC/BiasAdd",
+        predictions_node="final_layer/predictions",
+    )
 
 
 def _vgg(name: str) -> Net:
@@ -274,6 +290,11 @@ _ROWS = (
         logits_node="SmallCnn/logits/BiasAdd",
         predictions_node="SmallCnn/predictions",
     ),
+    _nasnet("nasnet_cifar", 32, "cifarnet", background_class=False),
+    _nasnet("nasnet_mobile", 224, "inception", background_class=True),
+    _nasnet("nasnet_large", 331, "inception", background_class=True),
+    _nasnet("pnasnet_mobile", 224, "inception", background_class=True),
+    _nasnet("pnasnet_large", 331, "inception", background_class=True),
     _vgg("vgg_a"),
     _vgg("vgg_13"),
     _vgg("vgg_16"),
