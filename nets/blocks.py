@@ -419,13 +419,18 @@ class Blocks:
         """The mean over height and width: [N, 1, 1, C], or [N, C] without `keep_dims`."""
         return keras.layers.GlobalAveragePooling2D(keepdims=keep_dims, **self._named(scope))(x)
 
-    def last_pool(self, x, window: int, scope: str, *, whole_map: bool, stride: int = 2):
-        """The average pool under the classifier: [N, 1, 1, C], larger where the map is.
+    def last_pool(
+        self, x, window: int, scope: str, *, global_pool: bool, single: bool, stride: int = 2
+    ):
+        """The average pool under the classifier: [N, 1, 1, C], or a map where that is wanted.
 
-        Slim's window shrinks to maps smaller than itself; `whole_map` averages larger ones too.
+        Slim's window shrinks to maps smaller than itself. Where it leaves several places and logits
+        are to be `single`, slim fails; here the whole map is averaged, as `global_pool` does for
+        any map. Between the two sizes slim passes over the last row, and so does this.
         """
         height, width = x.shape[1:3]
-        if whole_map or max(height, width) <= window:
+        several = max(height, width) >= window + stride
+        if global_pool or max(height, width) <= window or (several and single):
             return self.global_pool(x, scope)
         window = (min(height, window), min(width, window))
         return self.avg_pool(x, window, scope, stride=stride)

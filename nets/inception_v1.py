@@ -71,8 +71,14 @@ def build(
             x = end_points[mixed] = _mixed(block, x, f"{_SCOPE}/{mixed}", *widths)
 
     scope = f"{_SCOPE}/Logits"
-    whole_map = global_pool or spatial_squeeze
-    x = block.last_pool(x, 7, f"{scope}/AvgPool_0a_7x7", whole_map=whole_map, stride=1)
+    x = block.last_pool(
+        x,
+        7,
+        f"{scope}/AvgPool_0a_7x7",
+        global_pool=global_pool,
+        single=spatial_squeeze,
+        stride=1,
+    )
     end_points["global_pool" if global_pool else "AvgPool_0a_7x7"] = x
     x = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout_0b")
     logits = block.for_logits().conv(

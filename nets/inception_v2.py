@@ -89,7 +89,9 @@ def build(
         x = end_points[mixed] = add(block, x, f"{_SCOPE}/{mixed}", depth, *widths)
 
     scope = f"{_SCOPE}/Logits"
-    x = block.last_pool(x, 7, f"{scope}/AvgPool_1a", whole_map=global_pool or spatial_squeeze)
+    x = block.last_pool(
+        x, 7, f"{scope}/AvgPool_1a", global_pool=global_pool, single=spatial_squeeze
+    )
     end_points["global_pool" if global_pool else "AvgPool_1a"] = x
     x = end_points["PreLogits"] = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout_1b")
     logits = block.for_logits().conv(x, num_classes, 1, f"{scope}/Conv2d_1c_1x1")

@@ -48,9 +48,10 @@ def build(
 
     Args:
       create_aux_logits: whether to build the auxiliary head.
-      global_pool: give the end point of the last pool slim's name for it.
+      global_pool: average the whole last map, not only slim's window of 8 x 8, which from 331 to
+        362 pixels passes over the last row and column.
       spatial_squeeze: False leaves logits as [N, h, w, num_classes], one for each place of slim's
-        8 x 8 average pool; there are several from 331 pixels up.
+        window; there are several from 363 pixels up, which are averaged otherwise.
 
     Raises:
       ValueError: an image below 75 pixels.
@@ -59,14 +60,9 @@ def build(
     block = Blocks(
         blocks.he_normal, norm=Norm(batch_norm_decay, epsilon=0.001, scale=False), dtype=dtype
     )
-    x = images = blocks.images(image_size, channels)
-    end_points = {}
-    for layer, filters, kernel, stride, padding in _STEM:
-        add = block.max_pool if filters is None else block.conv
-        sizes = (kernel,) if filters is None else (filters, kernel)
-        x = add(x, *sizes, f"{_SCOPE}/{layer}", stride=stride, padding=padding)
-        end_points[layer] = x
-
+    images = blocks.images(image_size, channels)
+    end_points = block.stem(images, _SCOPE, _STEM)
+    x = end_points["MaxPool_5a_3x3"]
     for mixed, add, setting in (
         ("Mixed_5b", _mixed_35, (32, "Conv2d_0a_1x1", "Conv2d_0b_5x5")),
         ("Mixed_5c", _mixed_35, (64, "Conv2d_0b_1x1", "Conv_1_0c_5x5")),
@@ -89,7 +85,9 @@ def build(
         end_points["AuxLogits"] = aux_logits
 
     scope = f"{_SCOPE}/Logits"
-    x = block.last_pool(x, 8, f"{scope}/AvgPool_1a", whole_map=global_pool or spatial_squeeze)
+    x = block.last_pool(
+        x, 8, f"{scope}/AvgPool_1a", global_pool=global_pool, single=spatial_squeeze
+    )
     end_points["global_pool" if global_pool else "AvgPool_1a"] = x
     x = end_points["PreLogits"] = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout_1b")
     logits = block.for_logits().conv(x, num_classes, 1, f"{scope}/Conv2d_1c_1x1")

@@ -42,9 +42,10 @@ def build(
     """Builds the net; see `nets_factory.build`. Any image size will do: all padding is SAME.
 
     Args:
-      global_pool: give the end point of the last pool slim's name for it.
+      global_pool: average the whole last map, not only slim's window of 7 x 7, which from 225 to
+        256 pixels passes over the last row and column.
       spatial_squeeze: False leaves logits as [N, h, w, num_classes], one for each place of slim's
-        7 x 7 average pool; above 255 pixels there are several.
+        window; there are several from 257 pixels up, which are averaged otherwise.
     """
 
     def depth(full: int) -> int:
@@ -67,7 +68,7 @@ def build(
         end_points[f"Conv2d_{i}_pointwise"] = x
 
     x = block.last_pool(
-        x, 7, f"{_SCOPE}/Logits/AvgPool_1a", whole_map=global_pool or spatial_squeeze
+        x, 7, f"{_SCOPE}/Logits/AvgPool_1a", global_pool=global_pool, single=spatial_squeeze
     )
     end_points["global_pool" if global_pool else "AvgPool_1a"] = x
     x = block.dropout(x, dropout_keep_prob, f"{_SCOPE}/Logits/Dropout_1b")

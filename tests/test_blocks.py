@@ -247,20 +247,24 @@ def test_average_pool_does_not_count_what_same_adds():
 
 
 @pytest.mark.parametrize(
-    ("size", "whole_map", "expected"),
-    [(7, False, 1), (4, False, 1), (9, False, 2), (9, True, 1)],
+    ("size", "options", "places", "seen"),
+    [
+        (7, {}, 1, 7),
+        (4, {}, 1, 4),
+        (8, {}, 1, 7),
+        (8, {"global_pool": True}, 1, 8),
+        (9, {}, 1, 9),
+        (9, {"single": False}, 2, 7),
+    ],
 )
-def test_last_pool_shrinks_its_window_to_small_maps(size, whole_map, expected):
+def test_last_pool_is_slims_or_the_whole_map_where_slims_leaves_several(
+    size, options, places, seen
+):
     x = pixels(1, size, size, 2)
-    pool = layers_of(
-        lambda x: settings().last_pool(x, 7, "pool", whole_map=whole_map), size, size, 2
-    )
-    y = pool(x)
-    assert y.shape == (1, expected, expected, 2)
-    if expected == 1:
-        np.testing.assert_allclose(y[0, 0, 0], x.mean((0, 1, 2)), rtol=1e-5)
-    else:
-        np.testing.assert_allclose(y[0, 1, 1], x[0, 2:9, 2:9].mean((0, 1)), rtol=1e-5)
+    options = {"global_pool": False, "single": True} | options
+    y = layers_of(lambda x: settings().last_pool(x, 7, "pool", **options), size, size, 2)(x)
+    assert y.shape == (1, places, places, 2)
+    np.testing.assert_allclose(y[0, 0, 0], x[0, :seen, :seen].mean((0, 1)), rtol=1e-5)
 
 
 def test_each_layer_draws_its_own_weights():
