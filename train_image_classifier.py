@@ -389,8 +389,8 @@ def train() -> None:
         )
     if run_log:
         run_log.close()
-    if stop.name:
-        _say(f"Stopped by {stop.name} at step {reached}; the same command carries on from here.")
+    if stop.reason:
+        _say(f"Stopped by {stop.reason} at step {reached}; the same command carries on from here.")
     _say_what_next(reached)
 
 

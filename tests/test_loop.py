@@ -12,7 +12,9 @@ class Recorder:
     def __init__(self):
         self.logged, self.saved = [], []
 
-    def train(self, step, iterator=None, last_step=12, log_every=5, save_secs=600.0, stop=None):
+    def train(
+        self, step, iterator=None, last_step=12, log_every=5, save_secs=600.0, stop=None, pauses=()
+    ):
         return loop.train(
             step,
             iterator or batches(),
@@ -24,6 +26,7 @@ class Recorder:
             self.logged.append,
             self.saved.append,
             stop or loop.StopRequest(),
+            pauses,
         )
 
 
@@ -64,6 +67,29 @@ def test_a_signal_saves_and_stops_and_a_second_one_is_fatal():
         os.kill(os.getpid(), signal.SIGTERM)
         reached = recorder.train(step, endless, last_step=None, stop=stop)
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert stop.name == "SIGTERM"
+    assert stop.reason == "SIGTERM"
     assert recorder.saved == [reached]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_pauses_come_at_their_steps_and_can_end_the_run():
+    seen = []
+
+    def act(step):
+        seen.append(step)
+        return "had enough" if step == 9 else None
+
+    recorder, stop = Recorder(), loop.StopRequest()
+    pauses = [
+        loop.Pause(act, every=4, at=frozenset({2, 9})),
+        loop.Pause(lambda step: None, every=3),
+    ]
+    assert recorder.train(make_step()[0], stop=stop, pauses=pauses) == 9
+    assert seen == [2, 4, 8, 9]
+    assert (stop.reason, recorder.saved) == ("had enough", [9])
+
+
+def test_a_time_limit_ends_the_run():
+    recorder, stop = Recorder(), loop.StopRequest(max_seconds=1e-9)
+    assert recorder.train(make_step()[0], last_step=None, stop=stop) == 1
+    assert stop.reason == "the time limit"

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from training.distribution import Distribution
@@ -38,11 +38,32 @@ class Progress:
     compiled: bool = False
 
 
-class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a wish to stop; a second one stops at once."""
+@dataclasses.dataclass(frozen=True)
+class Pause:
+    """Something to do between two steps: each `every` steps, and after the steps in `at`.
 
-    def __init__(self):
-        self.name: str | None = None
+    `act` gets the step; it returns why the run should end, or None to go on.
+    """
+
+    act: Callable[[int], str | None]
+    every: int = 0
+    at: frozenset[int] = frozenset()
+
+    def next_after(self, now: int) -> float:
+        """The first step after `now` that it takes place at; infinity when there is none."""
+        later = [step for step in self.at if step > now]
+        return min([*later, now - now % self.every + self.every if self.every else math.inf])
+
+
+class StopRequest:
+    """Turns Ctrl-C and SIGTERM into a wish to stop; a second one stops at once.
+
+    `reason` says what asked for it: a signal's name, the time limit, or what a pause found.
+    """
+
+    def __init__(self, max_seconds: float = math.inf):
+        self.reason: str | None = None
+        self._deadline = time.monotonic() + max_seconds
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -54,8 +75,12 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def look_at_the_clock(self) -> None:
+        if time.monotonic() >= self._deadline and self.reason is None:
+            self.reason = "the time limit"
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.name = signal.Signals(number).name
+        self.reason = signal.Signals(number).name
         for again in self._previous:
             signal.signal(again, signal.SIG_DFL)
 
@@ -71,6 +96,7 @@ def train(
     log: Callable[[Progress], None],
     save: Callable[[int], None],
     stop: StopRequest,
+    pauses: Sequence[Pause] = (),
 ) -> int:
     """Runs until `last_step` or until asked to stop.
 
@@ -85,6 +111,7 @@ def train(
       log: called each `log_every_n_steps`, and after the first and the last step.
       save: called with the step; also at the end and when asked to stop.
       stop: looked at between calls of several steps.
+      pauses: what else is done between steps; under several workers at the same steps on all.
 
     Returns:
       The step reached.
@@ -97,10 +124,12 @@ def train(
     window = _Window(images_per_step, last_step)
     seconds_per_step = math.inf  # unknown: the first call is a single step
     while last_step is None or now < last_step:
-        count = _steps_until_next(now, log_every_n_steps, last_step, seconds_per_step)
-        if distribution.num_workers > 1 and math.isfinite(seconds_per_step):
-            # Every worker must make the same calls, whatever its own clock says.
-            count = _steps_until_next(now, log_every_n_steps, last_step, 0.0)
+        pace = seconds_per_step
+        if distribution.num_workers > 1 and math.isfinite(pace):
+            pace = 0.0  # every worker must make the same calls, whatever its own clock says
+        count = _steps_until_next(now, log_every_n_steps, last_step, pace)
+        pause_at = min((pause.next_after(now) for pause in pauses), default=math.inf)
+        count = int(min(count, pause_at - now))
         began = time.monotonic()
         results = step.run(iterator, count)
         took = time.monotonic() - began
@@ -111,12 +140,16 @@ def train(
                 f"Lower --learning_rate; the checkpoint of step {saved_step} is untouched."
             )
         window.add(results, count, took)
-        if first_call or is_due(now, log_every_n_steps, last_step) or stop.name:
+        if first_call or is_due(now, log_every_n_steps, last_step) or stop.reason:
             log(window.close(now, compiled=first_call))
         # Tracing makes the first step slow; it says nothing about the others.
         seconds_per_step = 1.0 if first_call else took / count
+        for pause in pauses:
+            if pause.next_after(now - 1) == now:
+                stop.reason = pause.act(now) or stop.reason
+        stop.look_at_the_clock()
         overdue = 0 < save_interval_secs <= time.monotonic() - saved_at
-        stopping = distribution.agree(stop.name is not None)
+        stopping = distribution.agree(stop.reason is not None)
         if distribution.agree(overdue) or stopping:
             save(now)
             saved_at, saved_step = time.monotonic(), now

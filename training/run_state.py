@@ -55,8 +55,14 @@ class RunState:
 
         Raises:
           OSError: it could not be written; earlier checkpoints are untouched.
+          ValueError: a value is not finite.
         """
         values = {name: tf.convert_to_tensor(v) for name, v in self._variables().items()}
+        if broken := [n for n in values if not tf.reduce_all(tf.math.is_finite(values[n]))]:
+            raise ValueError(
+                f"Step {int(self._step)}: {broken[0]} and {len(broken) - 1} more hold NaN or "
+                "infinite numbers. Lower --learning_rate; earlier checkpoints are untouched."
+            )
         values[STEP] = np.int64(self._step.numpy())
         values[_EXAMPLES] = np.int64(examples)
         prefix = os.path.join(self._train_dir, f"{PREFIX}-{values[STEP]}")
