@@ -53,9 +53,9 @@ def build(
     """Builds the net; see `nets_factory.build`. Any image size will do: all padding is SAME.
 
     Args:
-      global_pool: give the end point of the last pool slim's name for it.
+      global_pool: average the whole last map, not only slim's window of 7 x 7.
       spatial_squeeze: False leaves logits as [N, h, w, num_classes], one for each place of slim's
-        7 x 7 average pool; above 224 pixels there are several.
+        window; there are several from 225 pixels up, which are averaged otherwise.
     """
     block = Blocks(
         blocks.truncated_normal(0.01),

@@ -48,9 +48,10 @@ def build(
     Args:
       depth_multiplier: of all convolutions' channels, above 0; none falls below `min_depth`.
       use_separable_conv: False makes the first convolution a plain one, with batch norm.
-      global_pool: give the end point of the last pool slim's name for it.
+      global_pool: average the whole last map, not only slim's window of 7 x 7, which from 225 to
+        256 pixels passes over the last row and column.
       spatial_squeeze: False leaves logits as [N, h, w, num_classes], one for each place of slim's
-        7 x 7 average pool; from 257 pixels up there are several.
+        window; there are several from 257 pixels up, which are averaged otherwise.
 
     Raises:
       ValueError: a depth multiplier of 0 or less.
