@@ -157,7 +157,7 @@ def write(prefix: str, values: Mapping[str, object], keep: int = 0) -> None:
 
 
 def values(model: keras.Model) -> dict[str, np.ndarray]:
-    """The weights of a model by slim name."""
+    """The weights of a model by slim name, as arrays that can't be written to."""
     return {
         name: np.asarray(tf.convert_to_tensor(variable.value))
         for name, variable in slim_names.variables(model).items()
@@ -368,7 +368,10 @@ def _beside(directory: str, path: str) -> str:
 
 def _recorded(directory: str) -> list[str]:
     """The checkpoints of the `checkpoint` state file that are still there, the last one last."""
-    state = tf.train.get_checkpoint_state(directory)
+    try:
+        state = tf.train.get_checkpoint_state(directory)
+    except ValueError:  # empty, or no text; other damage it logs and gives None
+        state = None
     if state is None:
         return []
     found = {}
