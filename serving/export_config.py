@@ -90,7 +90,7 @@ def load_labels(path: str) -> tuple[str, ...]:
       ValueError: the indices are not 0 to n-1, each once.
       OSError: there is no such file.
     """
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         lines = [line.strip() for line in file if line.strip()]
     pairs = [line.partition(":") for line in lines]
     if not all(index.isdecimal() and colon for index, colon, _ in pairs):

@@ -1,0 +1,398 @@
+"""Exports a trained classifier: SavedModel, frozen graph, TensorFlow Lite, ONNX.
+
+python export_model.py --checkpoint_path=output --output_dir=exported
+
+Takes the place of TF-Slim's export_inference_graph.py and of freezing its graph: with
+--output_file=graph.pb it writes one frozen graph, weights included.
+"""
+
+import functools
+import os
+
+from absl import flags
+
+import shared_flags
+from shared_flags import UsageError
+
+_FORMATS = ("saved_model", "frozen_graph", "tflite", "onnx")
+_NUM_EXAMPLES = 8
+
+shared_flags.define_dataset_flags(split="validation")
+shared_flags.define_model_flags(name_default=None)
+shared_flags.define_legacy_flags()
+
+flags.DEFINE_string(
+    "checkpoint_path",
+    "/tmp/tfmodel/",
+    "Training folder (its last checkpoint is taken) or checkpoint.",
+)
+flags.DEFINE_string("output_dir", None, "Folder to write the export into.")
+flags.DEFINE_string(
+    "output_file", None, "Frozen graph to write (X.pb), alone, in place of --output_dir."
+)
+flags.DEFINE_list(
+    "formats", "saved_model,frozen_graph", f"What to write, of {', '.join(_FORMATS)}."
+)
+flags.DEFINE_bool("overwrite", False, "Replace a former export, once the new one is whole.")
+flags.DEFINE_integer(
+    "image_size", None, "Side of the images; unset: as trained, else the net's.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "batch_size",
+    None,
+    "Fixes the number of images that frozen graph, TFLite and ONNX take at once; unset: any.",
+    lower_bound=1,
+)
+flags.DEFINE_integer(
+    "saved_model_version",
+    1,
+    "The SavedModel is saved_model/VERSION; TensorFlow Serving takes the highest.",
+    lower_bound=1,
+)
+flags.DEFINE_enum(
+    "tflite_quantization",
+    "none",
+    ["none", "float16", "dynamic"],
+    "Weights of the TFLite file: float32, float16 (half the size), or int8 with activations in "
+    "float (a quarter).",
+)
+flags.DEFINE_bool(
+    "write_text_graphdef",
+    False,
+    "Also write the frozen graph as text (.pbtxt), without weights, for reading.",
+)
+flags.DEFINE_float(
+    "moving_average_decay",
+    None,
+    "Export the moving averages of the variables; unset: if the run kept them.",
+)
+flags.DEFINE_string(
+    "labels_file",
+    None,
+    "Class names, one a line, for a checkpoint without run.json and without --dataset_dir.",
+)
+flags.DEFINE_bool("is_training", False, "Of TF-Slim; only false is accepted.")
+flags.DEFINE_bool("is_video_model", False, "Of TF-Slim; only false is accepted.")
+flags.DEFINE_integer("num_frames", None, "Of TF-Slim, for video models; not accepted.")
+
+FLAGS = flags.FLAGS
+
+
+def check_flags() -> None:
+    """Refuses what can't work before anything heavy is loaded."""
+    shared_flags.check_legacy_flags()
+    if FLAGS.is_training:
+        raise UsageError(
+            "--is_training: the training form of a net normalises by its batch and drops units at "
+            "random, so its answers are of no use to others. Leave it out; to train on, give the "
+            "checkpoint itself to train_image_classifier.py --checkpoint_path."
+        )
+    if FLAGS.is_video_model or FLAGS.num_frames is not None:
+        raise UsageError("--is_video_model and --num_frames: nets for videos are not supported.")
+    if bool(FLAGS.output_dir) == bool(FLAGS.output_file):
+        raise UsageError(
+            "say where to write: --output_dir=FOLDER for an export, or --output_file=X.pb for a "
+            "frozen graph alone."
+        )
+    if unknown := [name for name in FLAGS.formats if name not in _FORMATS]:
+        raise UsageError(f"--formats: {unknown[0]!r} is none of {', '.join(_FORMATS)}.")
+    if not FLAGS.formats:
+        raise UsageError(f"--formats is empty. Choose of {', '.join(_FORMATS)}.")
+    if FLAGS.output_file:
+        if FLAGS["formats"].present and FLAGS.formats != ["frozen_graph"]:
+            raise UsageError(
+                "--output_file writes a frozen graph alone; --formats needs --output_dir."
+            )
+        if not FLAGS.output_file.endswith(".pb"):
+            raise UsageError(f"--output_file={FLAGS.output_file}: its name must end in .pb.")
+    if FLAGS.write_text_graphdef and "frozen_graph" not in FLAGS.formats:
+        raise UsageError("--write_text_graphdef needs frozen_graph among --formats.")
+    if FLAGS.tflite_quantization != "none" and "tflite" not in FLAGS.formats:
+        raise UsageError("--tflite_quantization needs tflite among --formats.")
+    if FLAGS.labels_file and _dataset_given():
+        raise UsageError("--labels_file and a dataset both name the classes. Give one of them.")
+
+
+def main() -> None:
+    check_flags()
+    config = _run_config()
+    shared_flags.load_tensorflow()
+    export(config)
+
+
+def export(config) -> None:
+    """Restores the model and wires it to serving/exporter.py.
+
+    config: of the run, or None for a checkpoint of TF-Slim's own.
+    """
+    import keras
+    import tensorflow as tf
+
+    from nets import checkpoints, nets_factory
+    from preprocessing import preprocessing_factory
+    from serving import export_config, exporter, frozen_graph, onnx
+
+    # Its warnings are of functions that TensorFlow itself calls.
+    tf.get_logger().setLevel("ERROR")
+    if "onnx" in FLAGS.formats:
+        onnx.require()
+
+    reader = checkpoints.read(FLAGS.checkpoint_path)
+    config = config or _config_without_run(reader)
+    recipe = preprocessing_factory.get(config.preprocessing_name)
+    options = {"use_grayscale": config.use_grayscale, **config.preprocessing_options}
+    net = nets_factory.get(config.model_name)
+    model = nets_factory.build(
+        config.model_name,
+        config.num_classes,
+        config.image_size,
+        config.channels,
+        **config.net_options,
+    )
+    averages = config.moving_average_decay is not None
+    report = checkpoints.restore(model, FLAGS.checkpoint_path, use_moving_averages=averages)
+    _say(str(report))
+    _say(
+        f"Net: {config.model_name}, {config.num_classes} classes; images {config.image_size} x "
+        f"{config.image_size} x {config.channels}, recipe {config.preprocessing_name}"
+        + (", moving averages" if averages else "")
+    )
+
+    examples, source = _examples(config)
+    subject = exporter.Subject(
+        model=model,
+        nodes=frozen_graph.Nodes(
+            net.logits_node, net.predictions_node or frozen_graph.PROBABILITIES_NODE
+        ),
+        labels=config.labels,
+        decode=functools.partial(recipe.evaluate, size=config.image_size, **options),
+        prepare=functools.partial(recipe.evaluate_image, size=config.image_size, **options),
+        config=export_config.ExportConfig(
+            model_name=config.model_name,
+            num_classes=config.num_classes,
+            image_size=config.image_size,
+            channels=config.channels,
+            preprocessing_name=config.preprocessing_name,
+            use_grayscale=config.use_grayscale,
+            preprocessing_options=config.preprocessing_options,
+            batch_size=FLAGS.batch_size,
+            labels_offset=config.labels_offset,
+            checkpoint=os.path.basename(reader.path),
+            global_step=_global_step(reader),
+            moving_averages=averages,
+            files={},
+            nodes={},
+            versions={"tensorflow": tf.__version__, "keras": keras.__version__},
+        ),
+        examples=examples,
+        examples_source=source,
+    )
+    if FLAGS.output_file:
+        exported = exporter.export_file(
+            FLAGS.output_file,
+            subject,
+            text=FLAGS.write_text_graphdef,
+            overwrite=FLAGS.overwrite,
+        )
+        paths = {"frozen_graph": FLAGS.output_file}
+    else:
+        exported = exporter.export_folder(
+            FLAGS.output_dir,
+            subject,
+            FLAGS.formats,
+            saved_model_version=FLAGS.saved_model_version,
+            tflite_quantization=FLAGS.tflite_quantization,
+            text=FLAGS.write_text_graphdef,
+            overwrite=FLAGS.overwrite,
+        )
+        paths = {
+            name: os.path.join(FLAGS.output_dir, file) for name, file in exported.files.items()
+        }
+    _say(f"Each file was run beside the checkpoint on {len(examples)} {source}:")
+    for name, path in paths.items():
+        difference = exported.check["largest_difference"][name]
+        _say(f"  {path}  {_size(path) / 2**20:.1f} MiB, logits within {difference:.1e}")
+    nodes = exported.nodes
+    _say(f"Graph nodes: {nodes['input']} -> {nodes['logits']}, {nodes['probabilities']}")
+    model_path = FLAGS.output_file or FLAGS.output_dir
+    _say(f"Next: python classify_image.py --model={model_path} --image=photo.jpg")
+
+
+def _run_config():
+    """What run.json says, held against the flags set by hand; None where there is no run.json."""
+    from training import run_config
+
+    path = FLAGS.checkpoint_path
+    config = run_config.load(path)
+    if config is None:
+        return None
+    train_dir = path if os.path.isdir(path) else os.path.dirname(path)
+    given = shared_flags.explicit(
+        "model_name", "image_size", "preprocessing_name", "use_grayscale", "labels_offset"
+    )
+    run_config.check_agrees(config, given, train_dir)
+    asked = FLAGS.moving_average_decay
+    if asked is not None and asked != config.moving_average_decay:
+        raise ValueError(
+            f"--moving_average_decay={asked}, but the run has {config.moving_average_decay} "
+            f"({train_dir}). Leave the flag out to take the run's value."
+        )
+    if FLAGS.labels_file:
+        raise ValueError(
+            f"--labels_file={FLAGS.labels_file}: the run.json in {train_dir} names the classes. "
+            "Leave the flag out."
+        )
+    return config
+
+
+def _config_without_run(reader):
+    """TF-Slim's own checkpoints: net from the flags, number of classes from the checkpoint."""
+    from nets import nets_factory
+    from training import run_config
+
+    net = nets_factory.get(FLAGS.model_name or "inception_v3")
+    num_classes = _num_classes(net, reader)
+    _say(
+        f"{reader.path} has no run.json: taken as {net.name} with {num_classes} classes, "
+        f"preprocessing {FLAGS.preprocessing_name or net.preprocessing}."
+    )
+    return run_config.RunConfig(
+        model_name=net.name,
+        num_classes=num_classes,
+        labels=_labels_of(num_classes),
+        image_size=FLAGS.image_size or net.image_size,
+        preprocessing_name=FLAGS.preprocessing_name or net.preprocessing,
+        use_grayscale=bool(FLAGS.use_grayscale),
+        labels_offset=FLAGS.labels_offset,
+        moving_average_decay=FLAGS.moving_average_decay,
+    )
+
+
+def _num_classes(net, reader) -> int:
+    """The size of the head in a checkpoint: the only shape that depends on it."""
+    from nets import checkpoints
+
+    guess = 1001 if net.background_class else 1000
+    model = net.build(guess, FLAGS.image_size, 1 if FLAGS.use_grayscale else None)
+    for there, here in checkpoints.plan(model, reader).other_shape.values():
+        if here[-1] == guess:
+            return there[-1]
+    return guess
+
+
+def _labels_of(num_classes: int) -> tuple[str, ...]:
+    """Names for the classes of a checkpoint that brings none."""
+    from serving import export_config
+
+    if FLAGS.labels_file:
+        source, labels = FLAGS.labels_file, export_config.load_labels(FLAGS.labels_file)
+    elif _dataset_given():
+        dataset = _dataset(FLAGS)
+        source, labels = "the dataset", dataset.labels
+    else:
+        _say("The classes are named by their numbers; --labels_file=FILE would name them.")
+        return tuple(str(index) for index in range(num_classes))
+    if len(labels) == num_classes - 1:
+        _say("The checkpoint has one class more than there are names: class 0 is the background.")
+        labels = ("background", *labels)
+    if len(labels) != num_classes:
+        raise ValueError(
+            f"{FLAGS.checkpoint_path} has {num_classes} classes, {source} names {len(labels)}."
+        )
+    return labels
+
+
+def _examples(config) -> tuple[list[bytes], str]:
+    """Encoded pictures to check the export on, and what they are.
+
+    Those of the dataset of the flags or of the run, or drawn ones where it can't be reached.
+    """
+    import tensorflow as tf
+
+    from datasets import schema
+
+    try:
+        dataset = _dataset(FLAGS if _dataset_given() else config)
+        if dataset.labels != config.labels:
+            raise ValueError(
+                f"The dataset's classes are {_shortened(dataset.labels)}, the model's "
+                f"{_shortened(config.labels)}. Leave the dataset's flags out, or give its own."
+            )
+        records = tf.data.TFRecordDataset(dataset.files, dataset.compression)
+        examples = [
+            schema.parse_example(record)["encoded"].numpy()
+            for record in records.take(_NUM_EXAMPLES)
+        ]
+        return examples, f"pictures of {dataset.name or 'the dataset'}, split {dataset.split}"
+    except (ValueError, OSError, tf.errors.OpError):
+        if _dataset_given():
+            raise
+    return _drawn_pictures(), "drawn pictures (the run's dataset is not within reach)"
+
+
+def _dataset_given() -> bool:
+    return bool(FLAGS.dataset_dir or FLAGS.tfrecord_file)
+
+
+def _dataset(source):
+    """The dataset that flags or a run speak of, in the first of its splits that is there."""
+    from datasets import tfrecord_dataset
+
+    wanted = FLAGS.dataset_split_name
+    splits = [wanted] if FLAGS["dataset_split_name"].present else [wanted, "test", "train"]
+    for split in splits:
+        try:
+            return tfrecord_dataset.find(
+                dataset_dir=source.dataset_dir,
+                dataset_name=source.dataset_name,
+                split=split,
+                tfrecord_file=source.tfrecord_file,
+                path_to_csv=source.path_to_csv,
+                labels_offset=source.labels_offset,
+            )
+        except ValueError:
+            if split == splits[-1]:
+                raise
+
+
+def _drawn_pictures() -> list[bytes]:
+    """JPEG and PNG pictures of waves in all colours with noise; always the same."""
+    import numpy as np
+    import tensorflow as tf
+
+    pictures = []
+    noise = np.random.default_rng(0)
+    for i in range(_NUM_EXAMPLES):
+        height, width = 240 + 30 * i, 360 - 20 * i
+        y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j][..., None]
+        phase = noise.uniform(0, 6, 3)
+        waves = np.sin((3 + 2 * i) * x + phase) * np.cos((9 - i) * y + phase[::-1])
+        image = 127.5 + 100 * waves + noise.uniform(-25, 25, (height, width, 3))
+        encode = tf.io.encode_png if i % 2 else tf.io.encode_jpeg
+        pictures.append(encode(image.astype(np.uint8)).numpy())
+    return pictures
+
+
+def _shortened(labels: tuple[str, ...]) -> str:
+    more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+    return ", ".join(labels[:5]) + more
+
+
+def _global_step(reader) -> int | None:
+    return int(reader.get("global_step")) if "global_step" in reader.shapes else None
+
+
+def _size(path: str) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    places = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names]
+    return sum(os.path.getsize(place) for place in places)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    shared_flags.run(main)

@@ -1,0 +1,342 @@
+"""export_model.py and classify_image.py through their command lines."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from datasets import schema
+from nets import checkpoints, nets_factory, slim_names
+from preprocessing import preprocessing_factory
+from serving import frozen_graph
+from tests.fixtures.slim_parity import weights
+from training import run_config
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CHECKPOINTS = os.path.join(ROOT, "tests", "fixtures", "slim_parity", "checkpoints")
+NET = "mobilenet_v1_025"
+SIZE = 32
+LABELS = ("cat", "dog, small", "emu ñ")
+
+
+def run(script, *arguments):
+    return subprocess.run(
+        [sys.executable, os.path.join(ROOT, script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def succeed(script, *arguments):
+    done = run(script, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fail(script, *arguments, code, message):
+    done = run(script, *arguments)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def jpeg(image, **options):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=95, **options)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return weights.test_image(60, 80)
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = nets_factory.build(NET, len(LABELS), SIZE)
+    checkpoints.assign(
+        model,
+        {
+            name: weights.value(name, variable.shape)
+            for name, variable in slim_names.variables(model).items()
+        },
+    )
+    return model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, model, picture):
+    """A training folder and the dataset that it speaks of."""
+    place = tmp_path_factory.mktemp("place")
+    train_dir, data = str(place / "train"), place / "data"
+    data.mkdir()
+    with open(data / "pets_train-00000-of-00001.tfrecord", "wb") as file:
+        for i in range(10):
+            encoded = jpeg(np.roll(picture, 9 * i, axis=1))
+            record = schema.encode(
+                encoded, "jpeg", 60, 80, i % 3, LABELS[i % 3], f"{i}.jpg", (), f"{i:064x}"
+            )
+            file.write(schema.frame(record))
+    (data / "labels.txt").write_text("".join(f"{i}:{name}\n" for i, name in enumerate(LABELS)))
+    values = {**checkpoints.values(model), "global_step": np.int64(7)}
+    checkpoints.write(os.path.join(train_dir, "model.ckpt-7"), values)
+    run_config.save(
+        train_dir,
+        run_config.RunConfig(
+            NET, len(LABELS), LABELS, SIZE, "inception", dataset_dir=str(data), labels_offset=0
+        ),
+    )
+    return place
+
+
+@pytest.fixture(scope="module")
+def export(place):
+    said = succeed(
+        "export_model.py", f"--checkpoint_path={place}/train", f"--output_dir={place}/export"
+    )
+    assert "on 8 pictures of pets, split train" in said
+    return place / "export"
+
+
+@pytest.fixture(scope="module")
+def expected(model, picture):
+    """What the picture is, by the net and the recipe themselves."""
+    pixels = preprocessing_factory.get("inception").evaluate(jpeg(picture), SIZE)
+    probabilities = tf.nn.softmax(model(pixels[None], training=False)["logits"])[0].numpy()
+    return sorted(zip(LABELS, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])
+
+
+def test_an_export_by_run_json(export):
+    assert sorted(os.listdir(export)) == [
+        "export.json",
+        "frozen_graph.pb",
+        "labels.txt",
+        "saved_model",
+    ]
+    said = json.loads((export / "export.json").read_text())
+    assert (said["model_name"], said["image_size"], said["preprocessing_name"]) == (
+        NET,
+        SIZE,
+        "inception",
+    )
+    assert (said["checkpoint"], said["global_step"]) == ("model.ckpt-7", 7)
+    assert said["check"]["source"] == "pictures of pets, split train"
+    assert not said["moving_averages"]
+    names = [line.split(":", 1)[1] for line in (export / "labels.txt").read_text().splitlines()]
+    assert tuple(names) == LABELS
+
+
+def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
+    export, picture, expected, tmp_path
+):
+    (tmp_path / "upright.jpg").write_bytes(jpeg(picture))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Taken with the camera turned: to be shown a quarter turn clockwise.
+    (tmp_path / "turned.jpg").write_bytes(jpeg(np.rot90(picture).copy(), exif=exif))
+    Image.fromarray(picture).save(tmp_path / "named_wrongly.gif", "WEBP", lossless=True)
+    (tmp_path / "page.jpg").write_text("<html>")
+    (tmp_path / "notes.txt").write_text("not taken from a folder")
+    done = fail(
+        "classify_image.py",
+        f"--model={export}",
+        "--image",
+        tmp_path,
+        tmp_path / "upright.jpg",
+        f"{tmp_path}/absent.jpg",
+        "--top_k=2",
+        f"--json={tmp_path}/answers.json",
+        f"--csv={tmp_path}/answers.csv",
+        code=1,
+        message="2 of 5 pictures could not be classified",
+    )
+    assert f"{tmp_path}/page.jpg: not an image: begins with b'<html>'\n" in done.stderr
+    assert f"{tmp_path}/absent.jpg: No such file or directory\n" in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["picture", "class", "probability"]
+    assert len(lines) == 1 + 3 * 2
+    label, probability = expected[0]
+    assert any(
+        "upright.jpg" in line and line.endswith(f"{label:10}  {100 * probability:9.2f} %")
+        for line in lines
+    )
+
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    assert [os.path.basename(answer["filename"]) for answer in answers] == [
+        "named_wrongly.gif",
+        "turned.jpg",
+        "upright.jpg",
+    ]
+    for answer, tolerance in zip(answers, (0.01, 0.01, 1e-5), strict=True):
+        assert [found["label"] for found in answer["classes"]] == [name for name, _ in expected[:2]]
+        found = [found["probability"] for found in answer["classes"]]
+        np.testing.assert_allclose(found, [value for _, value in expected[:2]], atol=tolerance)
+    rows = list(csv.reader(open(tmp_path / "answers.csv", encoding="utf-8")))
+    assert rows[0] == ["filename", "rank", "label", "probability"]
+    assert len(rows) == 1 + 3 * 2
+    assert rows[5][1:3] == ["1", expected[0][0]]
+
+
+def test_the_frozen_graph_is_given_the_recipe_of_its_export(export, picture, expected, tmp_path):
+    (tmp_path / "upright.jpg").write_bytes(jpeg(picture))
+    said = succeed(
+        "classify_image.py",
+        f"--model={export}/frozen_graph.pb",
+        f"--image={tmp_path}/*.jpg",
+        f"--json={tmp_path}/answers.json",
+    )
+    (answer,) = json.loads((tmp_path / "answers.json").read_text())
+    found = {found["label"]: found["probability"] for found in answer["classes"]}
+    assert found == pytest.approx(dict(expected), abs=1e-5)
+    assert len(said.splitlines()) == 4
+
+
+# Checkpoints of TF-Slim's own, without run.json.
+
+
+def expectations():
+    with open(os.path.join(CHECKPOINTS, "expected.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def logits_of(graph, nodes):
+    net, _ = frozen_graph.load(str(graph), nodes)
+    return net(weights.input_images(128))["logits"]
+
+
+NODES = frozen_graph.Nodes("MobilenetV1/Logits/SpatialSqueeze", "MobilenetV1/Predictions/Reshape_1")
+
+
+def test_tf_slims_export_command_line_gives_a_graph_with_weights(tmp_path):
+    graph = tmp_path / "net.pb"
+    said = succeed(
+        "export_model.py",
+        f"--checkpoint_path={CHECKPOINTS}/train_dir",
+        f"--model_name={NET}",
+        "--image_size=128",
+        "--moving_average_decay=0.999",
+        f"--output_file={graph}",
+        "--write_text_graphdef",
+        "--is_training",
+        "False",
+    )
+    assert f"no run.json: taken as {NET} with 5 classes, preprocessing inception" in said
+    assert "named by their numbers" in said
+    assert sorted(os.listdir(tmp_path)) == [
+        "net.export.json",
+        "net.labels.txt",
+        "net.pb",
+        "net.pbtxt",
+    ]
+    wanted = expectations()["train_dir (5 classes, model.ckpt-3)"]["logits_with_moving_averages"]
+    np.testing.assert_allclose(logits_of(graph, NODES), wanted, atol=1e-4 * np.max(np.abs(wanted)))
+
+
+def test_a_zoo_checkpoint_gets_its_background_class(tmp_path):
+    (tmp_path / "names.txt").write_text("".join(f"name {i}\n" for i in range(1000)))
+    said = succeed(
+        "export_model.py",
+        f"--checkpoint_path={CHECKPOINTS}/zoo_v1/mobilenet_v1_0.25_128.ckpt",
+        f"--model_name={NET}",
+        "--image_size=128",
+        "--formats=frozen_graph",
+        f"--labels_file={tmp_path}/names.txt",
+        f"--output_dir={tmp_path}/export",
+    )
+    assert "with 1001 classes" in said
+    assert "class 0 is the background" in said
+    labels = (tmp_path / "export" / "labels.txt").read_text().splitlines()
+    assert labels[:2] + labels[-1:] == ["0:background", "1:name 0", "1000:name 999"]
+    wanted = expectations()["zoo_v1 and zoo_v2 (1001 classes)"]["logits_first5"]
+    found = logits_of(tmp_path / "export" / "frozen_graph.pb", NODES)[:, :5]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["--image_size=64", "--model_name=inception_v3"],
+            "--model_name=inception_v3, but the run has mobilenet_v1_025; "
+            "--image_size=64, but the run has 32",
+        ),
+        (["--moving_average_decay=0.9"], "--moving_average_decay=0.9, but the run has None"),
+        (["--labels_file=names.txt"], "names the classes. Leave the flag out"),
+    ],
+)
+def test_flags_that_contradict_the_run_are_shown_with_both_values(
+    place, tmp_path, arguments, message
+):
+    common = (f"--checkpoint_path={place}/train", f"--output_dir={tmp_path}/export")
+    fail("export_model.py", *common, *arguments, code=1, message=message)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "say where to write: --output_dir=FOLDER"),
+        (["--output_dir=x", "--output_file=y.pb"], "say where to write"),
+        (["--output_dir=x", "--is_training"], "--is_training: the training form of a net"),
+        (["--output_dir=x", "--quantize"], "export_model.py --formats=tflite"),
+        (["--output_dir=x", "--is_video_model"], "videos are not supported"),
+        (["--output_dir=x", "--formats=keras"], "--formats: 'keras' is none of saved_model,"),
+        (["--output_dir=x", "--formats="], "--formats is empty"),
+        (["--output_file=x.pb", "--formats=onnx"], "--formats needs --output_dir"),
+        (["--output_file=x.onnx"], "--output_file=x.onnx: its name must end in .pb"),
+        (["--output_dir=x", "--tflite_quantization=float16"], "needs tflite among --formats"),
+        (["--output_dir=x", "--formats=tflite", "--write_text_graphdef"], "needs frozen_graph"),
+        (["--output_dir=x", "--dataset_dir=d", "--labels_file=l"], "Give one of them"),
+        (["--output_dir=x", "stray"], "unexpected argument 'stray'"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused_at_once(arguments, message):
+    fail("export_model.py", *arguments, code=2, message=message)
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["photo.jpg"], 2, "say what to classify with: --model=FOLDER"),
+        (["--model=x"], 2, "say what to classify: --image=FILE"),
+        (["--model=x", "--top_k=0", "--image=y"], 2, "--top_k=0"),
+        (["--model=absent", "p.jpg"], 1, "--model=absent does not exist. Write one with export"),
+        ([f"--model={ROOT}", "--image=*.nothing"], 1, "--image=*.nothing: no picture there"),
+    ],
+)
+def test_nothing_to_do_is_said_at_once(arguments, code, message):
+    fail("classify_image.py", *arguments, code=code, message=message)
+
+
+@pytest.mark.parametrize("script", ["export_model.py", "classify_image.py"])
+def test_help_does_not_wait_for_tensorflow(script):
+    # absl ends --help with 1.
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = [{script!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({os.path.join(ROOT, script)!r}, run_name='__main__')\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "assert 'tensorflow' not in sys.modules and 'PIL' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--model" in done.stdout
