@@ -43,7 +43,7 @@ def build(
     """Builds the net; see `nets_factory.build`.
 
     The auxiliary head's last window is 5 x 5 at 299 pixels and shrinks with smaller images, as
-    slim's does, in shape and name: `AuxLogits/Conv2d_2a_4x4` at 250 pixels. Below 107 pixels
+    slim's does, in shape and name: `AuxLogits/Conv2d_2a_3x3` at 250 pixels. Below 107 pixels
     nothing is left for it to see and the net has none.
 
     Args:

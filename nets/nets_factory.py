@@ -35,6 +35,7 @@ from nets import (
     inception_v2,
     inception_v3,
     inception_v4,
+    keras_applications,
     lenet,
     mobilenet_v1,
     mobilenet_v2,
@@ -45,6 +46,8 @@ from nets import (
     small_cnn,
     vgg,
 )
+
+DTYPES = ("float32", "mixed_bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +85,33 @@ class Net:
                 f"{self.name} has no option {', '.join(sorted(unknown))}. "
                 f"Its options: {', '.join(self.options)}."
             )
+        _check_values(self.name, **options)
         return self.builder(
             self.name,
             num_classes,
             image_size or self.image_size,
             channels or self.channels,
             **options,
+        )
+
+
+def _check_values(
+    name: str,
+    dtype: str = "float32",
+    dropout_keep_prob: float = 1.0,
+    batch_norm_decay: float = 0.0,
+    **_,
+) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"{name}: dtype={dtype!r} is none of {', '.join(DTYPES)}.")
+    if not 0 < dropout_keep_prob <= 1:
+        raise ValueError(
+            f"{name}: dropout_keep_prob={dropout_keep_prob} is the share that is kept; it must be "
+            "above 0 and at most 1."
+        )
+    if not 0 <= batch_norm_decay < 1:
+        raise ValueError(
+            f"{name}: batch_norm_decay={batch_norm_decay} must be at least 0 and below 1."
         )
 
 
@@ -160,6 +184,19 @@ def _vgg(name: str) -> Net:
         background_class=False,
         logits_node=f"{name}/fc8/squeezed",
         predictions_node=None,
+    )
+
+
+def _keras(name: str, application: keras_applications.Application) -> Net:
+    return Net(
+        name,
+        keras_applications.build,
+        image_size=application.image_size,
+        preprocessing=application.preprocessing,
+        scope=application.scope,
+        background_class=False,
+        logits_node=f"{application.scope}/Logits",
+        predictions_node=f"{application.scope}/Predictions",
     )
 
 
@@ -299,6 +336,7 @@ _ROWS = (
     _vgg("vgg_13"),
     _vgg("vgg_16"),
     _vgg("vgg_19"),
+    *(_keras(*item) for item in keras_applications.APPLICATIONS.items()),
 )
 NETS: Mapping[str, Net] = {net.name: net for net in _ROWS}
 

@@ -188,7 +188,7 @@ def test_the_flag_names_both_heads_of_inception_v3(tmp_path):
         restored={"InceptionV3/Conv2d_1a_3x3/weights": "InceptionV3/Conv2d_1a_3x3/weights"},
         excluded={},
         # At 250 pixels TF-Slim names and shapes this layer otherwise.
-        missing=["InceptionV3/AuxLogits/Conv2d_2a_4x4/weights"],
+        missing=["InceptionV3/AuxLogits/Conv2d_2a_3x3/weights"],
         other_shape={
             name: (value.shape, other_size[name])
             for name, value in values.items()
