@@ -91,6 +91,18 @@ def test_dropout_is_a_function_of_seed_and_step():
     assert len({losses(1, 7), losses(1, 8), losses(2, 7), losses(2, 9)}) > 1
 
 
+def test_drop_path_knows_the_step():
+    inputs = keras.Input((2,))
+    drop_path = blocks.DropPath(1e-6, ramp_steps=10, noise_shape=(None, 1), name="a.drop_path")
+    dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    step, _ = make_step(keras.Model(inputs, {"logits": dense(drop_path(inputs))}))
+    without, _ = make_step()
+    assert step.run(batches(), 1)["main"] == pytest.approx(without.run(batches(), 1)["main"])
+    step.step.assign(10)
+    labels = next(batches())["label"].numpy()
+    assert step.run(batches(), 1)["main"] == pytest.approx(np.mean(labels**2))
+
+
 def test_accumulation_averages_the_gradients_of_several_batches():
     halves = tf.data.Dataset.from_tensor_slices(
         {"image": np.arange(16, dtype=np.float32).reshape(2, 4, 2) / 9, "label": np.ones((2, 4))}

@@ -74,8 +74,12 @@ class TrainingStep:
         results, self.images = self._call(iterator, tf.constant(count, tf.int64))
         return {name: float(value) for name, value in results.items()}
 
-    def _compute_gradients(self, images, labels, seed):
-        with blocks.random_seed(seed), tf.GradientTape(watch_accessed_variables=False) as tape:
+    def _compute_gradients(self, images, labels, seed, step):
+        with (
+            blocks.random_seed(seed),
+            blocks.training_step(step),
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+        ):
             for variable in self._trained:
                 tape.watch(variable)
             losses = self._loss(labels, self._model(images, training=True))
@@ -105,7 +109,7 @@ class TrainingStep:
         replicas = self._distribution.strategy.num_replicas_in_sync
         number = (self.step * self._accumulation + i) * replicas + replica
         seed = tf.stack([tf.constant(self._seed, tf.int64), number])
-        return self._gradients(batch["image"], batch["label"], seed)
+        return self._gradients(batch["image"], batch["label"], seed, tf.identity(self.step))
 
     def _several_steps(self, iterator, count):
         strategy = self._distribution.strategy
