@@ -14,7 +14,7 @@ from PIL import Image
 
 # Every plugin of Pillow is one more parser for a stranger's bytes, and one of them (EPS) starts
 # a program: only these are tried.
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 # Pillow's own threshold for a decompression bomb: a quarter of a gibibyte when decoded to RGB.
 MAX_PIXELS = 89_478_485
 JPEG_QUALITY = 95
@@ -31,8 +31,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Start-of-frame markers of baseline, extended and progressive JPEG, all Huffman-coded.
-_KEPT_JPEG_PROCESSES = {0xC0, 0xC1, 0xC2}
+# Start-of-frame markers of the JPEG that TensorFlow decodes: baseline, extended and progressive,
+# Huffman-coded, and the latter two arithmetic-coded. Lossless and hierarchical JPEG are missing.
+_KEPT_JPEG_PROCESSES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 # In a scan, 0xFF 0x00 is a pixel's 0xFF, and D0 to D7 are restart markers.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 
@@ -203,10 +204,9 @@ def _visible(image: Image.Image) -> Image.Image:
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """Tells whether segments and scans follow each other to the end marker, coded as all can read.
+    """Tells whether segments and scans follow each other, in a usual coding, to the end marker.
 
-    Pillow decodes more than TensorFlow: arithmetic coding, and damage inside a scan after which
-    no end marker is found.
+    Pillow also decodes what TensorFlow doesn't: damage inside a scan that hides the end marker.
     """
     position, process = 2, 0
     while position + 4 <= len(data) and data[position] == 0xFF:

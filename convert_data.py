@@ -1,0 +1,330 @@
+"""Turns photographs and their labels into sharded TFRecords that the other scripts read.
+
+Labels come from one of:
+  Pascal-VOC XML      --image_dir=DIR --annotations_dir=DIR
+  a CSV               --image_dir=DIR --csv_file=FILE
+  a folder per class  --image_dir=DIR   (train/, validation/, test/ above them are the splits)
+
+  python convert_data.py --image_dir=photographs --dataset_name=animals --output_dir=animals
+"""
+
+import collections
+import itertools
+import os
+import re
+import shlex
+
+from absl import flags
+
+import shared_flags
+
+_IMAGE_DIR = flags.DEFINE_string(
+    "image_dir", None, "Folder of the photographs; nothing outside of it is read."
+)
+_ANNOTATIONS_DIR = flags.DEFINE_string(
+    "annotations_dir",
+    None,
+    "Folder of Pascal-VOC annotations, at any depth: .xml files, or files without extension as "
+    "Stanford Dogs has them.",
+)
+flags.DEFINE_alias("labels_dir", "annotations_dir")
+_CSV_FILE = flags.DEFINE_string(
+    "csv_file",
+    None,
+    "CSV with the columns filename, label and, where wanted, split, xmin, ymin, xmax, ymax; comma, "
+    "semicolon or tab; header or none. With --annotations_dir, one that does not exist is written "
+    "first, and one that exists is used as it is.",
+)
+flags.DEFINE_alias("path_to_csv", "csv_file")
+flags.DEFINE_alias("chemin_csv", "csv_file")
+_CLASSES = flags.DEFINE_string(
+    "classes",
+    None,
+    "File with the class names in the order of their numbers, one a line, as name or 0:name; or "
+    "the names themselves, separated by commas. Unset: the sorted names of the labels.",
+)
+
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir",
+    None,
+    "Folder for NAME_SPLIT-00000-of-00004.tfrecord, labels.txt, dataset.json and rejected.csv.",
+)
+flags.DEFINE_alias("dataset_dir", "output_dir")
+_DATASET_NAME = flags.DEFINE_string(
+    "dataset_name", None, "NAME in the names of the shards. Unset: the name of --output_dir."
+)
+_OUTPUT_FILE = flags.DEFINE_string(
+    "output_file",
+    None,
+    "In place of --output_dir: one TFRecord file for all examples. The rest lies beside it, as "
+    "FILE.labels.txt, FILE.dataset.json and FILE.rejected.csv.",
+)
+flags.DEFINE_alias("chemin_tfrecords", "output_file")
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Replace a dataset that is there, once the new one is whole."
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Read and check every photograph and print the summary; write nothing."
+)
+
+_VALIDATION_FRACTION = flags.DEFINE_float(
+    "validation_fraction",
+    None,
+    "Share of the photographs for validation, chosen by a hash of the image: more photographs "
+    "move none, exact duplicates stay together. Unset: 0.2 where the source has no splits, else "
+    "none; set: taken from the source's training photographs, if it has no validation split.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+_TEST_FRACTION = flags.DEFINE_float(
+    "test_fraction", None, "The same for test; unset: none.", lower_bound=0.0, upper_bound=1.0
+)
+_NUM_SHARDS = flags.DEFINE_integer(
+    "num_shards",
+    None,
+    "Files of each split. Unset: as many as make about 128 MiB each.",
+    lower_bound=1,
+    upper_bound=99_999,
+)
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers",
+    None,
+    "Processes that read and check photographs; the files do not depend on it. Unset: one for "
+    "each processor.",
+    lower_bound=1,
+)
+
+_MULTIPLE_OBJECTS = flags.DEFINE_enum(
+    "multiple_objects",
+    "largest",
+    ["largest", "first", "each", "skip"],
+    "What becomes of a photograph with several objects: it takes the label of the largest or of "
+    "the first, it becomes an example for each, or it is left out.",
+)
+_CROP_TO_BOX = flags.DEFINE_bool(
+    "crop_to_box", False, "Store the object that gives the label, and not all of the photograph."
+)
+_BOX_MARGIN = flags.DEFINE_float(
+    "box_margin",
+    0.0,
+    "Added to --crop_to_box on each side, as a fraction of the box's width and height.",
+    lower_bound=0.0,
+)
+_MAX_SIDE = flags.DEFINE_integer(
+    "max_side",
+    0,
+    "Shrink larger photographs to this many pixels, once and for all; 0: keep their size.",
+    lower_bound=0,
+)
+_ON_ERROR = flags.DEFINE_enum(
+    "on_error",
+    "skip",
+    ["skip", "fail"],
+    "What to do about a photograph or annotation that is not usable: list it in rejected.csv and "
+    "go on, or stop. More than half of them, or a class without training photographs, is an "
+    "error in any case.",
+)
+
+# Flags that shape the dataset; dataset.json holds them.
+_NOTED = (
+    "image_dir annotations_dir csv_file classes validation_fraction test_fraction num_shards "
+    "multiple_objects crop_to_box box_margin max_side on_error"
+).split()
+_LISTED = 10  # files that the summary names of each sort
+
+
+def main() -> None:
+    _check_flags()
+    # Imported here, so that --help answers at once.
+    from datasets import convert
+    from datasets.image_folder import ImageFolder
+
+    folder = ImageFolder(_IMAGE_DIR.value)
+    destination = _destination()
+    summary = convert.convert(
+        _source(folder),
+        folder,
+        destination,
+        convert.Settings(
+            classes=_classes(),
+            validation_fraction=_VALIDATION_FRACTION.value,
+            test_fraction=_TEST_FRACTION.value,
+            num_shards=_NUM_SHARDS.value or 0,
+            crop_to_box=_CROP_TO_BOX.value,
+            box_margin=_BOX_MARGIN.value,
+            max_side=_MAX_SIDE.value,
+            stop_on_error=_ON_ERROR.value == "fail",
+        ),
+        flags={name: flags.FLAGS[name].value for name in _NOTED},
+        num_workers=_NUM_WORKERS.value or _num_processors(),
+        overwrite=_OVERWRITE.value,
+        dry_run=_DRY_RUN.value,
+        show_progress=True,
+    )
+    _print_summary(summary, destination)
+
+
+def _check_flags() -> None:
+    if not _IMAGE_DIR.value:
+        raise shared_flags.UsageError("--image_dir is missing: the folder of the photographs.")
+    if bool(_OUTPUT_DIR.value) == bool(_OUTPUT_FILE.value):
+        raise shared_flags.UsageError(
+            "Give --output_dir for a dataset of shards, or --output_file for one file, not both."
+        )
+    if _OUTPUT_FILE.value:
+        for name in ("validation_fraction", "test_fraction", "num_shards"):
+            if flags.FLAGS[name].value and (name != "num_shards" or _NUM_SHARDS.value > 1):
+                raise shared_flags.UsageError(
+                    f"--{name} and --output_file: everything goes into the one file. "
+                    "Use --output_dir."
+                )
+    if _BOX_MARGIN.value and not _CROP_TO_BOX.value:
+        raise shared_flags.UsageError("--box_margin belongs to --crop_to_box, which is not set.")
+    if _DATASET_NAME.value and not re.fullmatch(r"[\w.-]+", _DATASET_NAME.value):
+        raise shared_flags.UsageError(
+            f"--dataset_name={_DATASET_NAME.value}: letters, digits, '_', '-' and '.' only; it "
+            "becomes part of file names."
+        )
+
+
+def _destination():
+    from datasets.destination import Destination
+
+    if _OUTPUT_FILE.value:
+        return Destination.of_file(_OUTPUT_FILE.value)
+    folder_name = os.path.basename(os.path.abspath(_OUTPUT_DIR.value))
+    name = _DATASET_NAME.value or re.sub(r"[^\w.-]+", "_", folder_name) or "dataset"
+    return Destination(_OUTPUT_DIR.value, name)
+
+
+def _source(folder):
+    """What the flags say the labels come from, ready to be read."""
+    from datasets import class_folders, csv_table, voc_xml
+
+    annotations_dir, csv_file = _ANNOTATIONS_DIR.value, _CSV_FILE.value
+    rule = _MULTIPLE_OBJECTS.value
+    if not csv_file and not annotations_dir:
+        return class_folders.read(folder)
+    if not csv_file:
+        return voc_xml.read(annotations_dir, folder, rule)
+    if os.path.exists(csv_file):
+        if annotations_dir:
+            print(f"{csv_file} is there and is used; {annotations_dir} is not read.")
+        return csv_table.read(csv_file, folder, rule)
+    if not annotations_dir:
+        raise ValueError(
+            f"--csv_file={csv_file}: there is no such file. It is made from annotations when "
+            "--annotations_dir is given too."
+        )
+    annotated = voc_xml.read(annotations_dir, folder, rule)
+    if _DRY_RUN.value:
+        return annotated
+    rejected = csv_table.write(csv_file, annotated)
+    print(f"Wrote {csv_file} from {annotations_dir}.")
+    return itertools.chain(rejected, csv_table.read(csv_file, folder, rule))
+
+
+def _classes() -> tuple[str, ...]:
+    value = _CLASSES.value
+    if not value:
+        return ()
+    if not os.path.isfile(value):
+        if "," not in value:
+            raise ValueError(
+                f"--classes={value}: there is no such file. Leave it out to take the sorted names "
+                "of the labels."
+            )
+        return _distinct(value.split(","))
+    with open(value, encoding="utf-8-sig") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
+    if lines and all(numbered):
+        if [int(match[1]) for match in numbered] != list(range(len(lines))):
+            raise ValueError(f"--classes={value}: the numbers must be 0, 1, 2, … in this order.")
+        lines = [match[2] for match in numbered]
+    return _distinct(lines)
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    names = [" ".join(name.split()) for name in names]
+    if not names or "" in names or len(set(names)) < len(names):
+        raise ValueError(f"--classes={_CLASSES.value}: a name is missing or there twice.")
+    return tuple(names)
+
+
+def _num_processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def _print_summary(summary, destination) -> None:
+    """Tells what was made, what was wrong, and what to type next."""
+    total = sum(sum(count.values()) for count in summary.counts.values())
+    print(f"\n{destination.name}: {total} examples of {len(summary.classes)} classes")
+    _print_counts(summary)
+    if summary.already_done:
+        print(f"\nAlready converted, nothing to do: {destination.folder} holds this dataset.")
+    else:
+        _print_findings(summary)
+    if _DRY_RUN.value:
+        print("\nNothing was written (--dry_run).")
+        return
+    print(f"\nFiles in {destination.folder}:")
+    _print_some(summary.files)
+    print("\nNext:")
+    print(f"  {_next_command(destination)}")
+
+
+def _print_counts(summary) -> None:
+    names = sorted(summary.counts, key=("train", "validation", "test", "all").index)
+    columns = [summary.counts[name] for name in names]
+    rows = [(name, *(column.get(name, 0) for column in columns)) for name in summary.classes]
+    more = len(rows) - _LISTED
+    if more > 1:
+        rows = [*rows[:_LISTED], (f"… {more} more", *[""] * len(columns))]
+    rows.append(("all", *(sum(column.values()) for column in columns)))
+    width = max(len(str(row[0])) for row in [("class",), *rows])
+    for name, *counts in [("class", *names), *rows]:
+        print(f"  {name:{width}}  " + "  ".join(f"{count:>10}" for count in counts))
+
+
+def _print_findings(summary) -> None:
+    if summary.changes:
+        print(f"\nEncoded anew: {_counted(summary.changes)}")
+    if summary.rejected:
+        kinds = collections.Counter(item.kind for item in summary.rejected)
+        print(f"\nRejected or corrected, in rejected.csv: {_counted(kinds)}")
+        _print_some([f"{item.file}: {item.reason}" for item in summary.rejected])
+    if summary.duplicates:
+        print(f"\nExact duplicates of other photographs: {len(summary.duplicates)}")
+        problems = [item for item in summary.duplicates if item.problem]
+        _print_some([f"{item.file} is {item.same_as}" for item in summary.duplicates])
+        if problems:
+            print(f"\nWARNING: {len(problems)} of the duplicates contradict each other:")
+            _print_some([f"{i.file} is {i.same_as}: {i.problem}" for i in problems])
+
+
+def _print_some(lines: list[str]) -> None:
+    for line in lines[:_LISTED]:
+        print(f"  {line}")
+    if len(lines) > _LISTED:
+        print(f"  … and {len(lines) - _LISTED} more")
+
+
+def _counted(kinds) -> str:
+    return ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+
+
+def _next_command(destination) -> str:
+    words = ["python", "train_image_classifier.py"]
+    if destination.is_file:
+        words.append(f"--tfrecord_file={os.path.join(destination.folder, destination.name)}")
+    else:
+        words += [f"--dataset_dir={destination.folder}", f"--dataset_name={destination.name}"]
+    return shlex.join([*words, f"--train_dir={destination.name.split('.')[0]}_train"])
+
+
+if __name__ == "__main__":
+    shared_flags.run(main)

@@ -1,0 +1,50 @@
+"""Reads a folder per class, with or without a folder per split above them."""
+
+import os
+import posixpath
+from collections.abc import Iterator
+
+from datasets import image_folder, splits
+from datasets.image_folder import ImageFolder
+from datasets.schema import LabeledImage
+
+
+def read(images: ImageFolder) -> Iterator[LabeledImage]:
+    """Yields every file under the class folders, at any depth, in the order of their names.
+
+    The folders are splits where they are called train, validation (also valid, val) or test, and
+    hold folders themselves; so a class may be called `train`.
+
+    Raises:
+      ValueError: there is no folder to be a class, or split folders and others lie side by side.
+    """
+    top = images.path
+    folders = _folders(top)
+    split_folders = [name for name in folders if splits.named(name) and _folders(top, name)]
+    if not split_folders:
+        if not folders:
+            raise ValueError(
+                f"--image_dir={top} has no folder per class. Give the labels by --annotations_dir "
+                "or --csv_file, or sort the photographs into folders."
+            )
+        yield from _read_classes(top, "", folders, "")
+        return
+    if others := sorted(set(folders) - set(split_folders)):
+        raise ValueError(
+            f"--image_dir={top} holds the split {split_folders[0]!r} and, beside it, the folder "
+            f"{others[0]!r} that is none. Move one of them away."
+        )
+    for folder in split_folders:
+        yield from _read_classes(top, folder, _folders(top, folder), splits.named(folder))
+
+
+def _read_classes(top: str, within: str, names: list[str], split: str) -> Iterator[LabeledImage]:
+    for name in names:
+        label = " ".join(name.split())
+        for path in image_folder.photographs(os.path.join(top, within, name)):
+            yield LabeledImage(posixpath.join(within, name, path), label, split=split)
+
+
+def _folders(*path: str) -> list[str]:
+    with os.scandir(os.path.join(*path)) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not image_folder.is_clutter(e.name))

@@ -1,0 +1,430 @@
+"""Labelled photographs to a dataset: TFRecord shards, labels.txt, dataset.json, rejected.csv.
+
+Processes read and check the photographs; this one puts their records into shards, in an order
+that depends on the names of the photographs only. So the files are the same to the byte for any
+number of processes, classes are mixed in every shard, and no more than a few photographs are in
+memory at a time.
+"""
+
+import collections
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from datasets import splits, workers
+from datasets.destination import DATASET_JSON, DUPLICATES, LABELS, REJECTED, Destination
+from datasets.image_folder import ImageFolder
+from datasets.objects import Rejected
+from datasets.records import Options, Record
+from datasets.schema import LabeledImage
+from datasets.shards import Shard, ShardWriter
+
+# The one split of a dataset that is a single file.
+WHOLE = "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to make of the photographs.
+
+    Attributes:
+      classes: class names in the order of their numbers; empty for the sorted names of the source.
+      validation_fraction, test_fraction: see `splits.Choice`.
+      num_shards: of each split; 0 for as many as make about 128 MiB each.
+      crop_to_box, box_margin, max_side: see `records.Options`.
+      stop_on_error: the first photograph that is not usable ends the conversion.
+    """
+
+    classes: tuple[str, ...] = ()
+    validation_fraction: float | None = None
+    test_fraction: float | None = None
+    num_shards: int = 0
+    crop_to_box: bool = False
+    box_margin: float = 0.0
+    max_side: int = 0
+    stop_on_error: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A photograph whose bytes are those of an earlier one."""
+
+    file: str
+    same_as: str
+    problem: str  # such as "labels cat and dog"; "" when nothing is wrong with it
+
+
+@dataclasses.dataclass
+class Summary:
+    """What came of a conversion.
+
+    Attributes:
+      classes: in the order of their numbers.
+      counts: examples of each split, by class.
+      files: written, by their names in the destination's folder.
+      rejected: sorted by file.
+      changes: examples that were encoded anew, by reason.
+      already_done: the same dataset was there and nothing was done; then only the first three.
+    """
+
+    classes: tuple[str, ...]
+    counts: dict[str, Mapping[str, int]]
+    files: list[str]
+    rejected: list[Rejected] = dataclasses.field(default_factory=list)
+    duplicates: list[Duplicate] = dataclasses.field(default_factory=list)
+    changes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    already_done: bool = False
+
+
+def convert(
+    source: Iterable[LabeledImage | Rejected],
+    folder: ImageFolder,
+    destination: Destination,
+    settings: Settings,
+    *,
+    flags: Mapping[str, object],
+    num_workers: int = 1,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    show_progress: bool = False,
+) -> Summary:
+    """Converts photographs into a dataset.
+
+    Args:
+      source: what a reader yields.
+      folder: where the photographs are.
+      destination: where the dataset goes; an earlier one there is only replaced when the new one
+        is whole.
+      settings: what to make of the photographs.
+      flags: noted in dataset.json; a finished dataset of the same flags and photographs is left
+        as it is.
+      num_workers: processes; the files don't depend on it.
+      overwrite: replace a dataset that is there.
+      dry_run: read and check everything, write nothing.
+      show_progress: a bar on standard error.
+
+    Raises:
+      ValueError: no photograph; another dataset is in the place; a photograph is not usable and
+        `settings.stop_on_error`; more than half are not usable; a class is empty in training.
+      OSError: the destination cannot be written.
+    """
+    photographs, rejected = _read(source, settings.stop_on_error, show_progress)
+    # In this order each shard is a mixture, whatever the order of the source.
+    photographs.sort(key=lambda image: hashlib.sha256(_bytes(image.path)).digest())
+    tally = _Tally(photographs, rejected, settings, destination.is_file)
+    options = Options(
+        {name: i for i, name in enumerate(tally.classes)},
+        settings.crop_to_box,
+        settings.box_margin,
+        settings.max_side,
+    )
+    results = workers.results(photographs, folder.path, options, num_workers)
+    if show_progress:
+        results = _with_progress(results, "converting", len(photographs))
+    if dry_run:
+        for _, result in results:
+            tally.add(result)
+        tally.check()
+        return tally.summary([])
+
+    identity = {
+        "flags": dict(flags),
+        "classes": list(tally.classes),
+        "source": _fingerprint(photographs, folder),
+    }
+    earlier = destination.finished()
+    difference = _difference(earlier, identity, destination) if earlier else ""
+    if earlier and not difference:
+        counts = {split: part["classes"] for split, part in earlier["splits"].items()}
+        return Summary(tally.classes, counts, earlier["files"], already_done=True)
+    if not overwrite:
+        _refuse_to_replace(destination, difference)
+    destination.begin()
+    try:
+        shards = _write_shards(results, tally, destination, settings.num_shards)
+        try:
+            tally.check()
+        except ValueError as error:
+            if earlier:
+                raise
+            path = os.path.join(destination.folder, destination.side(REJECTED))
+            _write_table(path, _REJECTED_COLUMNS, tally.rejected)
+            raise ValueError(
+                f"{error} {path} lists what is wrong; nothing else is there."
+            ) from error
+        files = _write_side_files(destination, tally, identity, shards)
+        destination.publish()
+    finally:
+        destination.close()
+    return tally.summary(files)
+
+
+def _read(
+    source: Iterable[LabeledImage | Rejected], stop_on_error: bool, show_progress: bool
+) -> tuple[list[LabeledImage], list[Rejected]]:
+    photographs, rejected = [], []
+    for item in _with_progress(source, "reading labels") if show_progress else source:
+        if isinstance(item, LabeledImage):
+            photographs.append(item)
+            continue
+        rejected.append(item)
+        if stop_on_error and not item.harmless:
+            raise _stopped(item)
+    if not photographs:
+        first = f" The first of {len(rejected)}: {_told(rejected[0])}." if rejected else ""
+        raise ValueError(f"No labelled photograph was found.{first}")
+    return photographs, rejected
+
+
+def _write_shards(
+    results: Iterable[tuple[LabeledImage, Record | str]],
+    tally: "_Tally",
+    destination: Destination,
+    num_shards: int,
+) -> dict[str, list[Shard]]:
+    writer = ShardWriter(destination, num_shards)
+    try:
+        for _, result in results:
+            if split := tally.add(result):
+                writer.add(split, result.framed)
+        return writer.finish()
+    finally:
+        writer.close()
+
+
+class _Tally:
+    """What is known of the dataset while its records come in."""
+
+    def __init__(
+        self,
+        photographs: Sequence[LabeledImage],
+        rejected: list[Rejected],
+        settings: Settings,
+        is_file: bool,
+    ):
+        self.classes = settings.classes or tuple(sorted({image.label for image in photographs}))
+        self.counts = collections.defaultdict(collections.Counter)
+        self.rejected = rejected
+        self.duplicates = []
+        self.changes = collections.Counter()
+        self.source_formats = collections.Counter()
+        self.stored_formats = collections.Counter()
+        self.widths = []
+        self.heights = []
+        self._photographs = photographs
+        self._position = 0
+        self._settings = settings
+        self._choice = None
+        if not is_file:
+            given = {image.split for image in photographs}
+            self._choice = splits.Choice(
+                given, settings.validation_fraction, settings.test_fraction
+            )
+        self._first_of: dict[bytes, int] = {}
+
+    @property
+    def num_examples(self) -> int:
+        return sum(count.total() for count in self.counts.values())
+
+    def add(self, result: Record | str) -> str:
+        """Takes in the next photograph's record, or why it has none; returns its split or ""."""
+        image = self._photographs[self._position]
+        self._position += 1
+        if isinstance(result, str):
+            self.rejected.append(Rejected(image.path, result))
+            if self._settings.stop_on_error:
+                raise _stopped(self.rejected[-1])
+            return ""
+        split = self._split(image, result.digest)
+        self.counts[split][image.label] += 1
+        self.source_formats[result.source_format] += 1
+        self.stored_formats[result.stored_format] += 1
+        self.widths = _range(*self.widths, result.width)
+        self.heights = _range(*self.heights, result.height)
+        if result.change:
+            self.changes[result.change] += 1
+        if result.clipped:
+            self.rejected.append(Rejected(image.path, result.clipped, harmless=True))
+        first = self._photographs[self._first_of.setdefault(result.digest, self._position - 1)]
+        if first.path != image.path:
+            self.duplicates.append(self._duplicate(image, first, split, result.digest))
+        return split
+
+    def check(self) -> None:
+        """Raises ValueError for a dataset that must be a mistake."""
+        self._check_share()
+        self._check_classes()
+
+    def summary(self, files: list[str]) -> Summary:
+        self.rejected.sort(key=lambda item: (item.file, item.reason))
+        self.duplicates.sort(key=lambda item: item.file)
+        return Summary(
+            self.classes, self.counts, files, self.rejected, self.duplicates, self.changes
+        )
+
+    def _split(self, image: LabeledImage, digest: bytes) -> str:
+        return self._choice.of(image.split, digest) if self._choice else WHOLE
+
+    def _duplicate(self, image: LabeledImage, first: LabeledImage, split: str, digest: bytes):
+        problems = []
+        if image.label != first.label:
+            problems.append(f"labels {first.label} and {image.label}")
+        if split != (other := self._split(first, digest)):
+            problems.append(f"splits {other} and {split}")
+        return Duplicate(image.path, first.path, "; ".join(problems))
+
+    def _check_share(self) -> None:
+        errors = [item for item in self.rejected if not item.harmless]
+        total = self.num_examples + len(errors)
+        if 2 * len(errors) > total:
+            kinds = collections.Counter(item.kind for item in errors).most_common()
+            raise ValueError(
+                f"{len(errors)} of {total} photographs are not usable: "
+                f"{', '.join(f'{kind} ({count})' for kind, count in kinds)}; "
+                f"such as {_told(errors[0])}."
+            )
+
+    def _check_classes(self) -> None:
+        if self._choice is None:
+            training = self.counts[WHOLE]
+        elif self._choice.named and splits.TRAIN not in self._choice.named:
+            return  # a collection for evaluation alone
+        else:
+            training = self.counts[splits.TRAIN]
+        if empty := [name for name in self.classes if not training[name]]:
+            elsewhere = sum(count[empty[0]] for count in self.counts.values())
+            others = f" (and of {len(empty) - 1} other classes)" if len(empty) > 1 else ""
+            raise ValueError(
+                f"No photograph of the class {empty[0]!r}{others} is left for training; "
+                f"{elsewhere} are in other splits. Add some, take the class out, or set "
+                "--validation_fraction=0."
+            )
+
+
+def _with_progress(items: Iterable, text: str, total: int | None = None) -> Iterator:
+    from tqdm import tqdm  # here, for the start-up time of --help
+
+    interval = 0.1 if sys.stderr.isatty() else 10
+    yield from tqdm(items, text, total, unit=" images", mininterval=interval, file=sys.stderr)
+
+
+def _fingerprint(photographs: Iterable[LabeledImage], folder: ImageFolder) -> str:
+    """Changes when a photograph, or what the source says of it, does; no photograph is read."""
+    digest = hashlib.sha256()
+    for image in photographs:
+        try:
+            status = os.stat(os.path.join(folder.path, image.path))
+            version = (status.st_size, status.st_mtime_ns)
+        except OSError:
+            version = None
+        digest.update(_bytes(repr((dataclasses.astuple(image), version))))
+    return digest.hexdigest()
+
+
+def _difference(
+    earlier: Mapping[str, object], identity: Mapping[str, object], destination: Destination
+) -> str:
+    """How a finished dataset differs from the one to make; "" when it doesn't."""
+    identity = json.loads(json.dumps(identity))  # tuples are lists in what was read
+    flags, earlier_flags = identity["flags"], earlier.get("flags", {})
+    for name in sorted({*flags, *earlier_flags}):
+        if flags.get(name) != earlier_flags.get(name):
+            return f"made with --{name}={earlier_flags.get(name)}"
+    if identity["classes"] != earlier.get("classes"):
+        return "of other classes"
+    if identity["source"] != earlier.get("source"):
+        return "of other photographs or labels"
+    for part in earlier["splits"].values():
+        for shard in part["shards"]:
+            path = os.path.join(destination.folder, shard["file"])
+            if not os.path.isfile(path) or os.path.getsize(path) != shard["bytes"]:
+                return f"whose {shard['file']} is missing or cut off"
+    return ""
+
+
+def _refuse_to_replace(destination: Destination, difference: str) -> None:
+    if not (present := destination.files_in_the_way()):
+        return
+    what = f"a dataset {difference}" if difference else "not left by a finished conversion"
+    raise ValueError(
+        f"{os.path.join(destination.folder, present[0])} is there already, {what}. Replace it "
+        "with --overwrite, or choose another place."
+    )
+
+
+_REJECTED_COLUMNS = ("file", "reason")
+_DUPLICATE_COLUMNS = ("file", "same_as", "problem")
+
+
+def _write_side_files(
+    destination: Destination,
+    tally: _Tally,
+    identity: Mapping[str, object],
+    shards: Mapping[str, list[Shard]],
+) -> list[str]:
+    """Writes all that goes beside the shards; returns the names of all files."""
+    summary = tally.summary([])
+    names = [shard.file for part in shards.values() for shard in part]
+    with open(destination.path(destination.side(LABELS)), "wb") as file:
+        file.writelines(_bytes(f"{i}:{name}\n") for i, name in enumerate(tally.classes))
+    tables = [(REJECTED, _REJECTED_COLUMNS, summary.rejected)]
+    if summary.duplicates:
+        tables.append((DUPLICATES, _DUPLICATE_COLUMNS, summary.duplicates))
+    for name, columns, rows in tables:
+        _write_table(destination.path(destination.side(name)), columns, rows)
+        names.append(destination.side(name))
+    names += [destination.side(LABELS), destination.side(DATASET_JSON)]
+    kinds = collections.Counter(item.kind for item in summary.rejected)
+    content = {
+        "name": destination.name,
+        "num_examples": tally.num_examples,
+        **identity,
+        "splits": {
+            split: {
+                "num_examples": tally.counts[split].total(),
+                "classes": {name: tally.counts[split][name] for name in tally.classes},
+                "shards": [shard._asdict() for shard in part],
+            }
+            for split, part in shards.items()
+        },
+        "widths": tally.widths,
+        "heights": tally.heights,
+        "source_formats": dict(sorted(tally.source_formats.items())),
+        "stored_formats": dict(sorted(tally.stored_formats.items())),
+        "encoded_anew": dict(sorted(tally.changes.items())),
+        "rejected": dict(sorted(kinds.items())),
+        "duplicates": len(summary.duplicates),
+        "files": names,
+    }
+    with open(destination.path(destination.side(DATASET_JSON)), "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
+    return names
+
+
+def _write_table(path: str, columns: Sequence[str], rows: Iterable[object]) -> None:
+    """Writes the attributes of rows as CSV."""
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([getattr(row, column) for column in columns] for row in rows)
+
+
+def _stopped(item: Rejected) -> ValueError:
+    return ValueError(f"{_told(item)}. Stopped by --on_error=fail.")
+
+
+def _told(item: Rejected) -> str:
+    return f"{item.file}: {item.reason}"
+
+
+def _range(*values: int) -> list[int]:
+    return [min(values), max(values)]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")

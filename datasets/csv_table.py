@@ -1,0 +1,183 @@
+"""Reads and writes tables of photographs and labels.
+
+Separated by comma, semicolon or tab. With a header the columns are found by their names; without
+one they are filename, label, then optionally the split, then optionally xmin, ymin, xmax, ymax.
+A photograph in several rows has several objects.
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+
+from datasets import objects, splits
+from datasets.image_folder import ImageFolder
+from datasets.objects import LabeledObject, Rejected
+from datasets.schema import LabeledImage
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+# By preference: a table with an `id` beside a `filename` means the latter.
+_COLUMNS = {
+    "filename": "filename file_name filepath file_path image_path image image_name path file "
+    "fichier chemin img image_id id",
+    "label": "label class class_name classe category etiquette étiquette breed species target name",
+    "split": "split subset",
+    "xmin": "xmin x_min x1",
+    "ymin": "ymin y_min y1",
+    "xmax": "xmax x_max x2",
+    "ymax": "ymax y_max y2",
+    "width": "width image_width",
+    "height": "height image_height",
+}
+
+
+def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | Rejected]:
+    """Yields the photographs of a table in the order in which they first appear.
+
+    Args:
+      path: the table, UTF-8.
+      images: where the photographs are; names without extension are found too.
+      rule: one of `objects.RULES`.
+
+    Raises:
+      ValueError: there is no such table, it is empty, or its columns are not understood.
+    """
+    photographs = {}
+    for line, row in _rows(path):
+        name = row.get("filename", "")
+        try:
+            found, thing, split, size = _understand(row, images)
+        except ValueError as error:
+            yield Rejected(name or f"{os.path.basename(path)} line {line}", str(error))
+            continue
+        known = photographs.setdefault(found, ([], split, size))
+        if known[1] != split:
+            yield Rejected(found, f"two splits: {known[1] or 'none'} and {split or 'none'}")
+        elif thing not in known[0]:
+            known[0].append(thing)
+    for found, (things, split, size) in photographs.items():
+        yield from objects.examples(found, things, rule, split, size)
+
+
+def write(path: str, items: Iterable[LabeledImage | Rejected]) -> list[Rejected]:
+    """Writes a table that `read` reads, with a header and a row per box; whole or not at all.
+
+    Returns:
+      What could not be written, because it was rejected before.
+    """
+    folder, name = os.path.split(path)
+    os.makedirs(folder or ".", exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.writing")
+    rejected = []
+    with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["filename", "label", "split", "width", "height", *_SIDES])
+        for item in items:
+            if isinstance(item, Rejected):
+                rejected.append(item)
+            else:
+                writer.writerows(_rows_of(item))
+    os.replace(temporary, path)
+    return rejected
+
+
+def _rows_of(image: LabeledImage) -> Iterator[list[object]]:
+    start = [image.path, image.label, image.split, *(image.size or ("", ""))]
+    for box in image.boxes or (None,):
+        yield start + [f"{getattr(box, side):.10g}" if box else "" for side in _SIDES]
+
+
+def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields line numbers and rows by column; a row of another length has the column `problem`."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
+            columns = None
+            for cells in reader:
+                cells = [cell.strip() for cell in cells]
+                if not any(cells):
+                    continue
+                if columns is None:
+                    columns = _header(path, cells)
+                    if columns:
+                        continue
+                    columns = _without_header(path, cells)
+                if len(cells) > max(columns.values()):
+                    yield reader.line_num, {name: cells[i] for name, i in columns.items()}
+                else:
+                    needed = max(columns.values()) + 1
+                    problem = f"malformed row: {len(cells)} columns where {needed} are needed"
+                    yield reader.line_num, {"problem": problem}
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"--csv_file={path} is not in UTF-8: {error.reason}. Save it so."
+        ) from error
+    except csv.Error as error:
+        raise ValueError(f"--csv_file={path}, line {reader.line_num}: {error}.") from error
+    if columns is None:
+        raise ValueError(f"--csv_file={path} is empty.")
+
+
+def _delimiter(path: str) -> str:
+    """The separator that makes the most columns of the first line that is not blank."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "")
+    best = max(",;\t", key=first.count)
+    if first and not first.count(best):
+        raise ValueError(
+            f"--csv_file={path} has one column; it needs filename and label, separated by comma, "
+            "semicolon or tab."
+        )
+    return best
+
+
+def _header(path: str, cells: list[str]) -> dict[str, int]:
+    """Where each column is; {} when the cells are no header."""
+    names = [cell.lower().replace(" ", "_") for cell in cells]
+    columns = {}
+    for column, aliases in _COLUMNS.items():
+        if places := [names.index(alias) for alias in aliases.split() if alias in names]:
+            columns[column] = places[0]
+    if "filename" in columns and "label" not in columns:
+        raise ValueError(
+            f"--csv_file={path} has the columns {', '.join(cells)}; it needs one called label."
+        )
+    return columns if "filename" in columns and "label" in columns else {}
+
+
+def _without_header(path: str, cells: list[str]) -> dict[str, int]:
+    """Where each column is by its position, from the first row."""
+    names = ["filename", "label"]
+    if len(cells) in (3, 7):
+        names.append("split")
+    if len(cells) in (6, 7):
+        names.extend(_SIDES)
+    if len(names) != len(cells):
+        raise ValueError(
+            f"--csv_file={path} has {len(cells)} columns and no header that names filename and "
+            "label. Add one."
+        )
+    return {name: i for i, name in enumerate(names)}
+
+
+def _understand(
+    row: dict[str, str], images: ImageFolder
+) -> tuple[str, LabeledObject, str, tuple[int, int] | None]:
+    """Photograph, object, split and stated size of a row; ValueError with what is wrong."""
+    if "problem" in row:
+        raise ValueError(row["problem"])
+    if not row["filename"]:
+        raise ValueError("no filename")
+    label = " ".join(row["label"].split())
+    if not label:
+        raise ValueError("no label")
+    split = splits.named(row.get("split", ""))
+    if row.get("split") and not split:
+        raise ValueError(f"unknown split: {row['split']}; train, validation or test")
+    sides = {side: row.get(side, "") for side in _SIDES}
+    box = objects.parse_box(**sides) if any(sides.values()) else None
+    found = images.find(row["filename"])
+    if not found:
+        raise ValueError(f"missing photograph: {row['filename']}")
+    size = (row.get("width", ""), row.get("height", ""))
+    size = tuple(map(int, size)) if all(side.isdecimal() and int(side) for side in size) else None
+    return found, LabeledObject(label, box), split, size

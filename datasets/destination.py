@@ -1,0 +1,170 @@
+"""Where a converted dataset goes, and how its files appear there: all of them whole, or none.
+
+A folder holds one dataset: NAME_SPLIT-00000-of-00004.tfrecord, labels.txt, dataset.json and
+rejected.csv. A single file FILE has the same beside it, as FILE.labels.txt, FILE.dataset.json …
+
+Files are written in a hidden folder beside their place. Once they are whole, one rename of that
+folder says so; then they are moved, dataset.json last. A conversion that was killed before the
+rename has changed nothing, and one that was killed after it is finished by the next.
+"""
+
+import json
+import os
+import re
+import shutil
+
+DATASET_JSON = "dataset.json"
+LABELS = "labels.txt"
+REJECTED = "rejected.csv"
+DUPLICATES = "duplicates.csv"
+_SIDE_FILES = (DATASET_JSON, LABELS, REJECTED, DUPLICATES)
+
+
+class Destination:
+    """A dataset's place.
+
+    Attributes:
+      folder: where the files lie.
+      name: of the dataset, or of the single file.
+      is_file: everything goes into one file.
+    """
+
+    def __init__(self, folder: str, name: str, is_file: bool = False):
+        self.folder = folder
+        self.name = name
+        self.is_file = is_file
+        self._writing = os.path.join(folder, f".{name}.writing")
+        self._ready = os.path.join(folder, f".{name}.ready")
+        self._lock = None
+
+    @classmethod
+    def of_file(cls, path: str) -> "Destination":
+        """Raises ValueError where the path is a folder's."""
+        if os.path.isdir(path) or not os.path.basename(path):
+            raise ValueError(
+                f"--output_file={path} is a folder. Name a file in it, or use --output_dir."
+            )
+        return cls(os.path.dirname(path) or ".", os.path.basename(path), is_file=True)
+
+    def shard(self, split: str, i: int, num_shards: int) -> str:
+        """The name of a shard."""
+        if self.is_file:
+            return self.name
+        return f"{self.name}_{split}-{i:05d}-of-{num_shards:05d}.tfrecord"
+
+    def side(self, name: str) -> str:
+        """The name of labels.txt and the like."""
+        return f"{self.name}.{name}" if self.is_file else name
+
+    def finished(self) -> dict | None:
+        """What the dataset.json of a finished dataset says; None where there is none.
+
+        Raises:
+          ValueError: dataset.json is there but cannot be read, or is another dataset's.
+        """
+        if os.path.isdir(self._ready):
+            self._hold(self._ready)
+            self._move_ready_files()
+            self.close()
+        path = os.path.join(self.folder, self.side(DATASET_JSON))
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+            name = content["name"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a dataset.json of ours. Move it away.") from error
+        if name != self.name:
+            raise ValueError(
+                f"--output_dir={self.folder} holds the dataset {name!r}, and a folder holds one. "
+                f"Choose another folder for {self.name!r}, or another --dataset_name."
+            )
+        return content
+
+    def files_in_the_way(self) -> list[str]:
+        """Files there that publishing would replace or remove, but for lists of what is wrong."""
+        lists = (self.side(REJECTED), self.side(DUPLICATES))
+        return sorted(n for n in _list(self.folder) if self._owns(n) and n not in lists)
+
+    def begin(self) -> None:
+        """Makes the hidden folder, empty.
+
+        Raises:
+          ValueError: another conversion is writing there.
+          OSError: it cannot be written.
+        """
+        try:
+            os.makedirs(self._writing, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{self.folder} cannot be written: {error.strerror}.") from error
+        self._hold(self._writing)
+        for name in os.listdir(self._writing):  # left by a conversion that was killed
+            os.remove(os.path.join(self._writing, name))
+
+    def path(self, name: str) -> str:
+        """Where to write a file between `begin` and `publish`."""
+        return os.path.join(self._writing, name)
+
+    def publish(self) -> None:
+        """Moves the files to their place, in place of those of an earlier dataset."""
+        os.rename(self._writing, self._ready)
+        self._move_ready_files()
+
+    def close(self) -> None:
+        """Removes what has not been published, and lets others in."""
+        if self._lock is not None:
+            shutil.rmtree(self._writing, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def _hold(self, folder: str) -> None:
+        self._lock = _lock(folder)
+        if self._lock is None:
+            raise ValueError(f"{self.folder}: another conversion is writing {self.name} there.")
+
+    def _move_ready_files(self) -> None:
+        """Moves files that are whole; when it was interrupted, a second time does the rest."""
+        last = self.side(DATASET_JSON)
+        if last in os.listdir(self._ready):  # else only the empty folder was left to remove
+            with open(os.path.join(self._ready, last), encoding="utf-8") as file:
+                keep = set(json.load(file)["files"])
+            # The old dataset.json goes first: without one, no dataset is taken for finished.
+            stale = [name for name in _list(self.folder) if self._owns(name) and name not in keep]
+            for name in sorted({*stale, last}, key=lambda name: name != last):
+                _remove(os.path.join(self.folder, name))
+            for name in sorted(os.listdir(self._ready), key=lambda name: name == last):
+                os.replace(os.path.join(self._ready, name), os.path.join(self.folder, name))
+        os.rmdir(self._ready)
+
+    def _owns(self, name: str) -> bool:
+        if self.is_file and name == self.name:
+            return True
+        shards = re.escape(self.name) + r"_[a-z]+-\d{5}-of-\d{5}\.tfrecord"
+        is_shard = not self.is_file and re.fullmatch(shards, name)
+        return bool(is_shard) or name in map(self.side, _SIDE_FILES)
+
+
+def _list(folder: str) -> list[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+def _remove(path: str) -> None:
+    if os.path.exists(path):
+        os.remove(path)
+
+
+def _lock(folder: str) -> int | None:
+    """A handle that keeps others out of a folder as long as this process lives; None if taken."""
+    handle = os.open(folder, os.O_RDONLY)
+    if os.name == "posix":
+        import fcntl
+
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except OSError:  # a file system without locks
+            pass
+    return handle

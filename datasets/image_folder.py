@@ -1,0 +1,145 @@
+"""The folder of photographs: finds them by what a source calls them, and stays inside.
+
+A source is a stranger's file. A name in it may be wrong, may lack its extension, or may try to
+lead out of the folder.
+"""
+
+import functools
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterator
+
+# A record holds an image whole, and protobuf ends at two gibibytes; no photograph comes near.
+MAX_FILE_BYTES = 1 << 29
+
+# What lies beside photographs, and is not reported as a photograph that could not be read.
+_OTHER_SUFFIXES = (
+    ".csv .db .doc .docx .htm .html .ini .json .jsonl .mat .md .npy .npz .pdf .pickle .pkl .py "
+    ".rst .sh .tfrecord .tsv .txt .xls .xlsx .xml .yaml .yml .zip"
+).split()
+
+
+class ImageFolder:
+    """Photographs under one folder, named by their path in it, with `/`."""
+
+    def __init__(self, path: str):
+        """Raises ValueError where there is no such folder."""
+        if not os.path.isdir(path):
+            raise ValueError(f"--image_dir={path}: there is no such folder.")
+        self.path = path
+        self._real_path = os.path.realpath(path)
+
+    def find(self, name: str, beside: str = "") -> str | None:
+        """The photograph that a source means, or None.
+
+        Args:
+          name: as the source calls it, with or without folders and extension.
+          beside: folder to prefer, the one where the source's own file lies in its tree.
+
+        Raises:
+          ValueError: the name leads out of the folder, or fits several photographs.
+        """
+        name = self._inside(name)
+        wanted = [posixpath.join(beside, name), name, *self._from_elsewhere(name)]
+        for path in wanted:
+            if os.path.isfile(os.path.join(self.path, path)):
+                return path
+        base = posixpath.basename(name)
+        alike = self._by_stem.get(base) or self._by_stem.get(_stem(base)) or []
+        for folder in map(posixpath.dirname, wanted):
+            if found := [path for path in alike if posixpath.dirname(path) == folder]:
+                break
+        else:
+            # A name that says its folder means that one: its like elsewhere is another picture.
+            found = [] if "/" in name else alike
+        if len(found) > 1:
+            raise ValueError(f"ambiguous name: {name} may be {found[0]} or {found[1]}")
+        return found[0] if found else None
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a photograph.
+
+        Raises:
+          ValueError: it is missing, not a plain file, too large, cannot be read, or a symbolic link
+            leads out of the folder.
+        """
+        full_path = os.path.join(self.path, path)
+        real_path = os.path.realpath(full_path)
+        if os.path.commonpath((self._real_path, real_path)) != self._real_path:
+            raise ValueError("leaves --image_dir: through a symbolic link")
+        try:
+            status = os.stat(real_path)
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+                raise ValueError("not a file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise ValueError(f"file too large: {status.st_size} bytes")
+            with open(real_path, "rb") as file:
+                return file.read()
+        except FileNotFoundError as error:
+            raise ValueError("missing file") from error
+        except OSError as error:
+            raise ValueError(f"cannot be read: {error.strerror}") from error
+
+    def _inside(self, name: str) -> str:
+        """The name relative to the folder."""
+        if "\0" in name:
+            raise ValueError("leaves --image_dir: its name holds a null character")
+        # Tables made on Windows; a backslash in a POSIX file name is rarer than such tables.
+        name = name.strip().replace("\\", "/")
+        if posixpath.isabs(name):
+            name = os.path.relpath(name, self.path)
+        name = posixpath.normpath(name)
+        if name == ".." or name.startswith("../"):
+            raise ValueError(f"leaves --image_dir: {name}")
+        return name
+
+    def _from_elsewhere(self, name: str) -> list[str]:
+        """The name if it was meant from the folder above this one, or from the working folder."""
+        above = os.path.dirname(os.path.abspath(self.path))
+        paths = [os.path.relpath(os.path.join(start, name), self.path) for start in (above, ".")]
+        return [path.replace(os.sep, "/") for path in paths if not path.startswith("..")]
+
+    @functools.cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        """All photographs by their name without folder and extension."""
+        found = {}
+        for path in photographs(self.path):
+            found.setdefault(_stem(path), []).append(path)
+        return found
+
+
+def photographs(top: str) -> Iterator[str]:
+    """Yields the path in a folder of each file that may be a photograph, with `/`, in order."""
+    return walk(top, lambda suffix: suffix not in _OTHER_SUFFIXES)
+
+
+def walk(top: str, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Yields the path in a folder of each file with a wanted suffix, with `/`, in order.
+
+    Folders that are symbolic links are not entered; they are yielded, to be refused by name.
+
+    Raises:
+      OSError: a folder cannot be listed.
+    """
+    for folder, folders, files in os.walk(top, onerror=_raise):
+        folders[:] = sorted(name for name in folders if not is_clutter(name))
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        within = os.path.relpath(folder, top).replace(os.sep, "/")
+        for name in sorted(files + links):
+            if not is_clutter(name) and wanted(posixpath.splitext(name)[1].lower()):
+                yield posixpath.normpath(posixpath.join(within, name))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def is_clutter(name: str) -> bool:
+    """Tells names that desktops and archivers leave behind, and hidden ones."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+
+
+def _stem(path: str) -> str:
+    """The name without folder and extension."""
+    return posixpath.splitext(posixpath.basename(path))[0]

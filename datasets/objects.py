@@ -1,0 +1,94 @@
+"""The labelled objects of a photograph, and the examples that they become.
+
+Annotations name objects; a classifier wants one label. Photographs with several objects are where
+the two differ.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from datasets.schema import Box, LabeledImage
+
+# What to do with several: the first as listed, the largest, an example each, or leave it out.
+RULES = ("largest", "first", "each", "skip")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LabeledObject:
+    """A thing in a photograph; its box, in pixels, is None where the source gives none."""
+
+    label: str
+    box: Box | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rejected:
+    """What a source or the conversion leaves out, or had to correct.
+
+    Attributes:
+      file: photograph or annotation, by its path in the folder it comes from.
+      reason: begins with its kind, up to a colon.
+      harmless: no error: a flag asked for it, or only a box was clipped.
+    """
+
+    file: str
+    reason: str
+    harmless: bool = False
+
+    @property
+    def kind(self) -> str:
+        return self.reason.split(":")[0]
+
+
+def parse_box(ymin: str, xmin: str, ymax: str, xmax: str) -> Box:
+    """A box from the four texts of an annotation, in pixels.
+
+    Raises:
+      ValueError: a side is missing or no number, or the box is empty or inverted.
+    """
+    sides = {}
+    for name, text in (("ymin", ymin), ("xmin", xmin), ("ymax", ymax), ("xmax", xmax)):
+        try:
+            sides[name] = float(text)
+        except ValueError:
+            raise ValueError(f"box: {name} is {text!r}, not a number") from None
+        if not math.isfinite(sides[name]):
+            raise ValueError(f"box: {name} is {text!r}")
+    for axis in ("x", "y"):
+        low, high = sides[f"{axis}min"], sides[f"{axis}max"]
+        if low >= high:
+            raise ValueError(f"box: {axis}min {low:g} is not less than {axis}max {high:g}")
+    return Box(**sides)
+
+
+def examples(
+    path: str,
+    objects: Sequence[LabeledObject],
+    rule: str,
+    split: str = "",
+    size: tuple[int, int] | None = None,
+) -> list[LabeledImage | Rejected]:
+    """Turns a photograph's objects, at least one, into its examples.
+
+    Boxes of the same class come along with the one that gave the label, which stays first.
+    """
+    if len(objects) > 1 and rule == "skip":
+        reason = f"several objects: {len(objects)}, left out by --multiple_objects=skip"
+        return [Rejected(path, reason, harmless=True)]
+    if rule == "each":
+        chosen = [(thing, [thing]) for thing in objects]
+    else:
+        # Of equally large ones, and where there are no boxes, the first.
+        key = _area if rule == "largest" else (lambda thing: 0)
+        best = max(objects, key=key)
+        others = [thing for thing in objects if thing.label == best.label and thing is not best]
+        chosen = [(best, [best, *others])]
+    return [
+        LabeledImage(path, best.label, tuple(t.box for t in alike if t.box), split, size)
+        for best, alike in chosen
+    ]
+
+
+def _area(thing: LabeledObject) -> float:
+    return thing.box.area if thing.box else 0.0

@@ -1,0 +1,175 @@
+"""One photograph on its way into a record: read, checked, cropped, encoded.
+
+This is what worker processes do; TensorFlow is not imported.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+
+from datasets import schema
+from datasets.image_bytes import Photograph, Rectangle
+from datasets.image_folder import ImageFolder
+from datasets.schema import Box, LabeledImage
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How photographs become examples.
+
+    Attributes:
+      class_numbers: the label of each class name.
+      crop_to_box: store only the object that gave the label.
+      box_margin: what is added to the crop on each side, as a fraction of the box's.
+      max_side: larger photographs are shrunk to it, in pixels; 0 for no limit.
+    """
+
+    class_numbers: Mapping[str, int]
+    crop_to_box: bool = False
+    box_margin: float = 0.0
+    max_side: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """An example as it goes into a shard, and what the summary needs of it.
+
+    Attributes:
+      framed: the record with its length and checksums.
+      digest: SHA-256 of the photograph's file.
+      source_format, stored_format: such as JPEG, and jpeg.
+      change: why the bytes are not those of the file, "" where they are.
+      height, width: as stored, in pixels.
+      clipped: what was cut off its boxes, "" where nothing.
+    """
+
+    framed: bytes
+    digest: bytes
+    source_format: str
+    stored_format: str
+    change: str
+    height: int
+    width: int
+    clipped: str
+
+
+def make(image: LabeledImage, folder: ImageFolder, options: Options) -> Record:
+    """Makes the record of a labelled photograph.
+
+    Raises:
+      ValueError: it is not usable; the text gives the reason, its kind before a colon.
+    """
+    if image.label not in options.class_numbers:
+        raise ValueError(f"label not in --classes: {image.label}")
+    data = folder.read(image.path)
+    photograph = Photograph(data)
+    boxes, clipped = _fractions(image.boxes, image.size, photograph)
+    crop = None
+    if options.crop_to_box:
+        if not boxes:
+            raise ValueError("no box: nothing to crop to")
+        crop = _crop_rectangle(boxes[0], options.box_margin, photograph.size)
+        boxes = _within(boxes, crop, photograph.size)
+        if crop == (0, 0, *photograph.size):
+            crop = None
+    encoded = photograph.encode(crop, options.max_side)
+    digest = hashlib.sha256(data)
+    record = schema.encode(
+        encoded=encoded.data,
+        image_format=encoded.format,
+        height=encoded.height,
+        width=encoded.width,
+        label=options.class_numbers[image.label],
+        text=image.label,
+        filename=image.path,
+        boxes=boxes,
+        sha256=digest.hexdigest(),
+    )
+    return Record(
+        framed=schema.frame(record),
+        digest=digest.digest(),
+        source_format=photograph.format,
+        stored_format=encoded.format,
+        change=encoded.change,
+        height=encoded.height,
+        width=encoded.width,
+        clipped=clipped,
+    )
+
+
+def _fractions(
+    boxes: Sequence[Box], stated_size: tuple[int, int] | None, photograph: Photograph
+) -> tuple[tuple[Box, ...], str]:
+    """Boxes in fractions of the photograph as it should be seen, and what was cut off them."""
+    (width, height), turned = photograph.size, False
+    if stated_size:
+        stated_width, stated_height = stated_size
+        if photograph.size != photograph.stored_size == stated_size:
+            # Drawn on the picture as it lies in the file, by a tool that passes over EXIF.
+            width, height, turned = stated_width, stated_height, True
+        elif abs(stated_width * height - stated_height * width) <= max(stated_size):
+            # The same picture in another size: it was shrunk after it had been annotated.
+            width, height = stated_size
+    fractions, clipped = [], ""
+    for box in boxes:
+        inside = Box(
+            max(box.ymin, 0.0), max(box.xmin, 0.0), min(box.ymax, height), min(box.xmax, width)
+        )
+        if inside.ymin >= inside.ymax or inside.xmin >= inside.xmax:
+            raise ValueError(f"box outside the image: {_text(box)} in {width} x {height}")
+        # Tools count pixels from 0 or from 1: a single one over the edge means nothing.
+        if max(abs(a - b) for a, b in zip(inside, box, strict=True)) > 1:
+            clipped = f"box clipped: {_text(box)} in {width} x {height}"
+        fraction = Box(
+            inside.ymin / height, inside.xmin / width, inside.ymax / height, inside.xmax / width
+        )
+        fractions.append(_turned(fraction, photograph.orientation) if turned else fraction)
+    return tuple(fractions), clipped
+
+
+def _turned(box: Box, orientation: int) -> Box:
+    """Where a box in fractions comes to lie when EXIF orientation 5 to 8 is applied."""
+    ymin, xmin, ymax, xmax = box
+    if orientation in (7, 8):  # left and right change places before rows become columns
+        xmin, xmax = 1 - xmax, 1 - xmin
+    if orientation in (6, 7):  # as do top and bottom
+        ymin, ymax = 1 - ymax, 1 - ymin
+    return Box(xmin, ymin, xmax, ymax)
+
+
+def _crop_rectangle(box: Box, margin: float, size: tuple[int, int]) -> Rectangle:
+    """The whole pixels that a box and its margin touch, within the image."""
+    width, height = size
+    more_x = margin * (box.xmax - box.xmin)
+    more_y = margin * (box.ymax - box.ymin)
+    left = math.floor(max(box.xmin - more_x, 0.0) * width)
+    upper = math.floor(max(box.ymin - more_y, 0.0) * height)
+    right = math.ceil(min(box.xmax + more_x, 1.0) * width)
+    lower = math.ceil(min(box.ymax + more_y, 1.0) * height)
+    left, upper = min(left, width - 1), min(upper, height - 1)
+    return left, upper, max(right, left + 1), max(lower, upper + 1)
+
+
+def _within(boxes: Sequence[Box], crop: Rectangle, size: tuple[int, int]) -> tuple[Box, ...]:
+    """The boxes, in fractions of the image, in fractions of a crop of it; those outside go."""
+    left, upper, right, lower = crop
+    width, height = size
+
+    def fraction(value: float, start: int, end: int) -> float:
+        return min(max((value - start) / (end - start), 0.0), 1.0)
+
+    inside = (
+        Box(
+            fraction(box.ymin * height, upper, lower),
+            fraction(box.xmin * width, left, right),
+            fraction(box.ymax * height, upper, lower),
+            fraction(box.xmax * width, left, right),
+        )
+        for box in boxes
+    )
+    return tuple(box for box in inside if box.area > 0)
+
+
+def _text(box: Box) -> str:
+    return f"xmin {box.xmin:g}, ymin {box.ymin:g}, xmax {box.xmax:g}, ymax {box.ymax:g}"

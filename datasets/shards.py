@@ -1,0 +1,99 @@
+"""Puts records into the TFRecord files of each split."""
+
+import hashlib
+import os
+from typing import NamedTuple
+
+from datasets.destination import Destination
+
+SHARD_BYTES = 128 << 20
+
+
+class Shard(NamedTuple):
+    """A file that is written, as dataset.json describes it."""
+
+    file: str
+    num_examples: int
+    bytes: int
+    sha256: str
+
+
+class ShardWriter:
+    """Writes the shards of all splits side by side, in a destination that has begun."""
+
+    def __init__(self, destination: Destination, num_shards: int):
+        """With `num_shards` 0, each shard takes about 128 MiB."""
+        self._destination = destination
+        self._num_shards = 1 if destination.is_file else num_shards
+        self._open: dict[str, list[_Open]] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, split: str, framed: bytes) -> None:
+        """Appends a record with its length and checksums to one of the split's shards."""
+        shards = self._open.setdefault(split, [])
+        count = self._counts[split] = self._counts.get(split, 0) + 1
+        if self._num_shards:
+            if not shards:
+                _allow_open_files(len(self._open) * self._num_shards)
+                shards.extend(self._new(split, i) for i in range(self._num_shards))
+            shards[(count - 1) % self._num_shards].add(framed)
+            return
+        if not shards or shards[-1].size + len(framed) > SHARD_BYTES and shards[-1].size:
+            if shards:
+                shards[-1].file.close()
+            shards.append(self._new(split, len(shards)))
+        shards[-1].add(framed)
+
+    def finish(self) -> dict[str, list[Shard]]:
+        """Closes the shards and gives them their names, which say how many there are."""
+        finished = {}
+        for split, shards in sorted(self._open.items()):
+            finished[split] = []
+            for i, shard in enumerate(shards):
+                shard.file.close()
+                name = self._destination.shard(split, i, len(shards))
+                os.rename(shard.path, self._destination.path(name))
+                description = Shard(name, shard.count, shard.size, shard.digest.hexdigest())
+                finished[split].append(description)
+        return finished
+
+    def close(self) -> None:
+        for shards in self._open.values():
+            for shard in shards:
+                shard.file.close()
+
+    def _new(self, split: str, i: int) -> "_Open":
+        return _Open(self._destination.path(f"{split}-{i:05d}"))
+
+
+class _Open:
+    """A shard that is being written."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.file = open(path, "wb")
+        self.digest = hashlib.sha256()
+        self.count = 0
+        self.size = 0
+
+    def add(self, framed: bytes) -> None:
+        try:
+            self.file.write(framed)
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be written: {error.strerror}.") from error
+        self.digest.update(framed)
+        self.count += 1
+        self.size += len(framed)
+
+
+def _allow_open_files(count: int) -> None:
+    """Raises the process's own limit, commonly 1,024, towards what the system allows."""
+    if os.name == "posix":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count + 256
+        if hard != resource.RLIM_INFINITY:
+            wanted = min(wanted, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

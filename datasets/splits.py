@@ -1,0 +1,86 @@
+"""Training, validation, test: by the source's word, else by a hash of the image.
+
+The hash makes the choice stable: more images move none of the earlier ones, and exact duplicates
+share a split.
+"""
+
+from collections.abc import Collection
+
+TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
+
+# Where neither the source nor the user says anything. TF-Slim held back a tenth of its flowers;
+# collections of a few hundred photographs need more for a figure that means something.
+DEFAULT_VALIDATION_FRACTION = 0.2
+
+_NAMES = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "val": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
+
+
+def named(word: str) -> str:
+    """The split that a folder or a table calls so; "" for any other word."""
+    return _NAMES.get(word.strip().lower(), "")
+
+
+def by_hash(digest: bytes, validation_fraction: float, test_fraction: float) -> str:
+    """The split of an image with this SHA-256.
+
+    Each fraction takes its share from an end of its own, so that changing one of them moves no
+    image between training and the other.
+    """
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < validation_fraction:
+        return VALIDATION
+    if place >= 1 - test_fraction:
+        return TEST
+    return TRAIN
+
+
+class Choice:
+    """Which split each photograph goes to.
+
+    A split that the source names stays. The fractions take from the photographs without one and,
+    when they are asked for, from those for training. Unasked, and with no word from the source,
+    a fifth is held back for validation.
+    """
+
+    def __init__(
+        self,
+        given: Collection[str],
+        validation_fraction: float | None = None,
+        test_fraction: float | None = None,
+    ):
+        """Raises ValueError for fractions that make no sense, or a split that is there already.
+
+        Args:
+          given: the splits that the source names; "" stands for no name.
+        """
+        self.named = set(given) - {""}
+        asked = {VALIDATION: validation_fraction, TEST: test_fraction}
+        for split, fraction in asked.items():
+            if fraction and split in self.named:
+                raise ValueError(
+                    f"--{split}_fraction={fraction:g}: the photographs come with a {split} split "
+                    "already. Leave the flag out."
+                )
+        self._takes_from_training = any(fraction is not None for fraction in asked.values())
+        default = 0.0 if self.named else DEFAULT_VALIDATION_FRACTION
+        self._validation = default if validation_fraction is None else validation_fraction
+        self._test = test_fraction or 0.0
+        if self._validation + self._test >= 1:
+            raise ValueError(
+                f"--validation_fraction and --test_fraction are {self._validation:g} and "
+                f"{self._test:g} together: nothing is left for training."
+            )
+
+    def of(self, given: str, digest: bytes) -> str:
+        """The split of a photograph with this SHA-256 for which the source says `given`."""
+        if given in (VALIDATION, TEST) or (given and not self._takes_from_training):
+            return given
+        return by_hash(digest, self._validation, self._test)
