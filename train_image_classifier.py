@@ -7,7 +7,6 @@ import dataclasses
 import math
 import os
 import sys
-import time
 
 from absl import flags
 
@@ -23,11 +22,19 @@ flags.DEFINE_string("train_dir", "/tmp/tfmodel/", "Folder for checkpoints, run.j
 flags.DEFINE_integer(
     "max_number_of_steps", None, "Last training step; unset trains until stopped.", lower_bound=1
 )
+flags.DEFINE_float(
+    "num_epochs", None, "Length of the run in passes over the data.", lower_bound=0.0
+)
+flags.DEFINE_float("max_minutes", None, "Longest time the run may take.", lower_bound=0.0)
 flags.DEFINE_integer("batch_size", 32, "Images a step and clone.", lower_bound=1)
 flags.DEFINE_integer(
     "train_image_size", None, "Side of the training images; unset: the net's.", lower_bound=1
 )
 flags.DEFINE_integer("seed", 0, "Seed of the first weights, the order of the data and dropout.")
+flags.DEFINE_bool(
+    "deterministic", False, "Give the same numbers in each run with this seed; may be slower."
+)
+flags.DEFINE_list("profile_steps", [], "FIRST,LAST: record these steps for TensorBoard's profiler.")
 flags.DEFINE_integer("log_every_n_steps", 10, "Steps between two lines.", lower_bound=0)
 flags.DEFINE_integer(
     "save_interval_secs", 600, "Seconds between two checkpoints; 0: only at the end.", lower_bound=0
@@ -185,6 +192,10 @@ def check_flags() -> None:
             "--sync_replicas and --gradient_accumulation_steps are two words for the same: "
             "leave one of them out."
         )
+    if FLAGS.profile_steps and (
+        len(FLAGS.profile_steps) != 2 or not all(part.isdigit() for part in FLAGS.profile_steps)
+    ):
+        raise UsageError("--profile_steps: write the first and the last step, such as 10,20.")
     if FLAGS.warmup_epochs and FLAGS.warmup_steps:
         raise UsageError("--warmup_epochs and --warmup_steps: leave one of them out.")
     if FLAGS.moving_average_decay is not None and not 0 < FLAGS.moving_average_decay < 1:
@@ -203,26 +214,12 @@ def main() -> None:
 
 
 def train() -> None:
-    """Wires dataset, net, optimizer and loop; see the modules for what each does."""
-    import keras
-
+    """Finds the data and hands plain values to training.run."""
     from datasets import batches, tfrecord_dataset
-    from nets import checkpoints, nets_factory, slim_names
     from preprocessing import preprocessing_factory
-    from training import distribution as distributions
-    from training import (
-        learning_rates,
-        loop,
-        losses,
-        moving_averages,
-        optimizers,
-        run_config,
-        run_state,
-        summaries,
-    )
-    from training.step import TrainingStep
+    from training import distribution, run
 
-    distribution = distributions.create(
+    where = distribution.create(
         FLAGS.num_clones, FLAGS.clone_on_cpu, comma_list(FLAGS.worker_hosts), FLAGS.task
     )
     dataset = tfrecord_dataset.find(
@@ -233,92 +230,15 @@ def train() -> None:
         path_to_csv=FLAGS.path_to_csv,
         labels_offset=FLAGS.labels_offset,
     )
-    interrupted = checkpoints.latest(FLAGS.train_dir)
-    config = _run_config(dataset, nets_factory.get(FLAGS.model_name), bool(interrupted))
+    config = _run_config(dataset)
     recipe = preprocessing_factory.get(config.preprocessing_name)
-
-    keras.utils.set_random_seed(FLAGS.seed)
-    precision = _precision(distributions.bfloat16_is_fast())
-    with distribution.strategy.scope():
-        model = nets_factory.build(
-            config.model_name,
-            config.num_classes,
-            config.image_size,
-            config.channels,
-            dtype=precision,
-            **config.net_options,
-        )
-        weights = slim_names.variables(model)
-        trained = _trained(model, weights, distribution.is_chief)
-        optimizer = _optimizer(optimizers)
-        optimizer.build(
-            list(trained.values()),
-            list(trained),
-            weight_decay=dict.fromkeys(slim_names.regularized(model), FLAGS.weight_decay),
-            multipliers=_multipliers(trained),
-        )
-        averages = None
-        if FLAGS.moving_average_decay is not None:
-            averages = moving_averages.MovingAverages(
-                FLAGS.moving_average_decay, {n: v.value for n, v in weights.items()}
-            )
-
-    decayed = [weights[name].value for name in slim_names.regularized(model)]
-
-    def loss(labels, outputs):
-        parts = losses.classification(
-            labels,
-            outputs["logits"],
-            outputs.get("aux_logits"),
-            label_smoothing=FLAGS.label_smoothing,
-            focal_gamma=FLAGS.focal_gamma,
-        )
-        named = {"main": parts.main}
-        return named | {"auxiliary": parts.auxiliary} if "aux_logits" in outputs else named
-
-    accumulation = _accumulation()
-    images_per_step = FLAGS.batch_size * accumulation * distribution.strategy.num_replicas_in_sync
-    step = TrainingStep(
-        distribution,
-        model,
-        optimizer,
-        _learning_rate(learning_rates, dataset.num_examples),
-        loss,
-        [variable.value for variable in trained.values()],
-        penalty=lambda: losses.l2(decayed, FLAGS.weight_decay),
-        averages=averages,
-        accumulation=accumulation,
-        seed=FLAGS.seed,
-        jit_compile=_jit_compile(),
-    )
-    slots = optimizer.slots() | (averages.slots() if averages else {})
-    state = run_state.RunState(FLAGS.train_dir, model, step.step, slots, FLAGS.keep_checkpoints)
-
-    examples = 0
-    if interrupted:
-        examples = state.restore(interrupted, images_per_step)
-        _say(f"Resuming from {interrupted}.")
-        if FLAGS.checkpoint_path:
-            _say(f"--checkpoint_path is ignored: {FLAGS.train_dir} has a run of its own.")
-    elif FLAGS.checkpoint_path:
-        report = checkpoints.restore(
-            model,
-            FLAGS.checkpoint_path,
-            exclude=comma_list(FLAGS.checkpoint_exclude_scopes),
-            ignore_missing=FLAGS.ignore_missing_vars,
-        )
-        _say(str(report))
-        if averages:
-            averages.follow()
-
-    first_step = int(step.step.numpy())
-    _describe(config, dataset, model, trained, distribution, precision, first_step, images_per_step)
-    if FLAGS.max_number_of_steps is not None and first_step >= FLAGS.max_number_of_steps:
-        _say(f"Already at step {first_step}: nothing left to train.")
-        _say_what_next(first_step)
+    options = _options(run, dataset.num_examples, where.strategy.num_replicas_in_sync)
+    current = run.Run(options, config, where, dataset.num_examples, _say)
+    _describe(current, dataset)
+    if options.last_step is not None and current.first_step >= options.last_step:
+        _say(f"Already at step {current.first_step}: nothing left to train.")
+        _say_what_next(current.first_step)
         return
-    if distribution.is_chief:
-        run_config.save(FLAGS.train_dir, config)
 
     def decode(encoded, boxes, seed):
         return recipe.train(
@@ -334,71 +254,72 @@ def train() -> None:
         return batches.training_batches(
             dataset,
             decode,
-            FLAGS.batch_size,
-            seed=FLAGS.seed,
-            skip_examples=examples // distribution.num_workers,
+            options.batch_size,
+            seed=options.seed,
+            skip_examples=current.examples // where.num_workers,
             num_threads=FLAGS.num_preprocessing_threads,
-            shard_index=distribution.worker,
-            num_shards=distribution.num_workers,
+            shard_index=where.worker,
+            num_shards=where.num_workers,
         )
 
-    if distribution.strategy.num_replicas_in_sync > 1:
-        iterator = iter(distribution.strategy.distribute_datasets_from_function(read))
-    else:
-        iterator = iter(read())
+    _say_what_next(batches.explained(dataset, lambda: current.train(read)))
 
-    run_log = summaries.RunLog(FLAGS.train_dir, first_step) if distribution.is_chief else None
-    if run_log:
-        run_log.text("flags", _flags_as_markdown())
 
-    shown_at = -math.inf
-
-    def log(progress):
-        nonlocal shown_at
-        if not run_log:
-            return
-        run_log.progress(progress)
-        _say(_progress_line(progress, FLAGS.max_number_of_steps))
-        if 0 < FLAGS.save_summaries_secs <= time.monotonic() - shown_at:
-            run_log.images(step.images.numpy(), progress.step)
-            shown_at = time.monotonic()
-
-    def save(now):
-        consumed = examples + (now - first_step) * images_per_step
-        # The history first: rows past the last checkpoint are dropped on resuming, gaps stay.
-        if run_log:
-            run_log.save()
-        path = state.save(consumed, write=distribution.is_chief)
-        _say(f"Saved {path}.")
-
-    with loop.StopRequest() as stop:
-        reached = batches.explained(
-            dataset,
-            lambda: loop.train(
-                step,
-                iterator,
-                distribution,
-                images_per_step,
+def _options(run, num_examples: int, replicas: int):
+    """The flags under the names of training.run.Options."""
+    accumulation = FLAGS.gradient_accumulation_steps
+    if FLAGS.sync_replicas:
+        accumulation = FLAGS.replicas_to_aggregate // FLAGS.worker_replicas
+    values = {
+        field.name: FLAGS[field.name].value
+        for field in dataclasses.fields(run.Options)
+        if field.name in FLAGS
+    }
+    # TF-Slim's defaults of these two are not those of the optimizers that came after it.
+    values |= dict.fromkeys(("opt_epsilon", "adam_beta2"))
+    values |= shared_flags.explicit("opt_epsilon", "adam_beta2")
+    return run.Options(
+        **values
+        | {
+            "last_step": run.last_step(
                 FLAGS.max_number_of_steps,
-                FLAGS.log_every_n_steps,
-                FLAGS.save_interval_secs,
-                log,
-                save,
-                stop,
+                FLAGS.num_epochs,
+                num_examples,
+                FLAGS.batch_size * accumulation * replicas,
             ),
-        )
-    if run_log:
-        run_log.close()
-    if stop.reason:
-        _say(f"Stopped by {stop.reason} at step {reached}; the same command carries on from here.")
-    _say_what_next(reached)
+            "gradient_accumulation_steps": accumulation,
+            "checkpoint_exclude_scopes": comma_list(FLAGS.checkpoint_exclude_scopes),
+            "trainable_scopes": comma_list(FLAGS.trainable_scopes),
+            "learning_rate_multipliers": _multipliers(),
+            "profile_steps": tuple(map(int, FLAGS.profile_steps)) or None,
+        }
+    )
 
 
-def _run_config(dataset, net, resuming: bool):
+def _multipliers() -> dict[str, float]:
+    """Scope → factor, of --learning_rate_multipliers."""
+    factors = {}
+    for entry in FLAGS.learning_rate_multipliers:
+        scope, _, factor = entry.rpartition(":")
+        try:
+            factors[scope] = float(factor)
+        except ValueError:
+            scope = ""
+        if not scope or factors[scope] < 0:
+            raise UsageError(
+                f"--learning_rate_multipliers={entry}: write SCOPE:FACTOR, such as "
+                "InceptionV3/Logits:10."
+            )
+    return factors
+
+
+def _run_config(dataset):
     """What this run is: the flags, or where they are silent the interrupted run or the net."""
+    from nets import checkpoints, nets_factory
     from training import run_config
 
-    earlier = run_config.load(FLAGS.train_dir) if resuming else None
+    # Without a checkpoint the earlier command never got anywhere: it may be started differently.
+    earlier = run_config.load(FLAGS.train_dir) if checkpoints.latest(FLAGS.train_dir) else None
     if earlier:
         given = shared_flags.explicit(
             "model_name",
@@ -414,6 +335,7 @@ def _run_config(dataset, net, resuming: bool):
                 f"dataset has {_shortened(dataset.labels)}. Choose another --train_dir."
             )
         return dataclasses.replace(earlier, **_sources(), flags=_flag_values())
+    net = nets_factory.get(FLAGS.model_name)
     return run_config.RunConfig(
         model_name=FLAGS.model_name,
         num_classes=dataset.num_classes,
@@ -440,129 +362,26 @@ def _flag_values() -> dict[str, object]:
     return {flag.name: flag.value for name in own if name in modules for flag in own[name]}
 
 
-def _trained(model, weights: dict, is_chief: bool) -> dict:
-    """The variables to train by slim name; batch norms that don't belong to them stand still."""
-    from nets import blocks, slim_names
-
-    trainable = {name: variable for name, variable in weights.items() if variable.trainable}
-    if not FLAGS.trainable_scopes:
-        return trainable
-    caught = slim_names.caught_by_match(comma_list(FLAGS.trainable_scopes), trainable)
-    for scope, names in caught.items():
-        _say(f"--trainable_scopes: {scope} catches {len(names)} variables.")
-    chosen = {name for names in caught.values() for name in names}
-    trained = {name: variable for name, variable in trainable.items() if name in chosen}
-    if FLAGS.frozen_batch_norm == "inference":
-        for layer in model.layers:
-            own = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
-            if isinstance(layer, blocks.BatchNorm) and not own & chosen:
-                layer.frozen = True
-    return trained
-
-
-def _optimizer(optimizers):
-    return optimizers.create(
-        FLAGS.optimizer,
-        adadelta_rho=FLAGS.adadelta_rho,
-        adagrad_initial_accumulator_value=FLAGS.adagrad_initial_accumulator_value,
-        adam_beta1=FLAGS.adam_beta1,
-        adam_beta2=shared_flags.explicit("adam_beta2").get("adam_beta2"),
-        # TF-Slim's defaults are not those of the optimizers that came after it.
-        opt_epsilon=shared_flags.explicit("opt_epsilon").get("opt_epsilon"),
-        ftrl_learning_rate_power=FLAGS.ftrl_learning_rate_power,
-        ftrl_initial_accumulator_value=FLAGS.ftrl_initial_accumulator_value,
-        ftrl_l1=FLAGS.ftrl_l1,
-        ftrl_l2=FLAGS.ftrl_l2,
-        momentum=FLAGS.momentum,
-        rmsprop_momentum=FLAGS.rmsprop_momentum,
-        rmsprop_decay=FLAGS.rmsprop_decay,
-        clip_norm=FLAGS.clip_gradient_norm,
-        clip_value=FLAGS.clip_gradient_value,
-    )
-
-
-def _multipliers(trained: dict) -> dict[str, float]:
-    """Slim name → factor on the learning rate, of --learning_rate_multipliers."""
-    from nets import slim_names
-
-    factors = {}
-    for entry in FLAGS.learning_rate_multipliers:
-        scope, _, factor = entry.rpartition(":")
-        try:
-            number = float(factor)
-        except ValueError:
-            number = -1.0
-        if not scope or number < 0:
-            raise UsageError(
-                f"--learning_rate_multipliers={entry}: write SCOPE:FACTOR, such as "
-                "InceptionV3/Logits:10."
-            )
-        caught = slim_names.caught_by_match([scope], trained, "--learning_rate_multipliers")
-        factors |= dict.fromkeys(caught[scope], number)
-    return factors
-
-
-def _accumulation() -> int:
-    """Batches of a replica that make one update."""
-    if FLAGS.sync_replicas:
-        return FLAGS.replicas_to_aggregate // FLAGS.worker_replicas
-    return FLAGS.gradient_accumulation_steps
-
-
-def _learning_rate(learning_rates, num_examples: int):
-    # TF-Slim counts the gradients that go into an update only where replicas are synchronized.
-    together = FLAGS.replicas_to_aggregate if FLAGS.sync_replicas else _accumulation()
-    sizes = num_examples, FLAGS.batch_size
-    epoch = learning_rates.steps_per_epoch(*sizes, together)
-    return learning_rates.create(
-        FLAGS.learning_rate_decay_type,
-        FLAGS.learning_rate,
-        decay_steps=learning_rates.decay_steps(*sizes, FLAGS.num_epochs_per_decay, together),
-        decay_factor=FLAGS.learning_rate_decay_factor,
-        end_learning_rate=FLAGS.end_learning_rate,
-        total_steps=FLAGS.max_number_of_steps,
-        warmup_steps=FLAGS.warmup_steps or FLAGS.warmup_epochs * epoch,
-    )
-
-
-def _precision(bfloat16_is_fast: bool) -> str:
-    if FLAGS.precision == "bfloat16" or (FLAGS.precision == "auto" and bfloat16_is_fast):
-        return "mixed_bfloat16"
-    return "float32"
-
-
-def _jit_compile() -> bool:
-    import tensorflow as tf
-
-    if FLAGS.jit_compile == "auto":
-        return bool(tf.config.get_visible_devices("GPU"))
-    return FLAGS.jit_compile == "on"
-
-
-def _describe(
-    config, dataset, model, trained, distribution, precision, first_step, images_per_step
-) -> None:
-    count = sum(math.prod(variable.shape) for variable in model.weights)
-    moved = sum(math.prod(variable.shape) for variable in trained.values())
-    side, channels = config.image_size, config.channels
+def _describe(current, dataset) -> None:
+    config, options, first_step = current.config, current.options, current.first_step
+    count = sum(math.prod(variable.shape) for variable in current.weights.values())
+    moved = sum(math.prod(variable.shape) for variable in current.trained.values())
     _say(
         f"Data: {dataset.num_examples} examples of split {dataset.split}, "
         f"{dataset.num_classes} classes: {_shortened(dataset.labels)}"
     )
     _say(
         f"Net: {config.model_name}, {count / 1e6:.2f} M parameters, {moved / 1e6:.2f} M of them "
-        f"trained; images {side} x {side} x {channels}, recipe {config.preprocessing_name}"
+        f"trained; images {config.image_size} x {config.image_size} x {config.channels}, "
+        f"recipe {config.preprocessing_name}"
     )
-    _say(f"On: {distribution.description}, {precision.removeprefix('mixed_')}")
-    if FLAGS.max_number_of_steps is None:
+    _say(f"On: {current.where.description}, {current.precision.removeprefix('mixed_')}")
+    if options.last_step is None:
         _say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
-    else:
-        steps = FLAGS.max_number_of_steps - first_step
-        seen = steps * images_per_step
-        _say(
-            f"Steps: {steps}, from {first_step} to {FLAGS.max_number_of_steps}, "
-            f"{seen / max(1, dataset.num_examples):.1f} epochs"
-        )
+    elif first_step < options.last_step:
+        images = (options.last_step - first_step) * current.images_per_step
+        epochs = images / dataset.num_examples
+        _say(f"Steps: {first_step} to {options.last_step}, {epochs:.1f} epochs")
 
 
 def _say_what_next(step: int) -> None:
@@ -572,28 +391,6 @@ def _say_what_next(step: int) -> None:
     )
     _say(f"  python export_model.py --checkpoint_path={FLAGS.train_dir} --output_dir=EXPORT_DIR")
     _say(f"  tensorboard --logdir={FLAGS.train_dir}")
-
-
-def _flags_as_markdown() -> str:
-    rows = (f"| {name} | {value} |" for name, value in sorted(_flag_values().items()))
-    return "\n".join(["| flag | value |", "|---|---|", *rows])
-
-
-def _progress_line(progress, last_step: int | None) -> str:
-    parts = [f"step {progress.step}" + (f"/{last_step}" if last_step else "")]
-    parts.append(f"loss {progress.losses['loss']:.4f}")
-    parts.append(f"learning rate {progress.learning_rate:.3g}")
-    if progress.compiled:
-        parts.append(f"(took {progress.seconds_per_step:.1f} s: the first compiles the others)")
-        return "  ".join(parts)
-    parts.append(f"{progress.images_per_second:.1f} images/s")
-    if progress.input_share >= 0.05:
-        parts.append(f"waiting {progress.input_share:.0%} of the time for images")
-    if progress.seconds_left:
-        minutes, seconds = divmod(math.ceil(progress.seconds_left), 60)
-        hours, minutes = divmod(minutes, 60)
-        parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
-    return "  ".join(parts)
 
 
 def _shortened(names: tuple[str, ...]) -> str:

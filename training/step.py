@@ -26,6 +26,7 @@ class TrainingStep:
         accumulation: int = 1,
         seed: int = 0,
         jit_compile: bool = False,
+        timed: bool = True,
     ):
         """Puts the parts together; nothing runs yet.
 
@@ -43,12 +44,14 @@ class TrainingStep:
           accumulation: batches whose gradients are averaged into one update.
           seed: of dropout, together with the step.
           jit_compile: compile the forward and backward pass with XLA.
+          timed: measure how long steps wait for their batches; TensorFlow's deterministic mode
+            forbids to look at the clock.
         """
         self._distribution = distribution
         self._model, self._optimizer, self._averages = model, optimizer, averages
         self._learning_rate, self._trained = learning_rate, trained
         self._loss, self._penalty = loss, penalty
-        self._accumulation, self._seed = accumulation, seed
+        self._accumulation, self._seed, self._timed = accumulation, seed, timed
         self._several = distribution.strategy.num_replicas_in_sync > 1
         with distribution.strategy.scope():
             self.step = tf.Variable(
@@ -104,6 +107,21 @@ class TrainingStep:
             self._averages.update(self.step)
         return losses, rate
 
+    def _next_batches(self, iterator):
+        """The batches of an update, and the seconds waited for them."""
+
+        def take():
+            return tuple(next(iterator) for _ in range(self._accumulation))
+
+        if not self._timed:
+            return take(), tf.zeros([], tf.float64)
+        began = tf.timestamp()
+        with tf.control_dependencies([began]):
+            batches = take()
+        results = self._distribution.strategy.experimental_local_results
+        with tf.control_dependencies(tf.nest.flatten([results(batch) for batch in batches])):
+            return batches, tf.timestamp() - began
+
     def _gradients_of(self, batch, i, context):
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
         replicas = self._distribution.strategy.num_replicas_in_sync
@@ -115,17 +133,7 @@ class TrainingStep:
         strategy = self._distribution.strategy
 
         def one_step():
-            began = tf.timestamp()
-            with tf.control_dependencies([began]):
-                batches = tuple(next(iterator) for _ in range(self._accumulation))
-            arrived = [
-                tensor
-                for batch in batches
-                for local in strategy.experimental_local_results(batch)
-                for tensor in tf.nest.flatten(local)
-            ]
-            with tf.control_dependencies(arrived):
-                waited = tf.timestamp() - began
+            batches, waited = self._next_batches(iterator)
             if self._several:
                 outcome = strategy.run(self._replica_step, args=(batches,))
                 losses, rate = tf.nest.map_structure(

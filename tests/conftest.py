@@ -1,0 +1,55 @@
+"""What many tests share: a small dataset on disk, and the scripts run as a user runs them."""
+
+import io
+import os
+import pathlib
+import subprocess
+import sys
+
+# Before anything imports TensorFlow: its start-up notices would fill the report.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import schema
+
+ROOT = pathlib.Path(__file__).parent.parent
+COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (210, 50, 40)}
+
+
+def run_script(script: str, *args: str, **options) -> subprocess.CompletedProcess:
+    """Runs a script of the repository with the current Python; output as text."""
+    command = [sys.executable, str(ROOT / script), *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def write_colours(folder: pathlib.Path, per_class: int = 8, size: int = 40) -> pathlib.Path:
+    """Shards of noisy pictures in three colours: NAME colours, splits train and validation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for split in ("train", "validation"):
+        path = folder / f"colours_{split}-00000-of-00001.tfrecord"
+        with open(path, "wb") as file:
+            for i in range(per_class * len(COLOURS)):
+                label = i % len(COLOURS)
+                name, colour = list(COLOURS.items())[label]
+                noise = rng.integers(-40, 40, (size, size, 3))
+                pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+                encoded = io.BytesIO()
+                Image.fromarray(pixels).save(encoded, "JPEG")
+                file_name = f"{name}_{i}.jpg"
+                record = schema.encode(
+                    encoded.getvalue(), "jpeg", size, size, label, name, file_name, (), ""
+                )
+                file.write(schema.frame(record))
+    lines = (f"{i}:{name}\n" for i, name in enumerate(COLOURS))
+    (folder / "labels.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory) -> pathlib.Path:
+    """The folder of a dataset with 24 pictures a split in three classes."""
+    return write_colours(tmp_path_factory.mktemp("colours"))

@@ -1,0 +1,152 @@
+import dataclasses
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from datasets import batches, tfrecord_dataset
+from nets import checkpoints
+from preprocessing import preprocessing_factory
+from training import distribution, run, run_config
+
+LABELS = ("blue", "green", "red")
+
+
+@pytest.fixture
+def make(colours, tmp_path):
+    """Makes runs of a small net on the colours; returns the run and a function that trains it."""
+    dataset = tfrecord_dataset.find(str(colours))
+    recipe = preprocessing_factory.get("cifarnet")
+
+    def decode(encoded, boxes, seed):
+        return recipe.train(encoded, 32, boxes, seed)
+
+    def make_run(**options):
+        config = run_config.RunConfig("mobilenet_v1_025", 3, LABELS, 32, "cifarnet")
+        options = {"train_dir": str(tmp_path / "run"), "batch_size": 8, "last_step": 6} | options
+        lines = []
+        current = run.Run(run.Options(**options), config, distribution.create(), 24, lines.append)
+
+        def train():
+            return current.train(
+                lambda: batches.training_batches(
+                    dataset, decode, 8, seed=1, skip_examples=current.examples
+                )
+            )
+
+        return current, train, lines
+
+    return make_run
+
+
+def values_at(train_dir):
+    reader = checkpoints.read(str(train_dir))
+    return {name: reader.get(name) for name in reader.names}
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(make, tmp_path):
+    shared = {"moving_average_decay": 0.9, "seed": 3}
+    make(train_dir=str(tmp_path / "whole"), **shared)[1]()
+    for last_step in (4, 6):
+        current, train, lines = make(
+            train_dir=str(tmp_path / "parts"), last_step=last_step, **shared
+        )
+        assert train() == last_step
+    assert any("Resuming from" in line for line in lines)
+    assert (current.first_step, current.examples) == (4, 32)
+    whole, parts = values_at(tmp_path / "whole"), values_at(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        # To the bit only with --deterministic; see test_train_image_classifier.py.
+        np.testing.assert_allclose(parts[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_only_the_named_scopes_move_and_frozen_batch_norms_stand_still(make, tmp_path):
+    current, train, lines = make(trainable_scopes=("MobilenetV1/Logits", "MobilenetV1/Conv2d_13"))
+    before = checkpoints.values(current.model)
+    train()
+    moved = {
+        name
+        for name, value in checkpoints.values(current.model).items()
+        if not np.array_equal(value, before[name])
+    }
+    assert moved
+    assert all(name.startswith(("MobilenetV1/Logits", "MobilenetV1/Conv2d_13")) for name in moved)
+    assert "MobilenetV1/Conv2d_13_pointwise/BatchNorm/moving_mean" in moved
+    assert "--trainable_scopes: MobilenetV1/Logits catches 2 variables." in lines
+
+
+def test_slims_frozen_batch_norm_moves_its_statistics(make):
+    current, train, _ = make(
+        trainable_scopes=("MobilenetV1/Logits",), frozen_batch_norm="slim", last_step=2
+    )
+    before = checkpoints.values(current.model)
+    train()
+    after = checkpoints.values(current.model)
+    name = "MobilenetV1/Conv2d_0/BatchNorm/moving_mean"
+    assert not np.array_equal(before[name], after[name])
+    assert np.array_equal(
+        before["MobilenetV1/Conv2d_0/weights"], after["MobilenetV1/Conv2d_0/weights"]
+    )
+
+
+def test_a_scope_that_catches_nothing_is_an_error(make):
+    with pytest.raises(ValueError, match="--trainable_scopes: no variable in MobilenetV1/Logit5"):
+        make(trainable_scopes=("MobilenetV1/Logit5",))
+
+
+def test_learning_rate_multipliers_scale_a_scope(make):
+    options = {"optimizer": "sgd", "weight_decay": 0.0, "last_step": 1, "learning_rate": 0.1}
+    current, train, _ = make(**options, learning_rate_multipliers={"MobilenetV1/Conv2d_0/": 0.0})
+    before = checkpoints.values(current.model)
+    train()
+    after = checkpoints.values(current.model)
+    still, moved = "MobilenetV1/Conv2d_0/weights", "MobilenetV1/Conv2d_1_pointwise/weights"
+    assert np.array_equal(before[still], after[still])
+    assert not np.array_equal(before[moved], after[moved])
+
+
+def test_what_a_run_leaves_behind(make, tmp_path):
+    current, train, lines = make(log_every_n_steps=3)
+    assert train() == 6
+    left = {path.name.split(".out")[0] for path in (tmp_path / "run").iterdir()}
+    assert left == {
+        "checkpoint",
+        "curves.png",
+        "events",
+        "history.csv",
+        "model.ckpt-6.data-00000-of-00001",
+        "model.ckpt-6.index",
+        "run.json",
+    }
+    assert run_config.load(str(tmp_path / "run")) == current.config
+    assert [line.split("  ")[0] for line in lines if line.startswith("step")] == [
+        "step 1/6",
+        "step 3/6",
+        "step 6/6",
+    ]
+
+
+def test_a_signal_ends_the_run_with_a_checkpoint(make, tmp_path):
+    current, train, lines = make(last_step=None, log_every_n_steps=1)
+    original = current._say
+
+    def kill_at_step_three(line):
+        original(line)
+        if line.startswith("step 3"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    current._say = kill_at_step_three
+    reached = train()
+    assert reached in (3, 4)
+    assert f"Stopped by SIGINT at step {reached}" in lines[-1]
+    assert checkpoints.latest(str(tmp_path / "run")).endswith(f"model.ckpt-{reached}")
+
+
+def test_options_have_the_flags_defaults():
+    assert run.last_step(None, None, 100, 10) is None
+    assert run.last_step(50, None, 100, 10) == 50
+    assert run.last_step(50, 2.05, 100, 10) == 21
+    assert run.last_step(5, 2.0, 100, 10) == 5
+    assert dataclasses.fields(run.Options)[0].name == "train_dir"

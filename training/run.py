@@ -1,0 +1,418 @@
+"""One run: net, optimizer, schedule and first weights put together, then trained.
+
+The scripts give plain values and the batches; see the modules beside this one for what each part
+does.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import keras
+import tensorflow as tf
+
+from nets import blocks, checkpoints, nets_factory, slim_names
+from training import (
+    distribution,
+    learning_rates,
+    loop,
+    losses,
+    moving_averages,
+    optimizers,
+    run_config,
+    run_state,
+    summaries,
+)
+from training.step import TrainingStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to train; fields are named, and explained, as the flags of train_image_classifier.py.
+
+    `last_step` None trains until stopped. None in `opt_epsilon` and `adam_beta2` means what suits
+    the optimizer.
+    """
+
+    train_dir: str
+    batch_size: int = 32
+    last_step: int | None = None
+    max_minutes: float | None = None
+    seed: int = 0
+    deterministic: bool = False
+    profile_steps: tuple[int, int] | None = None
+    log_every_n_steps: int = 10
+    save_interval_secs: int = 600
+    save_summaries_secs: int = 600
+    keep_checkpoints: int = 5
+    checkpoint_path: str | None = None
+    checkpoint_exclude_scopes: tuple[str, ...] = ()
+    trainable_scopes: tuple[str, ...] = ()
+    ignore_missing_vars: bool = False
+    frozen_batch_norm: str = "inference"
+    optimizer: str = "rmsprop"
+    weight_decay: float = 4e-5
+    adadelta_rho: float = 0.95
+    adagrad_initial_accumulator_value: float = 0.1
+    adam_beta1: float = 0.9
+    adam_beta2: float | None = None
+    opt_epsilon: float | None = None
+    ftrl_learning_rate_power: float = -0.5
+    ftrl_initial_accumulator_value: float = 0.1
+    ftrl_l1: float = 0.0
+    ftrl_l2: float = 0.0
+    momentum: float = 0.9
+    rmsprop_momentum: float = 0.9
+    rmsprop_decay: float = 0.9
+    clip_gradient_norm: float | None = None
+    clip_gradient_value: float | None = None
+    gradient_accumulation_steps: int = 1
+    learning_rate_multipliers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    moving_average_decay: float | None = None
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    learning_rate: float = 0.01
+    end_learning_rate: float = 0.0001
+    learning_rate_decay_type: str = "exponential"
+    learning_rate_decay_factor: float = 0.94
+    num_epochs_per_decay: float = 2.0
+    warmup_epochs: float = 0.0
+    warmup_steps: int = 0
+    precision: str = "auto"
+    jit_compile: str = "auto"
+
+
+class Run:
+    """A net in training."""
+
+    def __init__(
+        self,
+        options: Options,
+        config: run_config.RunConfig,
+        where: distribution.Distribution,
+        num_examples: int,
+        say: Callable[[str], None] = print,
+    ):
+        """Builds the net and takes its first weights: an interrupted run's wins over all others.
+
+        Args:
+          options: how to train.
+          config: what; run.json.
+          where: strategy and place of this process.
+          num_examples: of the training split, by which epochs are counted.
+          say: gets lines for the screen.
+
+        Raises:
+          ValueError: something does not fit together; nothing on disk was changed.
+        """
+        self.options, self.config, self.where = options, config, where
+        self._num_examples, self._say = num_examples, say
+        replicas = where.strategy.num_replicas_in_sync
+        self.images_per_step = options.batch_size * options.gradient_accumulation_steps * replicas
+        keras.utils.set_random_seed(options.seed)
+        if options.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        self.precision = _precision(options.precision)
+        with where.strategy.scope():
+            self.model = nets_factory.build(
+                config.model_name,
+                config.num_classes,
+                config.image_size,
+                config.channels,
+                dtype=self.precision,
+                **config.net_options,
+            )
+            self.weights = slim_names.variables(self.model)
+            self.trained = self._choose_trained()
+            self._optimizer = self._build_optimizer()
+            self._averages = self._build_averages()
+        self.step = self._build_step()
+        slots = self._optimizer.slots() | (self._averages.slots() if self._averages else {})
+        self._state = run_state.RunState(
+            options.train_dir, self.model, self.step.step, slots, options.keep_checkpoints
+        )
+        self.examples = self._take_first_weights()
+        self.first_step = int(self.step.step.numpy())
+
+    def train(self, read: Callable[..., tf.data.Dataset]) -> int:
+        """Trains to the last step, until stopped, or until the time is over.
+
+        Args:
+          read: makes batches of {"image", "label"} from `self.examples` on; may be given a
+            tf.distribute.InputContext.
+
+        Returns:
+          The step reached.
+
+        Raises:
+          ValueError: the loss is not finite.
+          OSError: a checkpoint could not be written.
+        """
+        options, where = self.options, self.where
+        if where.strategy.num_replicas_in_sync > 1:
+            iterator = iter(where.strategy.distribute_datasets_from_function(read))
+        else:
+            iterator = iter(read())
+        os.makedirs(options.train_dir, exist_ok=True)
+        if where.is_chief:
+            run_config.save(options.train_dir, self.config)
+            log = _Log(self, self._say)
+        else:
+            log = _Silence()
+        minutes = math.inf if options.max_minutes is None else options.max_minutes
+        with loop.StopRequest(60 * minutes) as stop:
+            reached = loop.train(
+                self.step,
+                iterator,
+                where,
+                self.images_per_step,
+                options.last_step,
+                options.log_every_n_steps,
+                options.save_interval_secs,
+                log.progress,
+                functools.partial(self._save, log),
+                stop,
+                self._pauses(),
+            )
+        log.close()
+        if stop.reason:
+            self._say(f"Stopped by {stop.reason} at step {reached}; the same command carries on.")
+        return reached
+
+    def _save(self, log, now: int) -> None:
+        consumed = self.examples + (now - self.first_step) * self.images_per_step
+        # The history first: rows past the last checkpoint are dropped on resuming, gaps stay.
+        log.save()
+        path = self._state.save(consumed, write=self.where.is_chief)
+        if self.where.is_chief:
+            self._say(f"Saved {path}.")
+
+    def _choose_trained(self) -> dict[str, keras.Variable]:
+        """The variables to train by slim name; batch norms that aren't among them stand still."""
+        trainable = {name: v for name, v in self.weights.items() if v.trainable}
+        if not self.options.trainable_scopes:
+            return trainable
+        caught = slim_names.caught_by_match(self.options.trainable_scopes, trainable)
+        for scope, names in caught.items():
+            self._say(f"--trainable_scopes: {scope} catches {len(names)} variables.")
+        chosen = {name for names in caught.values() for name in names}
+        if self.options.frozen_batch_norm == "inference":
+            for layer in self.model.layers:
+                own = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
+                if isinstance(layer, blocks.BatchNorm) and not own & chosen:
+                    layer.frozen = True
+        return {name: variable for name, variable in trainable.items() if name in chosen}
+
+    def _build_optimizer(self) -> optimizers.Optimizer:
+        options = self.options
+        optimizer = optimizers.create(
+            options.optimizer,
+            adadelta_rho=options.adadelta_rho,
+            adagrad_initial_accumulator_value=options.adagrad_initial_accumulator_value,
+            adam_beta1=options.adam_beta1,
+            adam_beta2=options.adam_beta2,
+            opt_epsilon=options.opt_epsilon,
+            ftrl_learning_rate_power=options.ftrl_learning_rate_power,
+            ftrl_initial_accumulator_value=options.ftrl_initial_accumulator_value,
+            ftrl_l1=options.ftrl_l1,
+            ftrl_l2=options.ftrl_l2,
+            momentum=options.momentum,
+            rmsprop_momentum=options.rmsprop_momentum,
+            rmsprop_decay=options.rmsprop_decay,
+            clip_norm=options.clip_gradient_norm,
+            clip_value=options.clip_gradient_value,
+        )
+        flag = "--learning_rate_multipliers"
+        multipliers = {}
+        for scope, factor in options.learning_rate_multipliers.items():
+            caught = slim_names.caught_by_match([scope], self.trained, flag)
+            multipliers |= dict.fromkeys(caught[scope], factor)
+        optimizer.build(
+            list(self.trained.values()),
+            list(self.trained),
+            weight_decay=dict.fromkeys(slim_names.regularized(self.model), options.weight_decay),
+            multipliers=multipliers,
+        )
+        return optimizer
+
+    def _build_averages(self) -> moving_averages.MovingAverages | None:
+        decay = self.options.moving_average_decay
+        if decay is None:
+            return None
+        # All weights, moving statistics included, as TF-Slim averages its model variables.
+        return moving_averages.MovingAverages(
+            decay, {name: variable.value for name, variable in self.weights.items()}
+        )
+
+    def _build_step(self) -> TrainingStep:
+        options = self.options
+        decayed = [self.weights[name].value for name in slim_names.regularized(self.model)]
+
+        def loss(labels, outputs):
+            parts = losses.classification(
+                labels,
+                outputs["logits"],
+                outputs.get("aux_logits"),
+                label_smoothing=options.label_smoothing,
+                focal_gamma=options.focal_gamma,
+            )
+            named = {"main": parts.main}
+            return named | ({"auxiliary": parts.auxiliary} if "aux_logits" in outputs else {})
+
+        return TrainingStep(
+            self.where,
+            self.model,
+            self._optimizer,
+            self._learning_rate(),
+            loss,
+            [variable.value for variable in self.trained.values()],
+            penalty=lambda: losses.l2(decayed, options.weight_decay),
+            averages=self._averages,
+            accumulation=options.gradient_accumulation_steps,
+            seed=options.seed,
+            jit_compile=_jit_compile(options.jit_compile),
+            timed=not options.deterministic,
+        )
+
+    def _learning_rate(self) -> learning_rates.Schedule:
+        options = self.options
+        # TF-Slim counts an epoch by the batches that go into an update, and by one clone's.
+        together = options.gradient_accumulation_steps * self.where.num_workers
+        sizes = self._num_examples, options.batch_size
+        epoch = learning_rates.steps_per_epoch(*sizes, together)
+        return learning_rates.create(
+            options.learning_rate_decay_type,
+            options.learning_rate,
+            decay_steps=learning_rates.decay_steps(*sizes, options.num_epochs_per_decay, together),
+            decay_factor=options.learning_rate_decay_factor,
+            end_learning_rate=options.end_learning_rate,
+            total_steps=options.last_step,
+            warmup_steps=options.warmup_steps or options.warmup_epochs * epoch,
+        )
+
+    def _take_first_weights(self) -> int:
+        """Resumes, or restores --checkpoint_path; returns how many examples were consumed."""
+        options = self.options
+        if own := checkpoints.latest(options.train_dir):
+            examples = self._state.restore(own, self.images_per_step)
+            self._say(f"Resuming from {own}.")
+            if options.checkpoint_path:
+                self._say(
+                    f"--checkpoint_path is ignored: {options.train_dir} has a run of its own."
+                )
+            return examples
+        if options.checkpoint_path:
+            report = checkpoints.restore(
+                self.model,
+                options.checkpoint_path,
+                exclude=options.checkpoint_exclude_scopes,
+                ignore_missing=options.ignore_missing_vars,
+            )
+            self._say(str(report))
+            if self._averages:
+                self._averages.follow()
+        return 0
+
+    def _pauses(self) -> list[loop.Pause]:
+        if not (self.options.profile_steps and self.where.is_chief):
+            return []
+        first, last = self.options.profile_steps
+        train_dir = self.options.train_dir
+
+        def start(step: int) -> None:
+            tf.profiler.experimental.start(train_dir)
+
+        def end(step: int) -> None:
+            tf.profiler.experimental.stop()
+            self._say(f"Profiled steps {first} to {last}: tensorboard --logdir={train_dir}")
+
+        return [
+            loop.Pause(start, at=frozenset({first - 1})),
+            loop.Pause(end, at=frozenset({last})),
+        ]
+
+
+def last_step(
+    max_number_of_steps: int | None,
+    num_epochs: float | None,
+    num_examples: int,
+    images_per_step: int,
+) -> int | None:
+    """Where a run ends: by its steps or its epochs, whichever comes first; None for neither."""
+    ends = [] if max_number_of_steps is None else [max_number_of_steps]
+    if num_epochs is not None:
+        ends.append(max(1, math.ceil(num_epochs * num_examples / images_per_step)))
+    return min(ends, default=None)
+
+
+class _Log:
+    """Sends what happens to the screen, to TensorBoard and to history.csv."""
+
+    def __init__(self, run: Run, say: Callable[[str], None]):
+        self._run, self._say = run, say
+        self._files = summaries.RunLog(run.options.train_dir, run.first_step)
+        self._files.text("flags", _as_table(run.config.flags.items()))
+        self._shown_at = -math.inf
+
+    def progress(self, progress: loop.Progress) -> None:
+        self._files.progress(progress)
+        self._say(_progress_line(progress, self._run.options.last_step))
+        interval = self._run.options.save_summaries_secs
+        if 0 < interval <= time.monotonic() - self._shown_at:
+            self._files.images(self._run.step.images.numpy(), progress.step)
+            self._shown_at = time.monotonic()
+
+    def save(self) -> None:
+        self._files.save()
+
+    def close(self) -> None:
+        self._files.close()
+
+
+class _Silence:
+    """What workers besides the chief log."""
+
+    def progress(self, progress: loop.Progress) -> None:
+        pass
+
+    def save(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _precision(asked: str) -> str:
+    if asked == "bfloat16" or (asked == "auto" and distribution.bfloat16_is_fast()):
+        return "mixed_bfloat16"
+    return "float32"
+
+
+def _jit_compile(asked: str) -> bool:
+    # XLA slows these nets down on processors.
+    return asked == "on" or (asked == "auto" and bool(tf.config.get_visible_devices("GPU")))
+
+
+def _progress_line(progress: loop.Progress, last: int | None) -> str:
+    parts = [f"step {progress.step}" + (f"/{last}" if last else "")]
+    parts.append(f"loss {progress.losses['loss']:.4f}")
+    parts.append(f"learning rate {progress.learning_rate:.3g}")
+    if progress.compiled:
+        parts.append(f"(took {progress.seconds_per_step:.1f} s: the first compiles the others)")
+        return "  ".join(parts)
+    parts.append(f"{progress.images_per_second:.1f} images/s")
+    if progress.input_share >= 0.05:
+        parts.append(f"waiting {progress.input_share:.0%} of the time for images")
+    if progress.seconds_left:
+        minutes, seconds = divmod(math.ceil(progress.seconds_left), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
+    return "  ".join(parts)
+
+
+def _as_table(rows: Iterable[tuple[str, object]]) -> str:
+    lines = (f"| {name} | {value} |" for name, value in sorted(rows))
+    return "\n".join(["| flag | value |", "|---|---|", *lines])
