@@ -30,7 +30,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A stack of cells in three stages, and slim's settings to train it."""
+    """A stack of cells in three stages."""
 
     cell: Cell
     reduction: Cell | None  # stands before stages two and three; None: their first cell strides
@@ -39,10 +39,7 @@ class Architecture:
     stem_filters: int
     stem_cells: bool = True  # two strided cells, for large images
     skips_reduction: bool = False  # the cell behind a reduction sees nothing of the one before it
-    norm: Norm = Norm(0.9997, epsilon=0.001, scale=True)
-    dropout_keep_prob: float = 0.5
-    drop_path_keep_prob: float = 1.0
-    drop_path_steps: int = 250_000
+    batch_norm_epsilon: float = 0.001
 
 
 _NORMAL = Cell(
@@ -73,20 +70,11 @@ ARCHITECTURES = {
         filters=32,
         stem_filters=96,
         stem_cells=False,
-        norm=Norm(0.9, epsilon=1e-5, scale=True),
-        dropout_keep_prob=1.0,
-        drop_path_keep_prob=0.6,
-        drop_path_steps=937_500,  # 600 epochs of CIFAR-10 in batches of 32
+        batch_norm_epsilon=1e-5,
     ),
     "nasnet_mobile": Architecture(_NORMAL, _REDUCTION, num_cells=12, filters=44, stem_filters=32),
     "nasnet_large": Architecture(
-        _NORMAL,
-        _REDUCTION,
-        num_cells=18,
-        filters=168,
-        stem_filters=96,
-        skips_reduction=True,
-        drop_path_keep_prob=0.7,
+        _NORMAL, _REDUCTION, num_cells=18, filters=168, stem_filters=96, skips_reduction=True
     ),
 }
 
@@ -98,40 +86,36 @@ def build(
     image_size: int,
     channels: int,
     *,
-    dropout_keep_prob: float | None = None,
-    drop_path_keep_prob: float | None = None,
-    drop_path_steps: int | None = None,
-    batch_norm_decay: float | None = None,
+    dropout_keep_prob: float = 0.5,
+    drop_path_keep_prob: float = 1.0,
+    drop_path_steps: int = 250_000,
+    batch_norm_decay: float = 0.9997,
     create_aux_logits: bool = False,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Builds a net of cells; see `nets_factory.build`. None means the architecture's own setting.
+    """Builds a net of cells; see `nets_factory.build`.
 
     Args:
       drop_path_keep_prob: share of the examples for which the last cell's operations are kept;
         earlier cells keep more, and 1 keeps all.
       drop_path_steps: the share sinks from 1 over so many steps of `blocks.training_step`; in a
         net called outside of it, it has sunk.
-      create_aux_logits: whether to build the auxiliary head; slim does so only to train.
+      create_aux_logits: whether to build the auxiliary head; slim does so only to train. Below 67
+        pixels (9 for `nasnet_cifar`) nothing is left for it to see and the net has none.
 
     Raises:
-      ValueError: an image too small.
+      ValueError: an image too small, or a drop path that cannot be.
     """
-    given = {"dropout_keep_prob": dropout_keep_prob, "drop_path_steps": drop_path_steps}
-    given |= {"drop_path_keep_prob": drop_path_keep_prob}
-    if batch_norm_decay is not None:
-        given["norm"] = dataclasses.replace(architecture.norm, decay=batch_norm_decay)
-    architecture = dataclasses.replace(
-        architecture, **{field: value for field, value in given.items() if value is not None}
-    )
-    # The second stage has to leave its reduction, or the auxiliary head, something to reduce.
-    stage_two = _AUX_WINDOW if create_aux_logits else 2
-    smallest = 16 * stage_two - 13 if architecture.stem_cells else 2 * stage_two - 1
-    blocks.check_image_size(name, image_size, smallest)
-
+    # Two pixels are left for the last reduction.
+    blocks.check_image_size(name, image_size, 19 if architecture.stem_cells else 3)
+    if not (0 < drop_path_keep_prob <= 1 and drop_path_steps >= 1):
+        raise ValueError(
+            f"{name}: drop_path_keep_prob={drop_path_keep_prob} must be above 0 and at most 1, and "
+            f"drop_path_steps={drop_path_steps} at least 1."
+        )
     block = Blocks(
         functools.partial(keras.initializers.VarianceScaling, 2.0, "fan_out", "truncated_normal"),
-        norm=architecture.norm,
+        norm=Norm(batch_norm_decay, architecture.batch_norm_epsilon, scale=True),
         biases=False,
         activation="linear",
         regularized=("weights", "depthwise_weights", "pointwise_weights"),
@@ -141,28 +125,23 @@ def build(
     stem = _imagenet_stem if architecture.stem_cells else _cifar_stem
     outputs = [None, stem(block, images, architecture.stem_filters)]
     end_points = {"Stem": outputs[-1].x}
-    aux_logits = None
+    aux_logits, aux_cell = None, architecture.num_cells * 2 // 3 - 1  # the last of stage two
     cells = list(_cells(architecture))
     for i, (scope, cell, filters, stride, back) in enumerate(cells, start=1):
-        drop_path = functools.partial(
-            _drop_path,
-            block,
-            1 - i / len(cells) * (1 - architecture.drop_path_keep_prob),
-            architecture.drop_path_steps,
-        )
+        keep_prob = 1 - i / len(cells) * (1 - drop_path_keep_prob)
+        drop_path = functools.partial(_drop_path, block, keep_prob, drop_path_steps)
         outputs.append(
             _cell(block, cell, outputs[-1], outputs[-back], filters, stride, scope, drop_path)
         )
         end_points["Stem" if "stem" in scope else scope.title()] = outputs[-1].x
-        last_of_stage_two = architecture.num_cells * 2 // 3 - 1
-        if create_aux_logits and scope == f"cell_{last_of_stage_two}":
-            aux_scope = f"aux_{last_of_stage_two}/aux_logits"
-            aux_logits = _aux_logits(block, outputs[-1].activated, num_classes, aux_scope)
-            end_points["AuxLogits"] = aux_logits
+        has_room = outputs[-1].x.shape[1] >= _AUX_WINDOW
+        if create_aux_logits and scope == f"cell_{aux_cell}" and has_room:
+            x, aux_scope = outputs[-1].activated, f"aux_{aux_cell}/aux_logits"
+            aux_logits = end_points["AuxLogits"] = _aux_logits(block, x, num_classes, aux_scope)
 
     x = block.global_pool(outputs[-1].activated, "final_layer/global_pool", keep_dims=False)
     end_points["global_pool"] = x
-    x = block.dropout(x, architecture.dropout_keep_prob, "final_layer/dropout")
+    x = block.dropout(x, dropout_keep_prob, "final_layer/dropout")
     logits = block.for_logits().fully_connected(x, num_classes, "final_layer/FC")
     end_points["Logits"] = logits
     end_points["Predictions"] = block.softmax(logits, "final_layer/predictions")

@@ -160,15 +160,16 @@ def _mobilenet_v2(name: str, depth_multiplier: float) -> Net:
     return _mobilenet(name, builder, "MobilenetV2")
 
 
-def _nasnet(name: str, image_size: int, preprocessing: str, background_class: bool) -> Net:
+def _nasnet(name: str, image_size: int, preprocessing: str = "inception", **settings) -> Net:
+    """A row of NASNet or PNASNet; `settings` are slim's to train it."""
     architecture = (nasnet.ARCHITECTURES | pnasnet.ARCHITECTURES)[name]
     return Net(
         name,
-        functools.partial(nasnet.build, architecture),
+        functools.partial(nasnet.build, architecture, **settings),
         image_size=image_size,
         preprocessing=preprocessing,
         scope="",
-        background_class=background_class,
+        background_class=True,
         logits_node="final_layer/FC/BiasAdd",
         predictions_node="final_layer/predictions",
     )
@@ -327,11 +328,19 @@ _ROWS = (
         logits_node="SmallCnn/logits/BiasAdd",
         predictions_node="SmallCnn/predictions",
     ),
-    _nasnet("nasnet_cifar", 32, "cifarnet", background_class=False),
-    _nasnet("nasnet_mobile", 224, "inception", background_class=True),
-    _nasnet("nasnet_large", 331, "inception", background_class=True),
-    _nasnet("pnasnet_mobile", 224, "inception", background_class=True),
-    _nasnet("pnasnet_large", 331, "inception", background_class=True),
+    _nasnet(
+        "nasnet_cifar",
+        32,
+        "cifarnet",
+        dropout_keep_prob=1.0,
+        drop_path_keep_prob=0.6,
+        drop_path_steps=937_500,  # 600 epochs of CIFAR-10 in batches of 32
+        batch_norm_decay=0.9,
+    ),
+    _nasnet("nasnet_mobile", 224),
+    _nasnet("nasnet_large", 331, drop_path_keep_prob=0.7),
+    _nasnet("pnasnet_mobile", 224),
+    _nasnet("pnasnet_large", 331, drop_path_keep_prob=0.6),
     _vgg("vgg_a"),
     _vgg("vgg_13"),
     _vgg("vgg_16"),

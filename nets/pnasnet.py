@@ -17,7 +17,5 @@ _CELL = Cell(
 )
 ARCHITECTURES = {
     "pnasnet_mobile": Architecture(_CELL, None, num_cells=9, filters=54, stem_filters=32),
-    "pnasnet_large": Architecture(
-        _CELL, None, num_cells=12, filters=216, stem_filters=96, drop_path_keep_prob=0.6
-    ),
+    "pnasnet_large": Architecture(_CELL, None, num_cells=12, filters=216, stem_filters=96),
 }
