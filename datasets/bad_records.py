@@ -159,7 +159,7 @@ def _words(function, argument) -> str:
     try:
         function.python_function(argument)  # op by op, its errors are about the record alone
     except tf.errors.OpError as error:
-        text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]|, value: .*", "", error.message, flags=re.DOTALL)
+        text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\] name:|, value: .*", "", error.message, flags=re.DOTALL)
         return " ".join(text.split()).rstrip(".")[:150]
     return "it fails now and then"
 

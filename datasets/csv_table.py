@@ -80,6 +80,12 @@ def write(path: str, items: Iterable[LabeledImage | Rejected]) -> list[Rejected]
     return rejected
 
 
+def labels(path: str) -> tuple[str, ...]:
+    """The class names of a table, sorted, wherever its photographs are; raises as `read` does."""
+    rows = (row for _, row in _rows(path))
+    return tuple(sorted({" ".join(row["label"].split()) for row in rows if row.get("label")}))
+
+
 def _rows_of(image: LabeledImage) -> Iterator[list[object]]:
     start = [image.path, image.label, image.split, *(image.size or ("", ""))]
     for box in image.boxes or (None,):

@@ -4,7 +4,6 @@ No manifest is needed. What dataset.json does not say is read from the files onc
 small file beside them where that can be written.
 """
 
-import csv
 import dataclasses
 import glob
 import gzip
@@ -17,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from datasets import schema
+from datasets import csv_table, schema
 
 _SYNONYMS = (("train", "training"), ("validation", "valid", "val"), ("test", "testing"))
 # flowers_train_00000-of-00005.tfrecord, cifar10_train.tfrecord, train-00000-of-01024,
@@ -103,26 +102,26 @@ def find(
     else:
         raise ValueError("Give --dataset_dir with the folder of a dataset, or --tfrecord_file.")
     compression = "GZIP" if _is_gzip(found.files[0]) else ""
-    scans = _scan_files(found.files, compression)
-    if not any(scan.count for scan in scans):
+    contents = _contents(found.files, compression)
+    if not any(file.count for file in contents):
         raise ValueError(f"{found.files[0]}: the {found.split} split holds no records.")
     labels = _labels(found, compression, path_to_csv)
     if labels_offset >= len(labels):
         raise ValueError(
             f"--labels_offset={labels_offset} leaves none of the {len(labels)} classes."
         )
-    digest = hashlib.sha256("".join(scan.fingerprint for scan in scans).encode())
+    digest = hashlib.sha256("".join(file.fingerprint for file in contents).encode())
     return Dataset(
         name=found.name,
         split=found.split,
         files=found.files,
-        file_counts=tuple(scan.count for scan in scans),
-        num_bytes=sum(scan.size for scan in scans),
+        file_counts=tuple(file.count for file in contents),
+        num_bytes=sum(file.size for file in contents),
         labels=labels[labels_offset:],
         labels_offset=labels_offset,
         compression=compression,
         fingerprint=digest.hexdigest(),
-        damage=tuple(scan.damage for scan in scans if scan.damage),
+        damage=tuple(file.damage for file in contents if file.damage),
     )
 
 
@@ -235,35 +234,46 @@ def _check_shards(files: Sequence[_File], split: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scan:
-    """What one walk through a file's record headers tells."""
+class _Contents:
+    """What a file holds, as one walk through its record headers tells, or dataset.json."""
 
     size: int
     mtime: float
     count: int
     fingerprint: str
-    damage: str
+    damage: str = ""
 
 
-def _scan_files(files: Sequence[str], compression: str) -> list[_Scan]:
-    """Scans the files, or takes what an earlier scan left beside them if they are the same."""
-    scans, folders = {}, {}
+def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
+    """Looks into dataset.json, then for an earlier scan of the same bytes, then into the files."""
+    found, folders = [], {}
     for path in files:
         folder, base = os.path.split(path)
         if folder not in folders:
-            folders[folder] = _read_json(os.path.join(folder, _SCAN_FILE))
+            stated = _stated(os.path.join(folder, "dataset.json"))
+            folders[folder] = stated, _read_json(os.path.join(folder, _SCAN_FILE)), set()
+        stated, scanned, news = folders[folder]
+        stated = _stated(f"{path}.dataset.json") or stated
         size, mtime = _size_and_mtime(path)
-        known = folders[folder].get(base)
-        if known and (known.get("size"), known.get("mtime")) == (size, mtime):
-            scans[path] = _Scan(**known)
+        shard, scan = stated.get(base), scanned.get(base)
+        if shard and shard["bytes"] == size:
+            found.append(_Contents(size, mtime, shard["num_examples"], shard["sha256"]))
+        elif scan and (scan["size"], scan["mtime"]) == (size, mtime):
+            found.append(_Contents(**scan))
         else:
-            scans[path] = _Scan(size, mtime, *_scan(path, compression))
-            folders[folder][base] = dataclasses.asdict(scans[path])
-            folders[folder][None] = True
-    for folder, known in folders.items():
-        if known.pop(None, False):
-            _write_json(os.path.join(folder, _SCAN_FILE), known)
-    return [scans[path] for path in files]
+            found.append(_Contents(size, mtime, *_scan(path, compression)))
+            scanned[base] = dataclasses.asdict(found[-1])
+            news.add(base)
+    for folder, (_, scanned, news) in folders.items():
+        if news:
+            _write_json(os.path.join(folder, _SCAN_FILE), scanned)
+    return found
+
+
+def _stated(path: str) -> dict[str, dict]:
+    """The shards that a dataset.json of ours describes, by their names."""
+    parts = _read_json(path).get("splits", {}).values()
+    return {shard["file"]: shard for part in parts for shard in part["shards"]}
 
 
 def _scan(path: str, compression: str) -> tuple[int, str, str]:
@@ -331,12 +341,16 @@ def _is_gzip(path: str) -> bool:
 
 
 def _labels(found: _Found, compression: str, path_to_csv: str | None) -> tuple[str, ...]:
-    folder = os.path.dirname(found.files[0])
-    labels_file = os.path.join(folder, "labels.txt")
-    if _exists(labels_file):
-        return read_labels(labels_file)
+    first = found.files[0]
+    folder = os.path.dirname(first)
+    for path in (f"{first}.labels.txt", os.path.join(folder, "labels.txt")):
+        if _exists(path):
+            return read_labels(path)
+    for path in (f"{first}.dataset.json", os.path.join(folder, "dataset.json")):
+        if classes := _read_json(path).get("classes"):
+            return tuple(classes)
     if path_to_csv and os.path.exists(path_to_csv):
-        return _labels_of_csv(path_to_csv)
+        return csv_table.labels(path_to_csv)
     return _labels_of_records(found.relatives, compression)
 
 
@@ -356,15 +370,6 @@ def read_labels(path: str) -> tuple[str, ...]:
     if sorted(names) != list(range(len(lines))):
         raise ValueError(f"{path}: the numbers before the names must be 0 to {len(lines) - 1}.")
     return tuple(names[i] for i in range(len(lines)))
-
-
-def _labels_of_csv(path: str) -> tuple[str, ...]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file))
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    column = next((header.index(key) for key in ("label", "class") if key in header), None)
-    names = {row[1 if column is None else column] for row in rows[column is not None :] if row}
-    return tuple(sorted(names))
 
 
 def _labels_of_records(files: Sequence[str], compression: str) -> tuple[str, ...]:
