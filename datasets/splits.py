@@ -34,7 +34,7 @@ def by_hash(digest: bytes, validation_fraction: float, test_fraction: float) -> 
     Each fraction takes its share from an end of its own, so that changing one of them moves no
     image between training and the other.
     """
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    place = int.from_bytes(digest[:6], "big") / 2**48  # exact in a float, and below 1
     if place < validation_fraction:
         return VALIDATION
     if place >= 1 - test_fraction:

@@ -1,0 +1,155 @@
+import pytest
+from PIL import Image
+
+from datasets import csv_table
+from datasets.image_folder import ImageFolder
+from datasets.objects import Rejected
+from datasets.schema import Box, LabeledImage
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Writes a table beside the photographs a.jpg, b.jpg, sub/c.jpg, and reads it."""
+    for path in ("a.jpg", "b.jpg", "sub/c.jpg"):
+        (tmp_path / "images" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (100, 80)).save(tmp_path / "images" / path)
+
+    def read(content, rule="largest"):
+        table = tmp_path / "table.csv"
+        table.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return list(csv_table.read(str(table), ImageFolder(str(tmp_path / "images")), rule))
+
+    return read
+
+
+_CAT_DOG = [LabeledImage("a.jpg", "cat"), LabeledImage("b.jpg", "dog")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "filename,label\na.jpg,cat\nb.jpg,dog\n",
+        "label;filename\ncat;a.jpg\ndog;b.jpg\n",
+        "Filename\tnote\tClass\na.jpg\tx, y; z\tcat\nb.jpg\t\tdog\n",
+        "a.jpg,cat\r\nb.jpg,dog",
+        "\n\na.jpg;cat\n\n  \nb.jpg;dog\n",
+        '\ufefffilename,label\n a.jpg , cat \n"b.jpg","dog"\n',
+        "id,breed\na,cat\nb,dog\n",
+        "image_path,label\nimages/a.jpg,cat\nimages/b.jpg,dog\n",
+        "filename,label\na.jpg,cat\nb.jpg,dog\na.jpg,cat\n",
+    ],
+)
+def test_header_or_none_and_any_separator(read, content):
+    assert read(content) == _CAT_DOG
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "filename,label,split\na.jpg,cat,train\nb.jpg,dog,valid\nsub/c.jpg,dog,\n",
+        "a.jpg,cat,train\nb.jpg,dog,VAL\nsub/c.jpg,dog,\n",
+    ],
+)
+def test_splits(read, content):
+    assert [item.split for item in read(content)] == ["train", "validation", ""]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,200,160,cat,1,2,3.5,4\n",
+        "a.jpg,cat,1,2,3.5,4\n",
+        "a.jpg,cat,train,1,2,3.5,4\n",
+    ],
+)
+def test_boxes(read, content):
+    (item,) = read(content)
+    assert item.boxes == (Box(ymin=2, xmin=1, ymax=4, xmax=3.5),)
+    assert item.size == ((200, 160) if "width" in content else None)
+
+
+def test_a_photograph_in_several_rows_has_several_objects(read):
+    content = (
+        "filename,label,xmin,ymin,xmax,ymax\n"
+        "a.jpg,cat,0,0,10,10\nb.jpg,cow,,,,\na.jpg,dog,0,0,50,50\n"
+    )
+    assert [(i.path, i.label) for i in read(content)] == [("a.jpg", "dog"), ("b.jpg", "cow")]
+    assert [i.label for i in read(content, "first")] == ["cat", "cow"]
+    assert [i.label for i in read(content, "each")] == ["cat", "dog", "cow"]
+    skipped, cow = read(content, "skip")
+    assert skipped.harmless and cow.label == "cow"
+
+
+@pytest.mark.parametrize(
+    ("row", "file", "reason"),
+    [
+        ("gone.jpg,cat", "gone.jpg", "missing photograph: gone.jpg"),
+        ("../x.jpg,cat", "../x.jpg", "leaves --image_dir: ../x.jpg"),
+        ("b.jpg,", "b.jpg", "no label"),
+        (",cat", "table.csv line 3", "no filename"),
+        ("b.jpg", "table.csv line 3", "malformed row: 1 columns where 2 are needed"),
+    ],
+)
+def test_a_bad_row_is_rejected_and_the_others_stay(read, row, file, reason):
+    bad, good = read(f"filename,label\na.jpg,cat\n{row}\n")
+    assert bad == Rejected(file, reason)
+    assert good == LabeledImage("a.jpg", "cat")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("b.jpg,cat,elsewhere,,,,", "unknown split: elsewhere"),
+        ("b.jpg,cat,,9,1,3,4", "box: xmin 9 is not less than xmax 3"),
+        ("b.jpg,cat,,1,1,x,4", "box: xmax is 'x', not a number"),
+        ("b.jpg,cat,,1,1,,4", "box: xmax is '', not a number"),
+        ("b.jpg,cat,,nan,1,3,4", "box: xmin is 'nan'"),
+        ("a.jpg,cat,test,1,2,3,4", "two splits: train and test"),
+    ],
+)
+def test_bad_splits_and_boxes_are_rejected(read, row, reason):
+    header = "filename,label,split,xmin,ymin,xmax,ymax\n"
+    items = read(f"{header}a.jpg,cat,train,1,2,3,4\n{row}\n")
+    (bad,) = [item for item in items if isinstance(item, Rejected)]
+    assert bad.reason.startswith(reason)
+    assert len(items) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("\n \n", "is empty"),
+        ("filename\na.jpg\n", "has one column; it needs filename and label"),
+        ("filename,size\na.jpg,7\n", "has the columns filename, size; it needs one called label"),
+        ("a.jpg,cat,1,2\n", "has 4 columns and no header that names filename and label"),
+        ("filename,label\na.jpg,K\xe4fer\n".encode("latin-1"), "is not in UTF-8"),
+        ('filename,label\n"a.jpg,cat\n', "line 2"),
+    ],
+)
+def test_a_table_that_is_not_understood_is_an_error(read, content, message):
+    with pytest.raises(ValueError, match=f"--csv_file=.*table.csv.*{message}"):
+        read(content)
+
+
+def test_what_is_written_is_read_again(read, tmp_path):
+    images = [
+        LabeledImage("a.jpg", "big, cat", (Box(1.25, 2, 3, 4), Box(5, 6, 7, 8)), "train", (9, 8)),
+        LabeledImage("b.jpg", "Käfer", (), "train"),
+        LabeledImage("sub/c.jpg", '"dog"', (Box(1, 2, 3, 4),), "test", (100, 80)),
+    ]
+    path = tmp_path / "new" / "pairs.csv"
+    lost = Rejected("x.xml", "empty annotation")
+    assert csv_table.write(str(path), [images[0], lost, *images[1:]]) == [lost]
+    assert read(path.read_bytes(), "first") == images
+    assert [file.name for file in path.parent.iterdir()] == ["pairs.csv"]
+
+
+def test_a_table_appears_whole_or_not_at_all(tmp_path):
+    def broken():
+        yield LabeledImage("a.jpg", "cat")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        csv_table.write(str(tmp_path / "pairs.csv"), broken())
+    assert not (tmp_path / "pairs.csv").exists()

@@ -1,0 +1,107 @@
+import os
+
+import pytest
+from PIL import Image
+
+from datasets.image_folder import ImageFolder, photographs
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder `pictures` with a few files, and secrets beside it."""
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    for path in ("a.jpg", "cat/1.jpg", "dog/1.jpg", "cat/only.JPG", "cat/dotted.v2.jpg", "t.png"):
+        file = tmp_path / "pictures" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2)).save(file, "JPEG")
+    (tmp_path / "pictures" / "t.jpg").write_bytes(b"")
+    return ImageFolder(str(tmp_path / "pictures"))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a.jpg", "a.jpg"),
+        ("./cat/../a.jpg", "a.jpg"),
+        ("a", "a.jpg"),
+        ("a.png", "a.jpg"),
+        ("cat/1", "cat/1.jpg"),
+        ("cat\\1.jpg", "cat/1.jpg"),
+        ("only", "cat/only.JPG"),
+        ("dotted.v2", "cat/dotted.v2.jpg"),
+        ("pictures/cat/1.jpg", "cat/1.jpg"),
+        ("t.png", "t.png"),
+        ("gone.jpg", None),
+        ("cow/1.jpg", None),
+        ("cow/only.jpg", None),
+        ("", None),
+        (".", None),
+    ],
+)
+def test_a_photograph_is_found_by_what_it_is_called(folder, name, found):
+    assert folder.find(name) == found
+
+
+def test_an_absolute_path_in_the_folder_is_understood(folder):
+    assert folder.find(os.path.abspath(os.path.join(folder.path, "cat", "1.jpg"))) == "cat/1.jpg"
+
+
+def test_a_name_is_first_looked_for_beside(folder):
+    assert folder.find("1.jpg", beside="dog") == "dog/1.jpg"
+    assert folder.find("1", beside="cat") == "cat/1.jpg"
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "1", "t"])
+def test_a_name_that_fits_several_is_refused(folder, name):
+    with pytest.raises(ValueError, match="ambiguous name: "):
+        folder.find(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.jpg", "cat/../../secret.jpg", "/etc/passwd", "..", "..\\secret.jpg"]
+)
+def test_a_name_that_leads_out_is_refused(folder, name):
+    with pytest.raises(ValueError, match="leaves --image_dir"):
+        folder.find(name)
+
+
+def test_a_null_character_is_refused(folder):
+    with pytest.raises(ValueError, match="leaves --image_dir: its name holds a null character"):
+        folder.find("a\0.jpg")
+
+
+def test_a_symbolic_link_may_lead_anywhere_inside_but_not_out(folder):
+    os.symlink("a.jpg", os.path.join(folder.path, "in.jpg"))
+    os.symlink("../secret.jpg", os.path.join(folder.path, "out.jpg"))
+    os.symlink("..", os.path.join(folder.path, "up"))
+    assert folder.read("in.jpg") == folder.read("a.jpg")
+    for path in ("out.jpg", "up/secret.jpg"):
+        with pytest.raises(ValueError, match="leaves --image_dir: through a symbolic link"):
+            folder.read(path)
+
+
+def test_what_cannot_be_read_says_why(folder, monkeypatch):
+    with pytest.raises(ValueError, match="^missing file$"):
+        folder.read("gone.jpg")
+    with pytest.raises(ValueError, match="^not a file$"):
+        folder.read("cat")
+    os.mkfifo(os.path.join(folder.path, "pipe.jpg"))
+    with pytest.raises(ValueError, match="^not a file$"):
+        folder.read("pipe.jpg")
+    monkeypatch.setattr("datasets.image_folder.MAX_FILE_BYTES", 10)
+    with pytest.raises(ValueError, match="^file too large: "):
+        folder.read("a.jpg")
+
+
+def test_photographs_are_listed_in_order_without_what_is_none(tmp_path):
+    for name in ("b.jpg", "a", "c/d.GIF", ".hidden.jpg", "notes.txt", "a.xml", "Thumbs.db"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    os.symlink(tmp_path / "c", tmp_path / "link")
+    # A link to a folder is not entered; it is named, so that it is reported.
+    assert list(photographs(str(tmp_path))) == ["a", "b.jpg", "link", "c/d.GIF"]
+
+
+def test_no_folder_is_an_error():
+    with pytest.raises(ValueError, match="--image_dir=gone: there is no such folder"):
+        ImageFolder("gone")
