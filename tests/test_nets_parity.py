@@ -42,9 +42,10 @@ def assert_close(ours, slims, scale, what):
 @pytest.mark.parametrize("name", TESTED)
 def test_net_is_tf_slims(name):
     fixture = json.loads((FIXTURES / f"{name}.json").read_text())
-    model = nets_factory.build(name, fixture["num_classes"])
     # TF-Slim builds the auxiliary head of NASNet and PNASNet in training only.
-    train_only = "aux_logits" in model.output and "aux_logits" not in fixture["eval"]
+    train_only = bool(fixture["train_only_variables"])
+    options = {"create_aux_logits": True} if train_only else {}
+    model = nets_factory.build(name, fixture["num_classes"], **options)
     check_row(nets_factory.get(name), fixture)
     check_variables(model, fixture, train_only)
     check_settings(model, fixture["arg_scope"], train_only)
@@ -88,7 +89,7 @@ def check_settings(model, arg_scope, train_only):
     dropouts = {
         layer.name.replace(".", "/"): layer.keep_prob
         for layer in model.layers
-        if isinstance(layer, Dropout)
+        if type(layer) is Dropout  # and not DropPath
     }
     assert dropouts == {each["scope"]: each["keep_prob"] for each in arg_scope["dropout"]}
 
