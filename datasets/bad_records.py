@@ -19,6 +19,8 @@ from datasets.tfrecord_dataset import Dataset
 
 # Records that are held in memory at once, for each thread.
 _AHEAD = 8
+# In TensorFlow's messages: names of graph nodes, and the bytes of the record.
+_NOISE = re.compile(r"\{\{.*?\}\}|\[Op:.*?\] name:|, value: .*", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,11 +157,11 @@ def _decode(encoded):
 
 
 def _words(function, argument) -> str:
-    """TensorFlow's own words on what fails, without names of graph nodes and without raw bytes."""
+    """TensorFlow's own words on what fails."""
     try:
         function.python_function(argument)  # op by op, its errors are about the record alone
     except tf.errors.OpError as error:
-        text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\] name:|, value: .*", "", error.message, flags=re.DOTALL)
+        text = _NOISE.sub("", error.message)
         return " ".join(text.split()).rstrip(".")[:150]
     return "it fails now and then"
 

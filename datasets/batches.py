@@ -7,7 +7,7 @@ each example once, in the order of the files.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
@@ -25,9 +25,10 @@ _READ_BUFFER_BYTES = 2**20
 
 def training_batches(
     dataset: Dataset,
-    decode: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+    decode: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Any],
     batch_size: int,
     *,
+    finish: Callable[[Any], tf.Tensor] | None = None,
     seed: int = 0,
     shuffle_buffer: int = SHUFFLE_BUFFER,
     skip_examples: int = 0,
@@ -40,8 +41,10 @@ def training_batches(
     Args:
       dataset: what `tfrecord_dataset.find` returns.
       decode: (encoded scalar string, boxes float32 [n, 4], seed int32 [2]) → float32 image; all
-        images of one shape.
+        images of one shape. With `finish`, anything that it takes.
       batch_size: of every batch; may exceed the number of examples.
+      finish: a batch of what `decode` returns → float32 [B, H, W, C]; for what is done faster on
+        many images at once.
       seed: decides the order, and through `decode` the augmentation.
       shuffle_buffer: encoded records to shuffle among; fewer where they would fill 256 MiB.
       skip_examples: how many examples of this sequence were consumed already: to resume after
@@ -82,7 +85,7 @@ def training_batches(
     later = tf.data.Dataset.counter(epoch + 1)
     ds = first.flat_map(records).skip(position).concatenate(later.flat_map(records))
 
-    def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, Any]:
         example = schema.parse_example(record)
         label = _label(example["label"], dataset)
         image_seed = _seeds(seed, index * num_shards + shard_index)[0]
@@ -92,6 +95,12 @@ def training_batches(
     ds = ds.enumerate(skip_examples)
     ds = ds.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     ds = ds.batch(batch_size, drop_remainder=True)
+    if finish is not None:
+        ds = ds.map(
+            lambda batch: batch | {"image": finish(batch["image"])},
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
     return ds.prefetch(tf.data.AUTOTUNE).with_options(_options(num_threads))
 
 

@@ -14,9 +14,9 @@ _BRIGHTNESS = 32 / 255
 _SATURATION = (0.5, 1.5)
 _CONTRAST = (0.5, 1.5)
 _HUE = 0.2
-# The orders that TF-Slim applies its colour steps in, the fast ones without its slower steps.
-_FAST_ORDERS = ("bs", "sb")
+# The orders of TF-Slim's colour steps: brightness, saturation, hue, contrast.
 _ORDERS = ("bshc", "sbch", "chbs", "hscb")
+_NUM_FAST_ORDERS = 2
 
 
 def train(
@@ -25,18 +25,38 @@ def train(
     boxes: tf.Tensor,
     seed: tf.Tensor,
     use_grayscale: bool = False,
+    **options,
+) -> tf.Tensor:
+    """Draws one distorted training image.
+
+    Args:
+      encoded, size, boxes, seed, options: as for `draw`.
+      use_grayscale: return one channel, taken after the colours are changed.
+
+    Returns:
+      float32 [size, size, 3 or 1] in -1..1.
+    """
+    drawn = draw(encoded, size, boxes, seed, **options)
+    batch = {key: value[tf.newaxis] for key, value in drawn.items()}
+    return finish(batch, use_grayscale)[0]
+
+
+def draw(
+    encoded: tf.Tensor,
+    size: int,
+    boxes: tf.Tensor,
+    seed: tf.Tensor,
     fast_mode: bool = True,
     crop_image: bool = True,
     num_color_orders: int | None = None,
-) -> tf.Tensor:
-    """Draws one distorted training image.
+) -> dict[str, tf.Tensor]:
+    """The part of `train` that is done image by image; `finish` does the rest on a batch.
 
     Args:
       encoded: image bytes, scalar string.
       size: side of the result in pixels.
       boxes: float32 [n, 4], objects as (ymin, xmin, ymax, xmax) in fractions; n may be 0.
       seed: int32 [2]; decides every draw.
-      use_grayscale: return one channel, taken after the colours are changed.
       fast_mode: bilinear resize; brightness and saturation only. Otherwise one of four resize
         methods, and also hue and contrast.
       crop_image: crop at random; False resizes the whole image.
@@ -44,24 +64,58 @@ def train(
         TF-Slim's newest version does: the first of the two fast ones, or all four.
 
     Returns:
-      float32 [size, size, 3 or 1] in -1..1.
+      In fast mode `image` uint8 [size, size, 3], cropped, resized and mirrored, and `color` float32
+      [3]: what is added before the saturation is changed, its factor, what is added thereafter.
+      Else `image` float32 [size, size, 3] in 0..1, with its colours changed.
     """
-    mirror, method, order, *color_draws = ops.uniforms(seed, 7)
+    mirror, method, order, brightness, saturation, contrast, hue = ops.uniforms(seed, 7)
+    brightness = ops.between(brightness, -_BRIGHTNESS, _BRIGHTNESS)
+    saturation = ops.between(saturation, *_SATURATION)
     if crop_image:
-        image = ops.decode_window(encoded, lambda s: ops.distorted_window(s, boxes, seed))
+        image = ops.decode_window(encoded, lambda shape: ops.distorted_window(shape, boxes, seed))
     else:
         image = ops.decode(encoded)
     if fast_mode:
-        image = ops.resize_bilinear(image, size, size)
-        orders = _FAST_ORDERS[: num_color_orders or 1]
-    else:
-        image = ops.resize_by_method(image, size, size, ops.index_below(method, 4))
-        orders = _ORDERS[:num_color_orders]
-    image = ops.flip(tf.ensure_shape(image, [size, size, 3]), mirror)
-    image = _distort_color(image / 255, orders, order, color_draws)
+        image = tf.ensure_shape(ops.resize_bilinear(image, size, size), [size, size, 3])
+        # A quarter of the bytes to mirror, to collect and to hand on; half a step of 255 is lost.
+        image = ops.flip(ops.round_to_uint8(image), mirror)
+        first = ops.index_below(order, min(num_color_orders or 1, _NUM_FAST_ORDERS)) == 0
+        before = tf.where(first, brightness, 0.0)
+        return {"image": image, "color": tf.stack([before, saturation, brightness - before])}
+    image = ops.resize_by_method(image, size, size, ops.index_below(method, 4))
+    image = ops.flip(tf.ensure_shape(image, [size, size, 3]), mirror) / 255
+    steps = {
+        "b": lambda x: x + brightness,
+        "s": lambda x: ops.adjust_saturation(x, saturation),
+        "h": lambda x: ops.adjust_hue(x, ops.between(hue, -_HUE, _HUE)),
+        "c": lambda x: ops.adjust_contrast(x, ops.between(contrast, *_CONTRAST)),
+    }
+    orders = _ORDERS[:num_color_orders]
+    image = tf.switch_case(
+        ops.index_below(order, len(orders)),
+        [lambda names=names: _in_order([steps[name] for name in names], image) for names in orders],
+    )
+    return {"image": tf.clip_by_value(image, 0.0, 1.0)}
+
+
+# Compiled into one pass over the pixels: op by op, memory traffic costs ten times as much.
+@tf.function(jit_compile=True)
+def finish(batch: dict[str, tf.Tensor], use_grayscale: bool = False) -> tf.Tensor:
+    """Turns a batch of what `draw` returns into float32 [B, size, size, 3 or 1] in -1..1."""
+    images = batch["image"]
+    if "color" in batch:
+        before, factor, after = tf.unstack(batch["color"][:, None, None, None], axis=-1)
+        images = tf.cast(images, tf.float32) * (1 / 255) + before
+        images = tf.clip_by_value(ops.adjust_saturation(images, factor) + after, 0.0, 1.0)
     if use_grayscale:
-        image = ops.grayscale(image)
-    return image * 2 - 1
+        images = ops.grayscale(images)
+    return images * 2 - 1
+
+
+def _in_order(steps, image: tf.Tensor) -> tf.Tensor:
+    for step in steps:
+        image = step(image)
+    return image
 
 
 def evaluate(
@@ -112,26 +166,3 @@ def _resize_and_scale(image: tf.Tensor, size: int | None, use_grayscale: bool) -
     if size is not None:
         image = ops.resize_bilinear(image, size, size)
     return image * (2 / 255) - 1
-
-
-def _distort_color(
-    image: tf.Tensor, orders: tuple[str, ...], order_draw: tf.Tensor, draws: list[tf.Tensor]
-) -> tf.Tensor:
-    """Changes colours of float32 [h, w, 3] in 0..1 by one of `orders`; clipped to 0..1."""
-    brightness, saturation, contrast, hue = draws
-    steps = {
-        "b": lambda x: x + ops.between(brightness, -_BRIGHTNESS, _BRIGHTNESS),
-        "s": lambda x: ops.adjust_saturation(x, ops.between(saturation, *_SATURATION)),
-        "c": lambda x: ops.adjust_contrast(x, ops.between(contrast, *_CONTRAST)),
-        "h": lambda x: ops.adjust_hue(x, ops.between(hue, -_HUE, _HUE)),
-    }
-
-    def apply(order: str) -> tf.Tensor:
-        x = image
-        for step in order:
-            x = steps[step](x)
-        return x
-
-    chosen = ops.index_below(order_draw, len(orders))
-    image = tf.switch_case(chosen, [lambda order=order: apply(order) for order in orders])
-    return tf.clip_by_value(image, 0.0, 1.0)

@@ -116,6 +116,11 @@ def resize_bilinear(image: tf.Tensor, height, width) -> tf.Tensor:
     return tf.raw_ops.ResizeBilinear(images=images, size=[height, width])[0]
 
 
+def round_to_uint8(image: tf.Tensor) -> tf.Tensor:
+    """Rounds values within 0..255 to whole numbers."""
+    return tf.cast(image + 0.5, tf.uint8)
+
+
 def resize_by_method(image: tf.Tensor, height, width, method: tf.Tensor) -> tf.Tensor:
     """Resizes by one of TensorFlow 1's methods: 0 bilinear, 1 nearest, 2 bicubic, 3 area; float32.
 

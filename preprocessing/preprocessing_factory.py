@@ -7,6 +7,7 @@ none is asked for stands in the net's row (nets/nets_factory.py).
 import dataclasses
 import difflib
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -24,9 +25,12 @@ class Recipe:
       evaluate_image: the same of a decoded image, uint8 or float [h, w, 3] in 0..255.
       value_range: least and greatest value that the results can have; None where each image is
         brought to mean 0 and deviation 1.
+      draw, finish: where a recipe has them, the two halves of `train`: what is done image by image,
+        and what is done faster on a whole batch; see `training_stages`.
 
-    All return float32 [size, size, channels] with 3 channels, or 1 with `use_grayscale`. The
-    `boxes` are float32 [n, 4] as (ymin, xmin, ymax, xmax) in fractions, the `seed` int32 [2].
+    All but these two return float32 [size, size, channels] with 3 channels, or 1 with
+    `use_grayscale`. The `boxes` are float32 [n, 4] as (ymin, xmin, ymax, xmax) in fractions, the
+    `seed` int32 [2].
     """
 
     name: str
@@ -34,10 +38,39 @@ class Recipe:
     evaluate: Callable[..., tf.Tensor]
     evaluate_image: Callable[..., tf.Tensor]
     value_range: tuple[float, float] | None
+    draw: Callable[..., dict[str, tf.Tensor]] | None = None
+    finish: Callable[..., tf.Tensor] | None = None
+
+    def training_stages(
+        self, size: int, use_grayscale: bool = False, **options
+    ) -> tuple[Callable[..., Any], Callable[[Any], tf.Tensor]]:
+        """Splits training preprocessing as `datasets.batches.training_batches` takes it.
+
+        Args:
+          size: side of the images in pixels.
+          use_grayscale: turn them to one channel.
+          options: of the recipe's `train`.
+
+        Returns:
+          decode: (encoded, boxes, seed) → a tensor or a dict of tensors.
+          finish: a batch of these → float32 [B, size, size, channels].
+        """
+        in_halves = self.draw is not None
+
+        def decode(encoded, boxes, seed):
+            if in_halves:
+                return self.draw(encoded, size, boxes, seed, **options)
+            return self.train(encoded, size, boxes, seed, use_grayscale, **options)
+
+        def finish(batch):
+            return self.finish(batch, use_grayscale) if in_halves else batch
+
+        return decode, finish
 
 
 def _recipe(name: str, module, value_range: tuple[float, float] | None) -> Recipe:
-    return Recipe(name, module.train, module.evaluate, module.evaluate_image, value_range)
+    stages = getattr(module, "draw", None), getattr(module, "finish", None)
+    return Recipe(name, module.train, module.evaluate, module.evaluate_image, value_range, *stages)
 
 
 RECIPES = {
@@ -78,7 +111,7 @@ def get(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]
     for net, recipe in _NETS.items():
-        if name.startswith(f"{net}_"):
+        if f"{name}_".startswith(f"{net}_"):
             return RECIPES[recipe]
     close = difflib.get_close_matches(name, names()) or names()
     raise ValueError(
