@@ -130,7 +130,7 @@ _NOTED = (
     "image_dir annotations_dir csv_file classes validation_fraction test_fraction num_shards "
     "multiple_objects crop_to_box box_margin max_side on_error"
 ).split()
-_LISTED = 10  # files that the summary names of each sort
+_LISTED = 20  # files that the summary names of each sort
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ memory at a time.
 """
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -122,78 +123,83 @@ def convert(
         settings.box_margin,
         settings.max_side,
     )
-    results = workers.results(photographs, folder.path, options, num_workers)
-    if show_progress:
-        results = _with_progress(results, "converting", len(photographs))
-    if dry_run:
-        for _, result in results:
-            tally.add(result)
-        tally.check()
-        return tally.summary([])
-
-    identity = {
-        "flags": dict(flags),
-        "classes": list(tally.classes),
-        "source": _fingerprint(photographs, folder),
-    }
-    earlier = destination.finished()
-    difference = _difference(earlier, identity, destination) if earlier else ""
-    if earlier and not difference:
-        counts = {split: part["classes"] for split, part in earlier["splits"].items()}
-        return Summary(tally.classes, counts, earlier["files"], already_done=True)
-    if not overwrite:
-        _refuse_to_replace(destination, difference)
-    destination.begin()
-    try:
-        shards = _write_shards(results, tally, destination, settings.num_shards)
-        try:
+    with contextlib.ExitStack() as stack:
+        results = workers.results(photographs, folder.path, options, num_workers)
+        stack.enter_context(contextlib.closing(results))
+        if show_progress:
+            results = _with_progress(results, "converting", len(photographs))
+            stack.enter_context(contextlib.closing(results))
+        if dry_run:
+            for _, result in results:
+                tally.add(result)
             tally.check()
-        except ValueError as error:
-            if earlier:
-                raise
-            path = os.path.join(destination.folder, destination.side(REJECTED))
-            _write_table(path, _REJECTED_COLUMNS, tally.rejected)
-            raise ValueError(
-                f"{error} {path} lists what is wrong; nothing else is there."
-            ) from error
-        files = _write_side_files(destination, tally, identity, shards)
-        destination.publish()
-    finally:
-        destination.close()
-    return tally.summary(files)
+            return tally.summary([])
+        identity = {
+            "flags": dict(flags),
+            "classes": list(tally.classes),
+            "source": _fingerprint(photographs, folder),
+        }
+        earlier = destination.finished()
+        difference = _difference(earlier, identity, destination) if earlier else ""
+        if earlier and not difference:
+            counts = {split: part["classes"] for split, part in earlier["splits"].items()}
+            return Summary(tally.classes, counts, earlier["files"], already_done=True)
+        if not overwrite:
+            _refuse_to_replace(destination, difference)
+        return _write(results, tally, destination, settings.num_shards, identity, bool(earlier))
 
 
 def _read(
     source: Iterable[LabeledImage | Rejected], stop_on_error: bool, show_progress: bool
 ) -> tuple[list[LabeledImage], list[Rejected]]:
     photographs, rejected = [], []
-    for item in _with_progress(source, "reading labels") if show_progress else source:
-        if isinstance(item, LabeledImage):
-            photographs.append(item)
-            continue
-        rejected.append(item)
-        if stop_on_error and not item.harmless:
-            raise _stopped(item)
+    with contextlib.ExitStack() as stack:
+        if show_progress:
+            source = _with_progress(source, "reading labels")
+            stack.enter_context(contextlib.closing(source))
+        for item in source:
+            if isinstance(item, LabeledImage):
+                photographs.append(item)
+                continue
+            rejected.append(item)
+            if stop_on_error and not item.harmless:
+                raise _stopped(item)
     if not photographs:
         first = f" The first of {len(rejected)}: {_told(rejected[0])}." if rejected else ""
         raise ValueError(f"No labelled photograph was found.{first}")
     return photographs, rejected
 
 
-def _write_shards(
+def _write(
     results: Iterable[tuple[LabeledImage, Record | str]],
     tally: "_Tally",
     destination: Destination,
     num_shards: int,
-) -> dict[str, list[Shard]]:
+    identity: Mapping[str, object],
+    replaces: bool,
+) -> Summary:
+    """Writes the dataset beside its place and, when it is whole and makes sense, moves it there."""
+    destination.begin()
     writer = ShardWriter(destination, num_shards)
     try:
         for _, result in results:
             if split := tally.add(result):
                 writer.add(split, result.framed)
-        return writer.finish()
+        shards = writer.finish()
+        try:
+            tally.check()
+        except ValueError as error:
+            if replaces:
+                raise
+            path = os.path.join(destination.folder, destination.side(REJECTED))
+            _write_table(path, _REJECTED_COLUMNS, tally.summary([]).rejected)
+            raise ValueError(f"{error} All of them are listed in {path}.") from error
+        files = _write_side_files(destination, tally, identity, shards)
+        destination.publish()
     finally:
         writer.close()
+        destination.close()
+    return tally.summary(files)
 
 
 class _Tally:
@@ -282,10 +288,11 @@ class _Tally:
         total = self.num_examples + len(errors)
         if 2 * len(errors) > total:
             kinds = collections.Counter(item.kind for item in errors).most_common()
+            first = min(errors, key=lambda item: item.file)
             raise ValueError(
                 f"{len(errors)} of {total} photographs are not usable: "
                 f"{', '.join(f'{kind} ({count})' for kind, count in kinds)}; "
-                f"such as {_told(errors[0])}."
+                f"such as {_told(first)}."
             )
 
     def _check_classes(self) -> None:
@@ -309,7 +316,10 @@ def _with_progress(items: Iterable, text: str, total: int | None = None) -> Iter
     from tqdm import tqdm  # here, for the start-up time of --help
 
     interval = 0.1 if sys.stderr.isatty() else 10
-    yield from tqdm(items, text, total, unit=" images", mininterval=interval, file=sys.stderr)
+    with tqdm(
+        items, text, total, unit=" images", mininterval=interval, file=sys.stderr
+    ) as progress:
+        yield from progress
 
 
 def _fingerprint(photographs: Iterable[LabeledImage], folder: ImageFolder) -> str:

@@ -71,7 +71,7 @@ class Destination:
             with open(path, encoding="utf-8") as file:
                 content = json.load(file)
             name = content["name"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a dataset.json of ours. Move it away.") from error

@@ -85,7 +85,7 @@ def _picture(label: str, rng: random.Random) -> tuple[Image.Image, list[tuple[st
     radius = min(size) * rng.uniform(0.35, 0.47)
     centre = tuple(rng.uniform(radius, side - radius) for side in size)
     things = [(label, centre, radius)]
-    if rng.random() < 0.15:
+    if rng.random() < 0.35:  # there is room in few
         other = rng.choice([name for name in _CLASSES if name != label])
         things += _second(other, centre, radius, size, rng)
     objects = []
