@@ -19,6 +19,7 @@ import functools
 import inspect
 import re
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -188,27 +189,26 @@ def stored_weights(name: str, path: str, num_classes: int) -> dict[str, np.ndarr
     """The weights of a net of Keras in a `.keras` or `.h5` file, by slim name.
 
     A `.keras` file may hold a larger model that has the net inside, as users' own classifiers do.
-    An `.h5` file, `.weights.h5` or as Keras publishes it, fits a bare net: with a top for
-    `num_classes`, for 1000, or without.
+    An `.h5` file, `.weights.h5` or as Keras publishes it, is of a bare net; its top comes along
+    when it is for `num_classes` or 1000.
 
     Raises:
-      ValueError: the file holds no weights of that net.
+      ValueError: Keras cannot read the file, or it holds no weights of that net.
     """
     application = APPLICATIONS[name]
-    if path.endswith(".keras"):
-        try:
+    try:
+        if path.endswith(".keras"):
             return _by_slim_name(application, keras.models.load_model(path, compile=False))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a model that Keras can load: {error}") from error
-    for top in ({"classes": num_classes}, {"classes": 1000}, {"include_top": False}):
-        net = _keras_net(application, weights=None, **top)
-        with contextlib.suppress(KeyError, ValueError):
-            net.load_weights(path)
-            return _by_slim_name(application, net)
-    raise ValueError(
-        f"{path} does not hold the weights of keras.applications.{application.scope} with "
-        f"{num_classes} or 1000 classes, or without a top."
-    )
+        for top in ({"classes": num_classes}, {"classes": 1000}, {"include_top": False}):
+            net = _keras_net(application, weights=None, **top)
+            # Keras only warns of some layers that keep their random weights.
+            with warnings.catch_warnings(), contextlib.suppress(KeyError, UserWarning, ValueError):
+                warnings.simplefilter("error", UserWarning)
+                net.load_weights(path)
+                return _by_slim_name(application, net)
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no file of weights that Keras can read: {error}") from error
+    raise ValueError(f"{path} does not hold weights of keras.applications.{application.scope}.")
 
 
 def _keras_net(application: Application, **options) -> keras.Model:
@@ -238,7 +238,6 @@ def _call(operation: Callable, *args, mask=None, **kwargs):
 
 def _substitute(layer: keras.Layer, own: dict, keep_prob: float | None, decay: float | None):
     """Our layer for one of Keras's; `own` has its name and dtype."""
-    kind = type(layer).__name__
     if isinstance(layer, (keras.layers.Normalization, keras.layers.Rescaling)):
         return lambda x: x  # EfficientNet's pixels are converted already
     if isinstance(layer, keras.layers.BatchNormalization):
@@ -246,9 +245,7 @@ def _substitute(layer: keras.Layer, own: dict, keep_prob: float | None, decay: f
     if isinstance(layer, keras.layers.Dropout):
         keep = keep_prob if keep_prob and _drops_features(layer) else 1 - layer.rate
         return blocks.Dropout(keep, layer.noise_shape, **own)
-    if kind == "StochasticDepth":
-        return blocks.Dropout(1 - layer.drop_path_rate, (None, 1, 1, 1), **own)
-    if kind == "LayerScale":
+    if type(layer).__name__ == "LayerScale":
         return LayerScale(layer.init_values, **own)
     config = layer.get_config() | own
     if _is_depthwise(layer):
@@ -293,7 +290,7 @@ def _by_slim_name(application: Application, net: keras.Model) -> dict[str, np.nd
     values = {}
     for layer in layers:
         for variable in layer.weights:
-            value = np.asarray(variable)
+            value = variable.numpy()
             leaf = variable.name
             if _is_depthwise(layer) and leaf == "kernel":
                 value, leaf = value.transpose(0, 1, 3, 2), "depthwise_weights"
