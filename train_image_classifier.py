@@ -240,21 +240,16 @@ def train() -> None:
         _say_what_next(current.first_step)
         return
 
-    def decode(encoded, boxes, seed):
-        return recipe.train(
-            encoded,
-            config.image_size,
-            boxes,
-            seed,
-            use_grayscale=config.use_grayscale,
-            **config.preprocessing_options,
-        )
+    decode, finish = recipe.training_stages(
+        config.image_size, config.use_grayscale, **config.preprocessing_options
+    )
 
     def read(context=None):
         return batches.training_batches(
             dataset,
             decode,
             options.batch_size,
+            finish=finish,
             seed=options.seed,
             skip_examples=current.examples // where.num_workers,
             num_threads=FLAGS.num_preprocessing_threads,
