@@ -212,8 +212,9 @@ def export(config) -> None:
     for name, path in paths.items():
         difference = exported.check["largest_difference"][name]
         _say(f"  {path}  {_size(path) / 2**20:.1f} MiB, logits within {difference:.1e}")
-    nodes = exported.nodes
-    _say(f"Graph nodes: {nodes['input']} -> {nodes['logits']}, {nodes['probabilities']}")
+    if "frozen_graph" in paths:
+        nodes = exported.nodes
+        _say(f"Graph nodes: {nodes['input']} -> {nodes['logits']}, {nodes['probabilities']}")
     model_path = FLAGS.output_file or FLAGS.output_dir
     _say(f"Next: python classify_image.py --model={model_path} --image=photo.jpg")
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from google.protobuf import message, text_format
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.python.framework import convert_to_constants
 
 INPUT_NODE = "input"
 # Of the nets whose TF-Slim graph ends with the logits: AlexNet, OverFeat, VGG.
@@ -57,9 +57,13 @@ def write(path: str, function, nodes: Nodes) -> None:
       ValueError: TensorFlow gave the outputs other names, or the graph passes 2 GiB.
       OSError: `path` can't be written.
     """
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    # What convert_variables_to_constants_v2 does, less the function that it makes of the result:
+    # that costs VGG-16 20 seconds and 4 GiB.
+    variables = convert_to_constants._FunctionConverterDataInEager(
+        func=function.get_concrete_function(), lower_control_flow=True, aggressive_inlining=False
+    )
+    graph_def, _ = convert_to_constants._replace_variables_by_constants(variables)
     outputs = [nodes.logits, nodes.probabilities]
-    graph_def = frozen.graph.as_graph_def()
     missing = {INPUT_NODE, *outputs} - {node.name for node in graph_def.node}
     if missing:
         raise ValueError(f"The frozen graph lacks the nodes {sorted(missing)}.")
@@ -106,19 +110,24 @@ def load(path: str, nodes: Nodes) -> tuple[Net, int | None]:
                 f"{path}: no node {name!r} in this graph of {len(names)}, from {names[0]!r} to "
                 f"{names[-1]!r}."
             )
+    graph = tf.Graph()
     try:
-        imported = tf.compat.v1.wrap_function(
-            lambda: tf.graph_util.import_graph_def(graph_def, name=""), []
-        )
+        with graph.as_default():
+            tf.graph_util.import_graph_def(graph_def, name="")
     except ValueError as error:
         raise ValueError(f"{path}: TensorFlow can't import this graph: {error}") from error
-    outputs = {"logits": f"{nodes.logits}:0", "probabilities": f"{nodes.probabilities}:0"}
-    function = imported.prune(f"{INPUT_NODE}:0", outputs)
+    config = tf.compat.v1.ConfigProto()
+    # Rewriting the graph costs several copies of the weights and gains nothing worth it: VGG-16
+    # answers for the first time after 9 seconds and 3.8 GiB in place of 52 and 10.4.
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    session = tf.compat.v1.Session(graph=graph, config=config)
+    fetches = {"logits": f"{nodes.logits}:0", "probabilities": f"{nodes.probabilities}:0"}
 
     def run(images):
-        return {name: x.numpy() for name, x in function(tf.constant(images, tf.float32)).items()}
+        return session.run(fetches, {f"{INPUT_NODE}:0": images})
 
-    return run, function.inputs[0].shape[0]
+    shape = graph.get_tensor_by_name(f"{INPUT_NODE}:0").shape
+    return run, shape[0] if shape.rank else None
 
 
 def _read(path: str) -> tf.compat.v1.GraphDef:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import sys
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from nets import blocks
-from serving import classifier, export_config, exporter, frozen_graph, saved_model, tflite
+from serving import classifier, export_config, exporter, frozen_graph, onnx, saved_model, tflite
 
 SIZE = 32
 LABELS = ("cat", "chien ñ", "emu")
@@ -212,6 +213,24 @@ def test_quantized_weights_are_smaller(export, subject, tmp_path):
         path = tmp_path / f"{quantization}.tflite"
         tflite.write(str(path), forward, subject.model, quantization)
         assert path.stat().st_size < share * full
+
+
+def test_onnx_gives_the_nets_numbers(subject, pictures, expected, tmp_path):
+    pytest.importorskip("tf2onnx", reason='needs pip install ".[onnx]"')
+    fixed = dataclasses.replace(subject, config=dataclasses.replace(subject.config, batch_size=3))
+    for name, each in (("any", subject), ("fixed", fixed)):
+        exporter.export_folder(str(tmp_path / name), each, ["onnx"])
+        model = classifier.load(str(tmp_path / name / "model.onnx"), recipe_for)
+        np.testing.assert_allclose(model.outputs(pictures)["probabilities"], expected, atol=1e-5)
+    (tmp_path / "any" / "model.onnx").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match=r"model\.onnx: can't be loaded as an ONNX model"):
+        classifier.load(str(tmp_path / "any"), recipe_for)
+
+
+def test_without_its_extra_onnx_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(ImportError, match=r'pip install "\.\[onnx\]"'):
+        onnx.require()
 
 
 # What is refused.
