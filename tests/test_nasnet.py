@@ -14,12 +14,11 @@ SMALLEST = {"nasnet_cifar": 3, "nasnet_mobile": 19, "pnasnet_mobile": 19}
 
 def build_small(name, image_size, **options):
     """The net with a cell a stage and few filters."""
-    architecture = nets_factory.get(name).builder.args[0]
+    net = nets_factory.get(name)
+    (architecture,) = net.builder.args
     small = dataclasses.replace(architecture, num_cells=3, filters=8, stem_filters=8)
-    builder = functools.partial(nasnet.build, small)
-    return dataclasses.replace(nets_factory.get(name), builder=builder).build(
-        5, image_size, **options
-    )
+    builder = functools.partial(nasnet.build, small, **net.builder.keywords)
+    return dataclasses.replace(net, builder=builder).build(5, image_size, **options)
 
 
 def images_of(model, batch=4):
