@@ -29,6 +29,7 @@ class ImageFolder:
             raise ValueError(f"--image_dir={path}: there is no such folder.")
         self.path = path
         self._real_path = os.path.realpath(path)
+        self._held: dict[str, bool] = {}
 
     def find(self, name: str, beside: str = "") -> str | None:
         """The photograph that a source means, or None.
@@ -65,21 +66,31 @@ class ImageFolder:
             leads out of the folder.
         """
         full_path = os.path.join(self.path, path)
-        real_path = os.path.realpath(full_path)
-        if os.path.commonpath((self._real_path, real_path)) != self._real_path:
-            raise ValueError("leaves --image_dir: through a symbolic link")
         try:
-            status = os.stat(real_path)
+            status = os.lstat(full_path)
+            if stat.S_ISLNK(status.st_mode):
+                full_path = os.path.realpath(full_path)
+                status = os.stat(full_path)
+            if not self._holds(os.path.dirname(full_path)):
+                raise ValueError("leaves --image_dir: through a symbolic link")
             if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
                 raise ValueError("not a file")
             if status.st_size > MAX_FILE_BYTES:
                 raise ValueError(f"file too large: {status.st_size} bytes")
-            with open(real_path, "rb") as file:
+            with open(full_path, "rb") as file:
                 return file.read()
         except FileNotFoundError as error:
             raise ValueError("missing file") from error
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from error
+
+    def _holds(self, folder: str) -> bool:
+        """Tells whether a folder lies in this one when all symbolic links are followed."""
+        if folder not in self._held:
+            real_path = os.path.realpath(folder)
+            within = os.path.commonpath((self._real_path, real_path)) == self._real_path
+            self._held[folder] = within
+        return self._held[folder]
 
     def _inside(self, name: str) -> str:
         """The name relative to the folder."""
