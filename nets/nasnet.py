@@ -224,7 +224,7 @@ def _cell(
 
 
 def _operation(block: Blocks, state: _State, operation: str, filters: int, stride: int, scope: str):
-    """ "sep 5x5", "avg 3x3", "max 3x3" or "identity", with `filters` outputs."""
+    """One of "sep 5x5", "avg 3x3", "max 3x3" and "identity" (other sizes too) on a state."""
     kind, _, size = operation.partition(" ")
     if kind == "sep":
         return _separable(block, state.activated, filters, size, stride, scope)

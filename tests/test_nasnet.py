@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import blocks, nasnet, nets_factory, pnasnet, slim_names
+from nets import blocks, nasnet, nets_factory, slim_names
 from nets.blocks import DropPath
 
-NAMES = [*nasnet.ARCHITECTURES, *pnasnet.ARCHITECTURES]
 SMALLEST = {"nasnet_cifar": 3, "nasnet_mobile": 19, "pnasnet_mobile": 19}
 
 
