@@ -1,0 +1,148 @@
+"""What an evaluation leaves in its folder."""
+
+import csv
+import glob
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from evaluation import evaluator, report
+
+# Names that CSV, HTML and matplotlib would take for something else.
+NAMES = ("cat, wild", "<b>dog</b>", 'a "quoted" $name$', "été")
+ABOUT = {"model_name": "lenet", "split": "test", "files": ["a.tfrecord", "b.tfrecord"]}
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    random = np.random.default_rng(0)
+    labels = np.arange(12) % 3  # the last class has no example
+    logits = random.normal(0, 1, (12, 4)).astype(np.float32)
+    logits[np.arange(12), labels] += 1.0
+    batch = {
+        "image": tf.constant(random.uniform(-1, 1, (12, 8, 8, 3)), tf.float32),
+        "label": tf.constant(labels),
+        "filename": tf.constant([f"folder/<img>{i}.jpg" for i in range(12)]),
+    }
+    return evaluator.evaluate(lambda images: tf.constant(logits), [batch], 4)
+
+
+@pytest.fixture(scope="module")
+def folder(evaluation, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eval") / "new"
+    report.write(str(folder), evaluation, NAMES, ABOUT, step=40, value_range=(-1.0, 1.0))
+    return folder
+
+
+def rows(path):
+    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+def test_metrics(folder, evaluation):
+    numbers = json.loads((folder / "metrics.json").read_text())
+    assert numbers["accuracy"] == evaluation.accuracy
+    assert numbers["recall_5"] == 1.0
+    assert numbers["num_examples"] == 12
+    assert numbers["files"] == ABOUT["files"]
+    low, high = numbers["accuracy_interval_95"]
+    assert low < evaluation.accuracy < high
+    assert 0 < numbers["macro_f1"] < 1
+
+
+def test_per_class(folder, evaluation):
+    head, *body = rows(folder / "per_class.csv")
+    assert head == ["class", "precision", "recall", "f1", "support", "predicted"]
+    assert [row[0] for row in body] == list(NAMES)
+    assert body[3][2:5] == ["", "", "0"]
+    correct = np.sum((evaluation.labels == 0) & (evaluation.predictions == 0))
+    assert float(body[0][2]) == pytest.approx(correct / 4, abs=1e-4)
+
+
+def test_predictions(folder, evaluation):
+    head, *body = rows(folder / "predictions.csv")
+    assert head[:6] == "filename label prediction correct class_1 probability_1".split()
+    assert len(body) == 12
+    assert sum(int(row[3]) for row in body) == evaluation.num_correct
+    assert body[4][:2] == ["folder/<img>4.jpg", NAMES[1]]
+    assert sum(float(cell) for cell in body[4][5::2]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_confusion_matrix(folder, evaluation):
+    head, *body = rows(folder / "confusion_matrix.csv")
+    assert head[1:] == [row[0] for row in body] == list(NAMES)
+    assert np.array_equal(np.array(body)[:, 1:].astype(int), evaluation.confusion)
+    with Image.open(folder / "confusion_matrix.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 400
+
+
+@pytest.mark.parametrize("count", [1, 2, 40, 300])
+def test_picture_of_any_number_of_classes(count):
+    confusion = np.diag(np.arange(count))
+    png = report.draw_confusion_matrix(confusion, [f"class number {i}" for i in range(count)])
+    with Image.open(io.BytesIO(png)) as picture:
+        assert max(picture.size) <= 2000
+
+
+def test_page_stands_alone_and_escapes(folder, evaluation):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"{evaluation.accuracy:.2%}" in page
+    assert "<b>dog</b>" not in page and "&lt;b&gt;dog&lt;/b&gt;" in page
+    assert "<img>" not in page
+    addresses = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert addresses and all(address.startswith("data:image/") for address in addresses)
+    assert page.count("data:image/jpeg") == len(evaluation.mistakes) > 0
+
+
+def test_page_without_mistakes(tmp_path):
+    batch = {
+        "image": tf.zeros([2, 4, 4, 1]),
+        "label": tf.constant([0, 1]),
+        "filename": tf.constant(["a", "b"]),
+    }
+    perfect = evaluator.evaluate(lambda images: 9 * tf.eye(2), [batch], 2)
+    report.write(str(tmp_path), perfect, ["a", "b"], {}, step=0)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("There are none.") == 2
+
+
+def test_thumbnails_show_the_pixels():
+    image = np.full((10, 10, 1), -1.0, np.float32)
+    image[:5] = 1.0
+    with Image.open(io.BytesIO(report._thumbnail(image, (-1.0, 1.0)))) as picture:
+        pixels = np.asarray(picture)
+    assert picture.mode == "L" and pixels.shape == (140, 140)
+    assert pixels[:60].min() > 245 and pixels[80:].max() < 10
+
+
+def test_events_carry_slims_tags(folder, evaluation):
+    values = {}
+    for path in glob.glob(str(folder / "events.out.tfevents.*")):
+        for event in tf.compat.v1.train.summary_iterator(path):
+            for value in event.summary.value:
+                values[value.tag] = event.step, tf.make_ndarray(value.tensor)
+    step, accuracy = values["eval/Accuracy"]
+    assert step == 40 and accuracy == pytest.approx(evaluation.accuracy)
+    assert values["eval/Recall_5"][1] == 1.0
+    assert "eval/confusion_matrix" in values
+
+
+def test_leaves_no_temporary_files(folder):
+    assert sorted(path.name for path in folder.iterdir() if "tfevents" not in path.name) == [
+        "confusion_matrix.csv",
+        "confusion_matrix.png",
+        "metrics.json",
+        "per_class.csv",
+        "predictions.csv",
+        "report.html",
+    ]
+
+
+def test_folder_that_can_not_be_made(tmp_path, evaluation):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        report.write(str(tmp_path / "file" / "eval"), evaluation, NAMES, ABOUT, step=1)
