@@ -40,6 +40,19 @@ def make(colours, tmp_path):
     return make_run
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "options"),
+    [
+        ("nasnet_cifar", {}, {"create_aux_logits": True}),
+        ("inception_v3", {"create_aux_logits": False}, {"create_aux_logits": False}),
+        ("lenet", {}, {}),
+    ],
+)
+def test_nets_train_with_their_auxiliary_head(name, given, options):
+    config = run_config.RunConfig(name, 3, LABELS, 32, "cifarnet", net_options=given)
+    assert run._net_options(config) == options
+
+
 def values_at(train_dir):
     reader = checkpoints.read(str(train_dir))
     return {name: reader.get(name) for name in reader.names}

@@ -123,7 +123,7 @@ class Run:
                 config.image_size,
                 config.channels,
                 dtype=self.precision,
-                **config.net_options,
+                **_net_options(config),
             )
             self.weights = slim_names.variables(self.model)
             self.trained = self._choose_trained()
@@ -383,6 +383,13 @@ class _Silence:
 
     def close(self) -> None:
         pass
+
+
+def _net_options(config: run_config.RunConfig) -> dict[str, object]:
+    # NASNet and PNASNet have their auxiliary head in training only: run.json leaves it out.
+    trains_with = {"create_aux_logits": True}
+    known = nets_factory.get(config.model_name).options
+    return {k: v for k, v in trains_with.items() if k in known} | config.net_options
 
 
 def _precision(asked: str) -> str:
