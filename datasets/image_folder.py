@@ -42,10 +42,11 @@ class ImageFolder:
           ValueError: the name leads out of the folder, or fits several photographs.
         """
         name = self._inside(name)
-        wanted = [posixpath.join(beside, name), name, *self._from_elsewhere(name)]
-        for path in wanted:
+        wanted = []
+        for path in self._meanings(name, beside):
             if os.path.isfile(os.path.join(self.path, path)):
                 return path
+            wanted.append(path)
         base = posixpath.basename(name)
         alike = self._by_stem.get(base) or self._by_stem.get(_stem(base)) or []
         for folder in map(posixpath.dirname, wanted):
@@ -105,11 +106,16 @@ class ImageFolder:
             raise ValueError(f"leaves --image_dir: {name}")
         return name
 
-    def _from_elsewhere(self, name: str) -> list[str]:
-        """The name if it was meant from the folder above this one, or from the working folder."""
-        above = os.path.dirname(os.path.abspath(self.path))
-        paths = [os.path.relpath(os.path.join(start, name), self.path) for start in (above, ".")]
-        return [path.replace(os.sep, "/") for path in paths if not path.startswith("..")]
+    def _meanings(self, name: str, beside: str) -> Iterator[str]:
+        """The paths in this folder that a name may stand for, the likeliest first."""
+        if beside:
+            yield posixpath.join(beside, name)
+        yield name
+        # It may have been written from the folder above, or from the working folder.
+        for start in (os.path.dirname(os.path.abspath(self.path)), "."):
+            path = os.path.relpath(os.path.join(start, name), self.path)
+            if not path.startswith(".."):
+                yield path.replace(os.sep, "/")
 
     @functools.cached_property
     def _by_stem(self) -> dict[str, list[str]]:

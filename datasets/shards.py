@@ -12,8 +12,8 @@ SHARD_BYTES = 128 << 20
 class Shard(NamedTuple):
     """A file that is written, as dataset.json describes it.
 
-    The fingerprint is a SHA-256 over the length and checksum of each record, as they frame it: it
-    changes when a byte of a record does, and is checked without reading the images.
+    The fingerprint is a SHA-256 over what frames each record, its length and checksums: it changes
+    when a byte of a record does, and is checked without reading the images.
     """
 
     file: str
@@ -85,7 +85,7 @@ class _Open:
             self.file.write(framed)
         except OSError as error:
             raise OSError(f"{self.path} cannot be written: {error.strerror}.") from error
-        self.digest.update(framed[:8] + framed[-4:])
+        self.digest.update(framed[:12] + framed[-4:])
         self.count += 1
         self.size += len(framed)
 

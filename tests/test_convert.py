@@ -57,7 +57,7 @@ def _fingerprint(file):
     """SHA-256 of the lengths and checksums that frame the records."""
     framing = hashlib.sha256()
     for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-        framing.update(schema.frame(record)[:8] + schema.frame(record)[-4:])
+        framing.update(schema.frame(record)[:12] + schema.frame(record)[-4:])
     return framing.hexdigest()
 
 
