@@ -45,8 +45,13 @@ def main() -> None:
         raise ValueError(f"--model={FLAGS.model} does not exist. Write one with export_model.py.")
     files = find_pictures(FLAGS.image)
     shared_flags.load_tensorflow()
+    import tensorflow as tf
+
     from serving import classifier
 
+    for gpu in tf.config.list_physical_devices("GPU"):
+        # A training may be running on it.
+        tf.config.experimental.set_memory_growth(gpu, True)
     model = classifier.load(FLAGS.model, _recipe)
     answers, failures = {}, 0
     table = _Table(files, model.labels)

@@ -6,6 +6,7 @@ Takes the place of TF-Slim's export_inference_graph.py and of freezing its graph
 --output_file=graph.pb it writes one frozen graph, weights included.
 """
 
+import dataclasses
 import functools
 import os
 
@@ -64,7 +65,7 @@ flags.DEFINE_bool(
 flags.DEFINE_float(
     "moving_average_decay",
     None,
-    "Export the moving averages of the variables; unset: if the run kept them.",
+    "Export the moving averages of the variables; unset: if the run kept them; 0: never.",
 )
 flags.DEFINE_string(
     "labels_file",
@@ -134,6 +135,8 @@ def export(config) -> None:
 
     # Its warnings are of functions that TensorFlow itself calls.
     tf.get_logger().setLevel("ERROR")
+    # On the processor: a training may be running on the GPU, whose rounding is its own, too.
+    tf.config.set_visible_devices([], "GPU")
     if "onnx" in FLAGS.formats:
         onnx.require()
 
@@ -149,7 +152,7 @@ def export(config) -> None:
         config.channels,
         **config.net_options,
     )
-    averages = config.moving_average_decay is not None
+    averages = bool(config.moving_average_decay)
     report = checkpoints.restore(model, FLAGS.checkpoint_path, use_moving_averages=averages)
     _say(str(report))
     _say(
@@ -228,12 +231,10 @@ def _run_config():
     if config is None:
         return None
     train_dir = path if os.path.isdir(path) else os.path.dirname(path)
-    given = shared_flags.explicit(
-        "model_name", "image_size", "preprocessing_name", "use_grayscale", "labels_offset"
-    )
-    run_config.check_agrees(config, given, train_dir)
+    given = shared_flags.explicit("model_name", "image_size", "use_grayscale", "labels_offset")
+    run_config.check_agrees(config, given | _preprocessing_given(), train_dir)
     asked = FLAGS.moving_average_decay
-    if asked is not None and asked != config.moving_average_decay:
+    if asked and asked != config.moving_average_decay:
         raise ValueError(
             f"--moving_average_decay={asked}, but the run has {config.moving_average_decay} "
             f"({train_dir}). Leave the flag out to take the run's value."
@@ -243,7 +244,17 @@ def _run_config():
             f"--labels_file={FLAGS.labels_file}: the run.json in {train_dir} names the classes. "
             "Leave the flag out."
         )
-    return config
+    return dataclasses.replace(config, moving_average_decay=None) if asked == 0 else config
+
+
+def _preprocessing_given() -> dict[str, str]:
+    """The recipe set by hand; a net's name stands for that net's recipe."""
+    if not FLAGS.preprocessing_name:
+        return {}
+    shared_flags.load_tensorflow()
+    from preprocessing import preprocessing_factory
+
+    return {"preprocessing_name": preprocessing_factory.get(FLAGS.preprocessing_name).name}
 
 
 def _config_without_run(reader):
@@ -253,16 +264,17 @@ def _config_without_run(reader):
 
     net = nets_factory.get(FLAGS.model_name or "inception_v3")
     num_classes = _num_classes(net, reader)
+    preprocessing_name = _preprocessing_given().get("preprocessing_name", net.preprocessing)
     _say(
         f"{reader.path} has no run.json: taken as {net.name} with {num_classes} classes, "
-        f"preprocessing {FLAGS.preprocessing_name or net.preprocessing}."
+        f"preprocessing {preprocessing_name}."
     )
     return run_config.RunConfig(
         model_name=net.name,
         num_classes=num_classes,
         labels=_labels_of(num_classes),
         image_size=FLAGS.image_size or net.image_size,
-        preprocessing_name=FLAGS.preprocessing_name or net.preprocessing,
+        preprocessing_name=preprocessing_name,
         use_grayscale=bool(FLAGS.use_grayscale),
         labels_offset=FLAGS.labels_offset,
         moving_average_decay=FLAGS.moving_average_decay,
