@@ -92,6 +92,7 @@ def write(
 def draw_confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
     """The matrix as a PNG: colours are shares of the true class, numbers are examples."""
     # Here, not above: its import takes a second.
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     count = len(class_names)
@@ -99,8 +100,10 @@ def draw_confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> 
     figure = Figure(figsize=(side + 1.0, side), layout="constrained")
     axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    # The square root brings out the few errors of a class that is mostly right.
+    norm = PowerNorm(0.5, vmin=0.0, vmax=1.0)
+    image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+    figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, label="share of the true class")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if count <= _MOST_NAMED_CLASSES:
@@ -110,7 +113,7 @@ def draw_confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> 
         axes.set_yticks(range(count), names, fontsize=size)
     if count <= _MOST_COUNTED_CLASSES:
         for row, column in np.argwhere(confusion):
-            colour = "white" if shares[row, column] > 0.55 else "black"
+            colour = "white" if shares[row, column] > 0.35 else "black"
             text = f"{confusion[row, column]:d}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     buffer = io.BytesIO()
