@@ -168,8 +168,15 @@ def test_bfloat16_computes_in_it_and_hands_out_float32(name):
         assert 0 < difference < 0.1 * np.abs(ours).max()
 
 
-@pytest.mark.parametrize(("name", "size"), [(SMALL, 32), ("inception_v3", 107), ("vgg_a", 32)])
-@pytest.mark.parametrize("dtype", nets_factory.DTYPES)
+@pytest.mark.parametrize(
+    ("name", "size", "dtype"),
+    [
+        (SMALL, 32, "float32"),
+        (SMALL, 32, "mixed_bfloat16"),
+        ("inception_v3", 107, "mixed_bfloat16"),
+        ("vgg_a", 32, "mixed_bfloat16"),
+    ],
+)
 def test_a_training_step_reaches_every_variable(name, size, dtype, monkeypatch):
     monkeypatch.setattr("nets.vgg._WIDTHS", (4, 4, 4, 4, 8))
     keras.utils.set_random_seed(1)
