@@ -1,0 +1,66 @@
+"""The scripts have TF-Slim's flags, under its names and with its defaults."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, run_script
+
+FIXTURE = json.loads(
+    (pathlib.Path(__file__).parent / "fixtures/slim_parity/flags.json").read_text()
+)
+# Where a default differs, and why.
+OTHER_DEFAULTS = {
+    "dataset_name": "found in the folder, in place of imagenet",
+    "num_preprocessing_threads": "chosen by tf.data, in place of 4",
+    "use_grayscale": "None means as the run has it",
+    "model_name": "None means as the run has it",
+    "checkpoint_path": "export had none",
+    "dataset_dir": "None, in place of an empty string",
+    "dataset_split_name": "None means test, or validation where there is no test split",
+    "output_file": "None, in place of an empty string",
+}
+SUCCESSOR = {"export_inference_graph.py": "export_model.py"}
+SCRIPTS = ["train_image_classifier.py", "eval_image_classifier.py", "export_inference_graph.py"]
+DUMP = """
+import importlib, json, sys
+from absl import flags
+importlib.import_module(sys.argv[1])
+print(json.dumps({name: [flags.FLAGS[name].default, flags.FLAGS[name].flag_type()]
+                  for name in flags.FLAGS if name not in ("?",)}, default=str))
+print("tensorflow" in sys.modules)
+"""
+
+
+def flags_of(script):
+    command = [sys.executable, "-c", DUMP, script.removesuffix(".py")]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    dumped, imported = output.splitlines()
+    return json.loads(dumped), imported == "True"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_flag_of_tf_slim_is_there(script):
+    ours, _ = flags_of(SUCCESSOR.get(script, script))
+    for flag in FIXTURE[script]:
+        name = flag["name"]
+        assert name in ours, name
+        if name not in OTHER_DEFAULTS:
+            assert ours[name][0] == flag["default"], name
+
+
+@pytest.mark.parametrize(
+    "script",
+    [*SCRIPTS[:2], "export_model.py", "classify_image.py", "convert_data.py"],
+)
+def test_help_shows_every_flag_without_tensorflow(script):
+    known, imported = flags_of(script)
+    assert not imported
+    shown = run_script(script, "--help")
+    assert shown.returncode == 0
+    for name in known:
+        if name not in ("flagfile", "undefok") and not name.startswith(("help", "only_check")):
+            assert f"--{name}:" in shown.stdout or f"--[no]{name}:" in shown.stdout, name

@@ -1,0 +1,191 @@
+"""The training script as its users run it: one process a test or two."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from nets import checkpoints
+from tests.conftest import ROOT, run_script
+
+SCRIPT = "train_image_classifier.py"
+SMALL = ("--model_name=mobilenet_v1_025", "--train_image_size=32", "--batch_size=8")
+
+
+def train(colours, train_dir, *flags):
+    return run_script(
+        SCRIPT, f"--dataset_dir={colours}", f"--train_dir={train_dir}", *SMALL, *flags
+    )
+
+
+def start(*flags, **options):
+    command = [sys.executable, str(ROOT / SCRIPT), *flags]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "say where the data is"),
+        (("--dataset_dir=x", "--master=grpc://host"), "--master=grpc://host: TensorFlow sessions"),
+        (("--dataset_dir=x", "--num_ps_tasks=2"), "--num_ps_tasks=2: parameter servers are gone"),
+        (("--dataset_dir=x", "--quantize_delay=100"), "quantized training is gone"),
+        (("--dataset_dir=x", "--worker_replicas=2"), "needs the workers' addresses"),
+        (("--dataset_dir=x", "--moving_average_decay=2"), "must lie between 0 and 1"),
+        (("--dataset_dir=x", "--profile_steps=10"), "write the first and the last step"),
+        (("--dataset_dir=x", "--optimizer=sdg"), "--optimizer=sdg"),
+        (("--dataset_dir=x", "stray"), "unexpected argument 'stray'"),
+        (("--datset_dir=x",), "datset_dir"),
+    ],
+)
+def test_usage_errors_are_one_line_with_exit_code_2(flags, message):
+    result = run_script(SCRIPT, *flags)
+    assert result.returncode == 2
+    error, hint = result.stderr.strip().splitlines()
+    assert message in error
+    assert hint == f"Try: python {SCRIPT} --help"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--dataset_dir=nowhere",), "nowhere"),
+        (("--model_name=inception_v33",), "Closest: inception_v3"),
+        (("--preprocessing_name=inceptoin",), "inception"),
+        (("--trainable_scopes=MobilenetV1/Logit5",), "no variable in MobilenetV1/Logit5"),
+    ],
+)
+def test_bad_input_is_one_line_with_exit_code_1(colours, tmp_path, flags, message):
+    result = run_script(
+        SCRIPT, f"--dataset_dir={colours}", *SMALL, *flags, f"--train_dir={tmp_path}/run"
+    )
+    assert result.returncode == 1, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert message in result.stderr
+    assert not checkpoints.latest(f"{tmp_path}/run")
+
+
+def test_flags_spelled_as_in_old_command_lines(colours, tmp_path):
+    result = run_script(
+        SCRIPT,
+        *("--model_name", "mobilenet_v1_025", "--max_number_of_steps", "2"),
+        *("--clone_on_cpu", "True", "--train_dir", f"{tmp_path}/run/", "--batch_size", "8"),
+        *("--train_image_size", "32", "--chemin_csv", str(colours / "labels.csv")),
+        *("--tfrecord_file", str(colours / "colours_train-*.tfrecord")),
+    )
+    (colours / "labels.csv").unlink(missing_ok=True)
+    assert result.returncode == 0, result.stderr
+    assert "step 2/2" in result.stdout
+    config = json.loads((tmp_path / "run/run.json").read_text())
+    assert config["labels"] == ["blue", "green", "red"]
+    assert config["flags"]["clone_on_cpu"] is True
+
+
+def test_killed_and_resumed_is_bit_identical_to_uninterrupted(colours, tmp_path):
+    steady = ("--deterministic", "--moving_average_decay=0.9", "--log_every_n_steps=1")
+    assert train(colours, tmp_path / "whole", *steady, "--max_number_of_steps=40").returncode == 0
+    first = train(colours, tmp_path / "parts", *steady, "--max_number_of_steps=25")
+    assert first.returncode == 0, first.stderr
+    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/parts", *SMALL, *steady)
+    killed = start(*flags, "--max_number_of_steps=1000000", "--save_interval_secs=0")
+    for line in killed.stdout:
+        if line.startswith("step 3"):
+            break
+    killed.kill()
+    killed.wait()
+    last = train(colours, tmp_path / "parts", *steady, "--max_number_of_steps=40")
+    assert last.returncode == 0, last.stderr
+    assert "Resuming from" in last.stdout and "model.ckpt-25" in last.stdout
+    whole = checkpoints.read(str(tmp_path / "whole"))
+    parts = checkpoints.read(str(tmp_path / "parts"))
+    assert whole.names == parts.names
+    for name in whole.names:
+        np.testing.assert_array_equal(whole.get(name), parts.get(name), err_msg=name)
+    again = train(colours, tmp_path / "parts", *steady, "--max_number_of_steps=40")
+    assert "Already at step 40" in again.stdout
+    other = train(colours, tmp_path / "parts", "--train_image_size=48")
+    assert other.returncode == 1
+    assert "--train_image_size=48, but the run has 32" in other.stderr
+
+
+def test_sigterm_saves_and_a_second_process_is_refused(colours, tmp_path):
+    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", *SMALL)
+    process = start(*flags, "--log_every_n_steps=1")
+    for line in process.stdout:
+        if line.startswith("step 2"):
+            break
+    second = run_script(SCRIPT, *flags)
+    assert second.returncode == 1
+    assert "another process is training there" in second.stderr
+    process.send_signal(signal.SIGTERM)
+    rest, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "Stopped by SIGTERM" in rest
+    assert checkpoints.latest(f"{tmp_path}/run")
+
+
+def test_fine_tuning_reports_what_it_restores(colours, tmp_path):
+    zoo = ROOT / "tests/fixtures/slim_parity/checkpoints/zoo_v1/mobilenet_v1_0.25_128.ckpt"
+    scopes = "MobilenetV1/Logits"
+    without = train(colours, tmp_path / "run", f"--checkpoint_path={zoo}")
+    assert without.returncode == 1
+    assert f"--checkpoint_exclude_scopes={scopes}" in without.stderr
+    result = train(
+        colours,
+        tmp_path / "run",
+        f"--checkpoint_path={zoo}",
+        f"--checkpoint_exclude_scopes={scopes}",
+        f"--trainable_scopes={scopes}",
+        "--max_number_of_steps=3",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "2 excluded" in result.stdout
+    assert "--trainable_scopes: MobilenetV1/Logits catches 2 variables" in result.stdout
+    trained, given = checkpoints.read(str(tmp_path / "run")), checkpoints.read(str(zoo))
+    for name in given.names:
+        if not name.startswith(scopes):
+            np.testing.assert_array_equal(trained.get(name), given.get(name), err_msg=name)
+
+
+def test_two_clones_on_the_processor(colours, tmp_path):
+    flags = ("--clone_on_cpu", "--num_clones=2", "--max_number_of_steps=4")
+    result = train(colours, tmp_path / "run", *flags)
+    assert result.returncode == 0, result.stderr
+    assert "2 clones on CPU:0, CPU:1" in result.stdout
+    reader = checkpoints.read(str(tmp_path / "run"))
+    assert reader.get("global_step") == 4
+    assert reader.get("run_state/examples") == 4 * 2 * 8
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def test_two_workers_share_their_gradients(colours, tmp_path):
+    hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
+    shared = (f"--dataset_dir={colours}", *SMALL, "--max_number_of_steps=4", "--clone_on_cpu")
+    workers = [
+        start(*shared, f"--worker_hosts={hosts}", f"--task={i}", f"--train_dir={tmp_path}/{i}")
+        for i in range(2)
+    ]
+    deadline = time.monotonic() + 200
+    outputs = [w.communicate(timeout=deadline - time.monotonic()) for w in workers]
+    for worker, (_, errors) in zip(workers, outputs, strict=True):
+        assert worker.returncode == 0, errors
+    assert "worker 0 of 2" in outputs[0][0]
+    assert checkpoints.read(f"{tmp_path}/0").get("run_state/examples") == 4 * 2 * 8
+    # The second worker writes nothing.
+    assert {path for path in os.listdir(f"{tmp_path}/1")} <= {".lock"}
