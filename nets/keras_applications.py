@@ -133,13 +133,14 @@ def build(
             input_tensor=images,
             input_shape=images.shape[1:],
         )
-    if dropout_keep_prob is not None and not any(map(_drops_features, plan.layers)):
+    layers = plan.layers
+    if dropout_keep_prob is not None and not any(map(_drops_features, layers)):
         raise ValueError(
             f"{name} has no dropout for dropout_keep_prob={dropout_keep_prob}; --head=dropout:RATE "
             "puts one before a classifier of your own."
         )
-    last = max(i for i, layer in enumerate(plan.layers) if layer.weights)
-    names = _fresh_names(plan.layers)
+    last = max(i for i, layer in enumerate(layers) if layer.weights)
+    names = _fresh_names(layers)
 
     def copy(operation: keras.Operation) -> Callable:
         if not isinstance(operation, keras.Layer) or operation.name == _PIXELS:
@@ -148,7 +149,7 @@ def build(
             steps = [copy(layer) for layer in operation.layers]
             return lambda x: functools.reduce(lambda x, step: step(x), steps, x)
         scope = f"{application.scope}/{names.get(operation.name, operation.name)}"
-        gives_logits = operation in plan.layers[last:]
+        gives_logits = operation in layers[last:]
         own = {"name": blocks.layer_name(scope), "dtype": "float32" if gives_logits else dtype}
         return _substitute(operation, own, dropout_keep_prob, batch_norm_decay)
 
