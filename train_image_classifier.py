@@ -64,6 +64,14 @@ flags.DEFINE_enum(
     "Batch norm of frozen scopes: 'inference' uses and keeps its stored statistics; 'slim' moves "
     "them on, as TF-Slim does.",
 )
+flags.DEFINE_float(
+    "batch_norm_decay",
+    None,
+    "Decay of batch norm's moving statistics; unset: the net's (often 0.9997), which is too slow "
+    "for runs of less than some 15,000 steps.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 
 # Optimizer
 flags.DEFINE_enum(
@@ -311,6 +319,7 @@ def _multipliers() -> dict[str, float]:
 def _run_config(dataset):
     """What this run is: the flags, or where they are silent the interrupted run or the net."""
     from nets import checkpoints, nets_factory
+    from preprocessing.preprocessing_factory import get as recipe_of
     from training import run_config
 
     # Without a checkpoint the earlier command never got anywhere: it may be started differently.
@@ -323,6 +332,8 @@ def _run_config(dataset):
             "use_grayscale",
             "labels_offset",
         )
+        if "preprocessing_name" in given:
+            given["preprocessing_name"] = recipe_of(given["preprocessing_name"]).name
         run_config.check_agrees(earlier, given, FLAGS.train_dir)
         if earlier.labels != dataset.labels:
             raise ValueError(
@@ -336,7 +347,8 @@ def _run_config(dataset):
         num_classes=dataset.num_classes,
         labels=dataset.labels,
         image_size=FLAGS.train_image_size or net.image_size,
-        preprocessing_name=FLAGS.preprocessing_name or net.preprocessing,
+        # The name of a net stands for its recipe; what is kept is the recipe's own.
+        preprocessing_name=recipe_of(FLAGS.preprocessing_name or net.preprocessing).name,
         use_grayscale=bool(FLAGS.use_grayscale),
         labels_offset=FLAGS.labels_offset,
         moving_average_decay=FLAGS.moving_average_decay,

@@ -28,6 +28,9 @@ from training import (
 )
 from training.step import TrainingStep
 
+# Of batch norm's first statistics, what may be left in the last ones.
+_STALE_SHARE = 0.01
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -53,6 +56,7 @@ class Options:
     trainable_scopes: tuple[str, ...] = ()
     ignore_missing_vars: bool = False
     frozen_batch_norm: str = "inference"
+    batch_norm_decay: float | None = None
     optimizer: str = "rmsprop"
     weight_decay: float = 4e-5
     adadelta_rho: float = 0.95
@@ -123,6 +127,7 @@ class Run:
                 config.image_size,
                 config.channels,
                 dtype=self.precision,
+                batch_norm_decay=options.batch_norm_decay,
                 **_net_options(config),
             )
             self.weights = slim_names.variables(self.model)
@@ -134,6 +139,7 @@ class Run:
         self._state = run_state.RunState(
             options.train_dir, self.model, self.step.step, slots, options.keep_checkpoints
         )
+        self._warn_of_slow_statistics()
         self.examples = self._take_first_weights()
         self.first_step = int(self.step.step.numpy())
 
@@ -205,6 +211,21 @@ class Run:
                 if isinstance(layer, blocks.BatchNorm) and not own & chosen:
                     layer.frozen = True
         return {name: variable for name, variable in trainable.items() if name in chosen}
+
+    def _warn_of_slow_statistics(self) -> None:
+        """The usual cause of "good in training, poor in evaluation": statistics that lag behind."""
+        steps = self.options.last_step
+        norms = [layer for layer in self.model.layers if isinstance(layer, blocks.BatchNorm)]
+        decay = max((norm.decay for norm in norms if not norm.frozen), default=0.0)
+        # What the first statistics, which say nothing, still weigh at the end.
+        if steps is None or decay**steps < _STALE_SHARE:
+            return
+        fitting = max(0.5, 1 - math.log(1 / _STALE_SHARE) / steps)
+        self._say(
+            f"Warning: batch norm averages its statistics with decay {decay:g}, which takes about "
+            f"{math.log(_STALE_SHARE) / math.log(decay):.0f} steps; this run has {steps}, so its "
+            f"evaluation may be far worse than its training. Add --batch_norm_decay={fitting:.2g}."
+        )
 
     def _build_optimizer(self) -> optimizers.Optimizer:
         options = self.options
