@@ -6,12 +6,13 @@ alone, whatever the number of threads, and any position in it can be jumped to. 
 each example once, in the order of the files.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from datasets import bad_records, schema
+from datasets import bad_records, file_cache, schema
 from datasets.tfrecord_dataset import Dataset
 
 _Result = TypeVar("_Result")
@@ -20,7 +21,9 @@ SHUFFLE_BUFFER = 16_384
 _SHUFFLE_BYTES = 256 * 2**20
 # Files that are read at once. Part of the sequence's definition: changing it changes the order.
 _OPEN_FILES = 16
+_READ_AHEAD = 4
 _READ_BUFFER_BYTES = 2**20
+_BATCHES_AHEAD = 2
 
 
 def training_batches(
@@ -35,6 +38,7 @@ def training_batches(
     num_threads: int | None = None,
     shard_index: int = 0,
     num_shards: int = 1,
+    cache: str = "none",
 ) -> tf.data.Dataset:
     """Draws batches without end; equal arguments give equal batches.
 
@@ -49,9 +53,10 @@ def training_batches(
       shuffle_buffer: encoded records to shuffle among; fewer where they would fill 256 MiB.
       skip_examples: how many examples of this sequence were consumed already: to resume after
         `steps` batches, `steps * batch_size`.
-      num_threads: threads that decode; None lets TensorFlow choose.
+      num_threads: threads that decode; None means as many as processors.
       shard_index, num_shards: this worker's part of the data: every num_shards-th file, or record
         where there are fewer files than workers. Each worker's skip_examples counts its own.
+      cache: "memory" or "disk" copies this worker's files there first, see `file_cache`.
 
     Returns:
       Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}.
@@ -65,15 +70,17 @@ def training_batches(
     mean_bytes = max(1, dataset.num_bytes // dataset.num_examples)
     buffer = max(1, min(shuffle_buffer, _SHUFFLE_BYTES // mean_bytes, part.num_examples))
     epoch, position = divmod(skip_examples, part.num_examples)
+    paths, compression = file_cache.copies(part.files, dataset.compression, cache)
 
+    @tf.autograph.experimental.do_not_convert
     def records(number: tf.Tensor) -> tf.data.Dataset:
         order_seed, shuffle_seed = _seeds(seed, number)
-        files = tf.random.experimental.stateless_shuffle(tf.constant(part.files), seed=order_seed)
+        files = tf.random.experimental.stateless_shuffle(tf.constant(paths), seed=order_seed)
         ds = tf.data.Dataset.from_tensor_slices(files)
         ds = ds.interleave(
-            lambda path: _read(path, dataset.compression),
+            lambda path: _read(path, compression),
             cycle_length=_OPEN_FILES,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=_READ_AHEAD,
             deterministic=True,
         )
         ds = part.own_records(ds)
@@ -93,15 +100,15 @@ def training_batches(
         return {"image": image, "label": label}
 
     ds = ds.enumerate(skip_examples)
-    ds = ds.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    ds = ds.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
     ds = ds.batch(batch_size, drop_remainder=True)
     if finish is not None:
         ds = ds.map(
             lambda batch: batch | {"image": finish(batch["image"])},
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=_BATCHES_AHEAD,
             deterministic=True,
         )
-    return ds.prefetch(tf.data.AUTOTUNE).with_options(_options(num_threads))
+    return ds.prefetch(_BATCHES_AHEAD).with_options(_options(num_threads))
 
 
 def evaluation_batches(
@@ -111,6 +118,7 @@ def evaluation_batches(
     *,
     num_threads: int | None = None,
     max_batches: int | None = None,
+    cache: str = "none",
 ) -> tf.data.Dataset:
     """Yields each example once, in the order of the files; the last batch may be smaller.
 
@@ -118,8 +126,9 @@ def evaluation_batches(
       dataset: what `tfrecord_dataset.find` returns; the batches hold its `num_examples` examples.
       decode: encoded scalar string → float32 image; all images of one shape.
       batch_size: of all batches but the last.
-      num_threads: threads that decode; None lets TensorFlow choose.
+      num_threads: threads that decode; None means as many as processors.
       max_batches: stop after so many; None means all.
+      cache: "memory" or "disk" copies the files there first, see `file_cache`.
 
     Returns:
       Batches of {"image": float32 [B, H, W, C], "label": int32 [B], "filename": string [B],
@@ -143,12 +152,13 @@ def evaluation_batches(
             "record": index,
         }
 
-    ds = _read(list(dataset.files), dataset.compression).enumerate()
-    ds = ds.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    paths, compression = file_cache.copies(dataset.files, dataset.compression, cache)
+    ds = _read(list(paths), compression).enumerate()
+    ds = ds.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
     ds = ds.batch(batch_size)
     if max_batches is not None:
         ds = ds.take(max_batches)
-    return ds.prefetch(tf.data.AUTOTUNE).with_options(_options(num_threads))
+    return ds.prefetch(_BATCHES_AHEAD).with_options(_options(num_threads))
 
 
 def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
@@ -250,9 +260,16 @@ def _shuffle(ds: tf.data.Dataset, buffer: int, seed: tf.Tensor) -> tf.data.Datas
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
 
+def _threads(num_threads: int | None) -> int:
+    return num_threads or os.cpu_count() or 1
+
+
 def _options(num_threads: int | None) -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
+    # The numbers are given here. And the thread that would tune them can hold up the end of a
+    # program, after an error above all, by a minute.
+    options.autotune.enabled = False
     # The workers' parts are cut above.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     # Images are prepared side by side; to split one image's work among threads costs more.

@@ -4,6 +4,7 @@ No manifest is needed. What dataset.json does not say is read from the files onc
 small file beside them where that can be written.
 """
 
+import contextlib
 import dataclasses
 import glob
 import gzip
@@ -27,6 +28,8 @@ _FILE_NAME = re.compile(
 )
 _STEM = re.compile(r"(?:(?P<name>.+)[-_])?(?P<split>[^-_]+)")
 _SCAN_FILE = ".record_counts.json"
+_LABELS_FILE = ".record_labels.json"
+_READ_BUFFER_BYTES = 2**20
 _HEADER_BYTES = 12  # length of the record, checksum of the length
 _FOOTER_BYTES = 4  # checksum of the record
 _GZIP_MAGIC = b"\x1f\x8b\x08"
@@ -103,7 +106,10 @@ def find(
         raise ValueError("Give --dataset_dir with the folder of a dataset, or --tfrecord_file.")
     compression = "GZIP" if _is_gzip(found.files[0]) else ""
     contents = _contents(found.files, compression)
+    damage = tuple(file.damage for file in contents if file.damage)
     if not any(file.count for file in contents):
+        if damage:
+            raise ValueError(f"{damage[0]}.")
         raise ValueError(f"{found.files[0]}: the {found.split} split holds no records.")
     labels = _labels(found, compression, path_to_csv)
     if labels_offset >= len(labels):
@@ -121,7 +127,7 @@ def find(
         labels_offset=labels_offset,
         compression=compression,
         fingerprint=digest.hexdigest(),
-        damage=tuple(file.damage for file in contents if file.damage),
+        damage=damage,
     )
 
 
@@ -255,11 +261,11 @@ def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
         stated, scanned, news = folders[folder]
         stated = _stated(f"{path}.dataset.json") or stated
         size, mtime = _size_and_mtime(path)
-        shard, scan = stated.get(base), scanned.get(base)
+        shard = stated.get(base)
         if shard and shard["bytes"] == size:
-            found.append(_Contents(size, mtime, shard["num_examples"], shard["sha256"]))
-        elif scan and (scan["size"], scan["mtime"]) == (size, mtime):
-            found.append(_Contents(**scan))
+            found.append(_Contents(size, mtime, shard["num_examples"], shard["fingerprint"]))
+        elif known := _remembered(scanned.get(base), size, mtime):
+            found.append(known)
         else:
             found.append(_Contents(size, mtime, *_scan(path, compression)))
             scanned[base] = dataclasses.asdict(found[-1])
@@ -268,6 +274,15 @@ def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
         if news:
             _write_json(os.path.join(folder, _SCAN_FILE), scanned)
     return found
+
+
+def _remembered(scan: object, size: int, mtime: float) -> _Contents | None:
+    """What an earlier scan found, if it was of the same bytes and can be understood."""
+    try:
+        known = _Contents(**scan)
+    except TypeError:
+        return None
+    return known if (known.size, known.mtime) == (size, mtime) else None
 
 
 def _stated(path: str) -> dict[str, dict]:
@@ -349,7 +364,9 @@ def _labels(found: _Found, compression: str, path_to_csv: str | None) -> tuple[s
     for path in (f"{first}.dataset.json", os.path.join(folder, "dataset.json")):
         if classes := _read_json(path).get("classes"):
             return tuple(classes)
-    if path_to_csv and os.path.exists(path_to_csv):
+    if path_to_csv:
+        if not os.path.exists(path_to_csv):
+            raise ValueError(f"--path_to_csv={path_to_csv}: there is no such file.")
         return csv_table.labels(path_to_csv)
     return _labels_of_records(found.relatives, compression)
 
@@ -373,25 +390,43 @@ def read_labels(path: str) -> tuple[str, ...]:
 
 
 def _labels_of_records(files: Sequence[str], compression: str) -> tuple[str, ...]:
-    """Class names as the records give them, else their numbers; 0 in no record: the background."""
+    """Class names as the records give them, else their numbers; 0 in no record: the background.
+
+    All records are read for it once; the names are kept beside the files.
+    """
+    states = [(os.path.basename(path), *_size_and_mtime(path)) for path in files]
+    state = hashlib.sha256(json.dumps(states).encode()).hexdigest()
+    memory = os.path.join(os.path.dirname(files[0]), _LABELS_FILE)
+    known = _read_json(memory)
+    if known.get("files") == state:
+        return tuple(known["labels"])
+    names = _names_in(files, compression)
+    if not names or min(names) < 0:
+        raise ValueError(f"{files[0]}: no class numbers from 0 can be read from its records.")
+    labels = [names.get(i) or str(i) for i in range(max(names) + 1)]
+    if 0 not in names:
+        labels[0] = "background"
+    _write_json(memory, {"files": state, "labels": labels})
+    return tuple(labels)
+
+
+def _names_in(files: Sequence[str], compression: str) -> dict[int, str]:
+    """Class names by number, empty where a record gives none."""
     import tensorflow as tf
 
     def label_and_text(record):
         example = schema.parse_example(record)
         return example["label"], example["text"]
 
-    ds = tf.data.TFRecordDataset(list(files), compression)
-    ds = ds.map(label_and_text, num_parallel_calls=tf.data.AUTOTUNE)
-    names = {}
+    ds = tf.data.TFRecordDataset(list(files), compression, buffer_size=_READ_BUFFER_BYTES)
+    ds = ds.map(label_and_text, num_parallel_calls=4)
     # A record that cannot be read is reported where it matters, in training or evaluation.
-    for labels, texts in ds.batch(256).ignore_errors():
-        names.update(zip(labels.numpy().tolist(), texts.numpy().tolist(), strict=True))
-    if not names or min(names) < 0:
-        raise ValueError(f"{files[0]}: no class numbers from 0 can be read from its records.")
-    texts = [names.get(i, b"").decode(errors="replace") or str(i) for i in range(max(names) + 1)]
-    if 0 not in names:
-        texts[0] = "background"
-    return tuple(texts)
+    ds = ds.ignore_errors().batch(256)
+    names = {}
+    for labels, texts in ds.as_numpy_iterator():
+        texts = (text.decode(errors="replace") for text in texts)
+        names.update(zip(labels.tolist(), texts, strict=True))
+    return names
 
 
 # Files, here or anywhere TensorFlow can open them
@@ -440,9 +475,10 @@ def _size_and_mtime(path: str) -> tuple[int, float]:
 def _read_json(path: str) -> dict:
     try:
         with _open(path) as file:
-            return json.loads(file.read())
+            content = json.loads(file.read())
     except Exception:  # absent, not ours to read, or damaged: then the files are scanned
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _write_json(path: str, content: dict) -> None:
@@ -455,4 +491,5 @@ def _write_json(path: str, content: dict) -> None:
             json.dump(content, file, indent=1)
         os.replace(temporary, path)
     except OSError:
-        pass
+        with contextlib.suppress(OSError):
+            os.remove(temporary)

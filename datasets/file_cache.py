@@ -1,0 +1,61 @@
+"""Copies of TFRecord files nearer to the reader: on the local disk, or in memory.
+
+For files on a network, and for compressed ones, which are inflated once here rather than each
+epoch. The order of the examples does not depend on it.
+"""
+
+import atexit
+import functools
+import gzip
+import shutil
+import tempfile
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+KINDS = ("none", "memory", "disk")
+_BLOCK_BYTES = 2**22
+
+
+def copies(files: Sequence[str], compression: str, kind: str) -> tuple[tuple[str, ...], str]:
+    """Copies the files, uncompressed, unless this process has done so already.
+
+    Args:
+      files: paths that TensorFlow can open.
+      compression: "" or "GZIP".
+      kind: "none" leaves the files where they are, "memory" takes TensorFlow's file system in
+        memory, "disk" a temporary folder that goes when the process ends.
+
+    Returns:
+      Their new paths, in the same order, and how these are compressed.
+
+    Raises:
+      ValueError: there is no such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"--cache={kind} must be one of {', '.join(KINDS)}.")
+    if kind == "none":
+        return tuple(files), compression
+    return tuple(_copy(path, compression, kind) for path in files), ""
+
+
+@functools.cache
+def _copy(path: str, compression: str, kind: str) -> str:
+    folder = _folder(kind)
+    copy = f"{folder}/{len(tf.io.gfile.listdir(folder)):05d}.tfrecord"
+    with tf.io.gfile.GFile(path, "rb") as raw, tf.io.gfile.GFile(copy, "wb") as target:
+        source = gzip.open(raw) if compression else raw
+        while block := source.read(_BLOCK_BYTES):
+            target.write(block)
+    return copy
+
+
+@functools.cache
+def _folder(kind: str) -> str:
+    if kind == "memory":
+        folder = "ram://records"
+        tf.io.gfile.makedirs(folder)
+        return folder
+    folder = tempfile.mkdtemp(prefix="records_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -1,0 +1,138 @@
+"""Records that cannot be read: each is named with file, number and reason, or passed over."""
+
+import gzip
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from datasets import bad_records, batches, schema, tfrecord_dataset
+
+_IMAGE = tf.io.encode_jpeg(
+    np.random.default_rng(0).integers(0, 255, [40, 50, 3], dtype=np.uint8)
+).numpy()
+
+
+def _record(label: int = 0, image: bytes = _IMAGE) -> bytes:
+    return schema.frame(schema.encode(image, "jpeg", 40, 50, label, "", f"{label}.jpg", (), ""))
+
+
+def _changed(record: bytes, position: int) -> bytes:
+    return record[:position] + bytes([record[position] ^ 1]) + record[position + 1 :]
+
+
+_GOOD = [_record(i % 2) for i in range(5)]
+_NO_LABEL = tf.train.Example(
+    features=tf.train.Features(
+        feature={"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[_IMAGE]))}
+    )
+).SerializeToString()
+# what is wrong: the bytes between the third and the fourth good record, and the words
+_BAD = {
+    "checksum": (_changed(_record(), 100), "its checksum is wrong"),
+    "no example": (schema.frame(b"hello"), "no example with image and label .*parse"),
+    "no label": (schema.frame(_NO_LABEL), "no example with image and label .*image/class/label"),
+    "no image": (_record(image=b""), "its image cannot be decoded"),
+    "html": (_record(image=b"<html></html>"), r"cannot be decoded \(Unknown image file format"),
+    "truncated image": (_record(image=_IMAGE[:300]), "its image cannot be decoded"),
+    "label": (_record(7), "its label 7 is outside the classes 0 to 1"),
+    "negative label": (_record(-1), "its label -1 is outside the classes 0 to 1"),
+}
+# these leave nothing to be read behind them
+_BREAKS = {
+    "length": (_changed(_record(), 0), "its length is corrupt"),
+    "cut off": (_record()[:200], "the file is cut off"),
+}
+
+
+def _dataset(tmp_path, middle: bytes, last: list[bytes], compress: bool = False):
+    data = b"".join(_GOOD[:3]) + middle + b"".join(last)
+    path = tmp_path / "pets_train-00000-of-00001.tfrecord"
+    path.write_bytes(gzip.compress(data) if compress else data)
+    (tmp_path / "labels.txt").write_text("0:cat\n1:dog\n")
+    return tfrecord_dataset.find(str(tmp_path)), str(path)
+
+
+def _decode(encoded, *_):
+    return tf.io.decode_and_crop_jpeg(encoded, [10, 10, 8, 8], channels=3)
+
+
+def _evaluated(dataset) -> int:
+    return sum(len(batch["label"]) for batch in batches.evaluation_batches(dataset, _decode, 2))
+
+
+@pytest.mark.parametrize(
+    "kind, compress",
+    [(kind, False) for kind in [*_BAD, *_BREAKS]] + [("checksum", True), ("cut off", True)],
+)
+def test_a_bad_record_is_named_or_passed_over(tmp_path, kind, compress):
+    middle, words = (_BAD | _BREAKS)[kind]
+    dataset, path = _dataset(tmp_path, middle, [] if kind == "cut off" else _GOOD[3:], compress)
+    for consume in (
+        lambda: _evaluated(dataset),
+        lambda: list(batches.training_batches(dataset, _decode, 2).take(10)),
+    ):
+        with pytest.raises(ValueError, match=f"record 3: .*{words}.*--max_bad_records") as caught:
+            batches.explained(dataset, consume)
+        assert str(caught.value).startswith(f"{path}: record 3: ")
+        assert "\n" not in str(caught.value)
+
+    without, bad = bad_records.drop(dataset, 1)
+    assert [(record.file, record.record) for record in bad] == [(path, 3)]
+    expected = 5 if kind in _BAD else 3
+    assert without.num_examples == _evaluated(without) == expected
+    taken = batches.training_batches(without, _decode, expected).take(2)
+    assert len(list(taken)) == 2
+
+
+def test_several_are_listed_in_order_and_counted(tmp_path):
+    html, broken = _BAD["html"][0], _BAD["checksum"][0]
+    dataset, path = _dataset(tmp_path, html + broken, [*_GOOD[3:], html])
+    found = bad_records.find(dataset)
+    assert [record.record for record in found] == [3, 4, 7]
+    assert str(found[1]) == f"{path}: record 4: its checksum is wrong; the file was damaged"
+    assert [record.record for record in bad_records.find(dataset, limit=2)] == [3, 4]
+    with pytest.raises(ValueError, match="^3 records cannot be read, more than .*=2. The first: "):
+        bad_records.drop(dataset, 2)
+    without, bad = bad_records.drop(dataset, 3)
+    assert (without.num_examples, len(bad)) == (5, 3)
+
+
+def test_other_files_stay_where_they_are(tmp_path):
+    for i, records in enumerate([_GOOD[:2], [*_GOOD[2:], _BAD["html"][0]]]):
+        path = tmp_path / f"pets_train-{i:05d}-of-00002.tfrecord"
+        path.write_bytes(b"".join(records))
+    dataset = tfrecord_dataset.find(str(tmp_path))
+    without, _ = bad_records.drop(dataset, 5)
+    assert without.files[0] == dataset.files[0] and without.files[1] != dataset.files[1]
+    assert without.file_counts == (2, 3)
+
+
+def test_a_dataset_of_bad_records_only_is_refused(tmp_path):
+    (tmp_path / "pets_train.tfrecord").write_bytes(_BAD["html"][0] * 2)
+    dataset = tfrecord_dataset.find(str(tmp_path))
+    with pytest.raises(ValueError, match="record 0: .*; nor can any other record of the train"):
+        bad_records.drop(dataset, 5)
+
+
+def test_nothing_is_read_without_need(tmp_path, monkeypatch):
+    dataset, _ = _dataset(tmp_path, b"", [])
+    monkeypatch.setattr(bad_records, "find", None)
+    assert bad_records.drop(dataset, 0) == (dataset, [])
+    assert batches.explained(dataset, lambda: 3) == 3
+
+    def fail():
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        batches.explained(dataset, fail)
+
+
+def test_errors_that_no_record_causes_are_passed_on(tmp_path):
+    dataset, _ = _dataset(tmp_path, b"", [])
+
+    def decode(encoded):
+        return tf.ensure_shape(tf.io.decode_jpeg(encoded), [9, 9, 3])
+
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        batches.explained(dataset, lambda: list(batches.evaluation_batches(dataset, decode, 2)))

@@ -1,0 +1,260 @@
+"""Batches: each example when it should come, the same for any parallelism, from any position."""
+
+import collections
+import gzip
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from datasets import batches, file_cache, schema, tfrecord_dataset
+
+
+def _write_dataset(folder, counts, split="train", compress=False, boxes=()):
+    """Records whose image is a grey pixel of their running number."""
+    number = 0
+    for i, count in enumerate(counts):
+        records = b""
+        for _ in range(count):
+            image = tf.io.encode_png(np.full([1, 1, 3], number, np.uint8)).numpy()
+            record = schema.encode(
+                image, "png", 1, 1, number % 3, "abc"[number % 3], f"{number}.png", boxes, ""
+            )
+            records += schema.frame(record)
+            number += 1
+        name = f"pets_{split}-{i:05d}-of-{len(counts):05d}.tfrecord"
+        (folder / name).write_bytes(gzip.compress(records) if compress else records)
+    return tfrecord_dataset.find(str(folder), split=split)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return _write_dataset(tmp_path_factory.mktemp("pets"), [7, 5, 8, 3])
+
+
+def _pixel(encoded):
+    return tf.cast(tf.io.decode_png(encoded, channels=3), tf.float32)
+
+
+def _decode(encoded, boxes, seed):
+    """The number of the example, its seed, and how many boxes it has."""
+    number = _pixel(encoded)[0, 0, 0]
+    return tf.stack(
+        [number, *tf.unstack(tf.cast(seed, tf.float32)), tf.cast(len(boxes), tf.float32)]
+    )
+
+
+def _draw(dataset, num_batches, batch_size=4, **arguments):
+    """Batches as arrays of (number, seed, seed, boxes), with the labels beside them."""
+    ds = batches.training_batches(dataset, _decode, batch_size, **arguments)
+    taken = list(ds.take(num_batches).as_numpy_iterator())
+    return np.stack([np.column_stack([b["image"], b["label"]]) for b in taken])
+
+
+def _numbers(drawn) -> list[int]:
+    return drawn[..., 0].astype(int).ravel().tolist()
+
+
+# Training
+
+
+def test_every_epoch_holds_each_example_once_in_another_order(dataset):
+    numbers = _numbers(_draw(dataset, 5, batch_size=23))
+    epochs = [numbers[i : i + 23] for i in range(0, 115, 23)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(23))
+    assert len({tuple(epoch) for epoch in epochs}) == 5
+
+
+def test_labels_belong_to_their_images(dataset):
+    drawn = _draw(dataset, 6)
+    assert (drawn[..., 0] % 3 == drawn[..., -1]).all()
+
+
+def test_the_elements_are_as_promised(dataset):
+    ds = batches.training_batches(dataset, lambda e, b, s: _pixel(e), 4)
+    spec = ds.element_spec
+    assert spec["label"] == tf.TensorSpec([4], tf.int32)
+    assert spec["image"].dtype == tf.float32 and spec["image"].shape[0] == 4
+
+
+def test_equal_seeds_give_equal_batches_for_any_parallelism(dataset):
+    expected = _draw(dataset, 12, seed=5)
+    tf.random.set_seed(1)
+    np.testing.assert_array_equal(_draw(dataset, 12, seed=5, num_threads=1), expected)
+    tf.random.set_seed(2)
+    np.testing.assert_array_equal(_draw(dataset, 12, seed=5, num_threads=7), expected)
+    assert _numbers(_draw(dataset, 12, seed=6)) != _numbers(expected)
+
+
+@pytest.mark.parametrize("seed, steps", [(0, 1), (3, 5), (-1, 6), (2**40, 23), (3, 40)])
+def test_a_run_resumes_where_it_was(dataset, seed, steps):
+    expected = _draw(dataset, 45, seed=seed)[steps:]
+    resumed = _draw(dataset, 45 - steps, seed=seed, skip_examples=4 * steps)
+    np.testing.assert_array_equal(resumed, expected)
+
+
+def test_resuming_far_ahead_takes_no_longer(dataset):
+    drawn = _draw(dataset, 3, skip_examples=23 * 10**9 + 5)
+    assert set(_numbers(drawn)) <= set(range(23))
+
+
+def test_each_example_has_a_seed_of_its_own(dataset):
+    seeds = _draw(dataset, 100)[..., 1:3].reshape(-1, 2)
+    assert len(np.unique(seeds, axis=0)) == 400
+
+
+def test_batches_may_be_larger_than_the_dataset(dataset):
+    numbers = collections.Counter(_numbers(_draw(dataset, 1, batch_size=69)))
+    assert numbers == {i: 3 for i in range(23)}
+
+
+def test_a_wide_buffer_mixes_all_files(dataset):
+    epochs = np.reshape(_numbers(_draw(dataset, 60, 23)), [60, 23])
+    medians = np.median(epochs[:, :11], axis=1)
+    assert 10 < medians.mean() < 12  # of a random half of 0 … 22 it is 11
+    assert len(np.unique(epochs[:, 0])) > 15
+
+
+def test_the_shuffle_buffer_can_be_turned_down(dataset):
+    one = _numbers(_draw(dataset, 1, 23, shuffle_buffer=1))
+    # Files in turn, then one record of each at a time, in their order.
+    file_of = np.repeat(range(4), [7, 5, 8, 3])
+    for file in range(4):
+        own = [number for number in one if file_of[number] == file]
+        assert own == sorted(own)
+    assert len(set(file_of[one[:4]])) == 4
+
+
+def test_the_buffer_is_bounded_by_memory(dataset, monkeypatch):
+    asked = []
+    shuffle = batches._shuffle
+
+    def note(ds, buffer, seed):
+        asked.append(buffer)
+        return shuffle(ds, buffer, seed)
+
+    monkeypatch.setattr(batches, "_shuffle", note)
+    batches.training_batches(dataset, _decode, 1)
+    assert set(asked) == {23}
+    asked.clear()
+    monkeypatch.setattr(batches, "_SHUFFLE_BYTES", dataset.num_bytes // 4)
+    batches.training_batches(dataset, _decode, 1)
+    assert set(asked) == {5}
+
+
+@pytest.mark.parametrize("num_shards", [3, 4])
+def test_workers_share_the_files(dataset, num_shards):
+    seen, seeds = [], []
+    for index in range(num_shards):
+        size = sum(dataset.file_counts[index::num_shards])
+        drawn = _draw(dataset, 2, size, shard_index=index, num_shards=num_shards)
+        first, second = drawn[..., 0].tolist()
+        assert sorted(first) == sorted(second)
+        seen += first
+        seeds += drawn[..., 1:3].reshape(-1, 2).tolist()
+    assert sorted(seen) == list(range(23))
+    assert len(np.unique(seeds, axis=0)) == len(seeds)
+
+
+def test_workers_without_a_file_of_their_own_share_the_records(dataset):
+    parts = [
+        _draw(dataset, 2, len(range(index, 23, 5)), shard_index=index, num_shards=5)
+        for index in range(5)
+    ]
+    for epoch in range(2):
+        seen = np.concatenate([part[epoch, :, 0] for part in parts])
+        assert sorted(seen) == list(range(23))
+
+
+def test_a_worker_resumes_too(dataset):
+    part = {"shard_index": 1, "num_shards": 3}
+    expected = _draw(dataset, 12, **part)[7:]
+    np.testing.assert_array_equal(_draw(dataset, 5, skip_examples=28, **part), expected)
+
+
+def test_a_worker_without_examples_is_an_error(tmp_path):
+    dataset = _write_dataset(tmp_path, [2])
+    with pytest.raises(ValueError, match="2 examples in 1 files nothing is left for worker 2 of 3"):
+        batches.training_batches(dataset, _decode, 1, shard_index=2, num_shards=3)
+    with pytest.raises(ValueError, match="no part 3 of 3"):
+        batches.training_batches(dataset, _decode, 1, shard_index=3, num_shards=3)
+
+
+def test_what_suits_a_batch_is_done_on_the_batch(dataset):
+    def finish(drawn):
+        assert drawn["number"].shape == [4]
+        return drawn["number"][:, None, None, None] * 2
+
+    ds = batches.training_batches(
+        dataset, lambda e, b, s: {"number": _pixel(e)[0, 0, 0]}, 4, finish=finish
+    )
+    plain = _draw(dataset, 3)
+    for batch, expected in zip(ds.take(3).as_numpy_iterator(), plain, strict=True):
+        np.testing.assert_array_equal(batch["image"].ravel(), expected[:, 0] * 2)
+
+
+def test_boxes_reach_the_decoder(tmp_path):
+    boxes = (schema.Box(0.1, 0.2, 0.3, 0.4), schema.Box(0.5, 0.6, 0.7, 0.8))
+    dataset = _write_dataset(tmp_path, [2], boxes=boxes)
+    ds = batches.training_batches(dataset, lambda e, b, s: b, 1)
+    np.testing.assert_allclose(next(ds.as_numpy_iterator())["image"][0], boxes)
+
+
+def test_labels_are_less_the_offset(tmp_path):
+    _write_dataset(tmp_path, [9])
+    dataset = tfrecord_dataset.find(str(tmp_path), labels_offset=1)
+    ds = batches.evaluation_batches(dataset, _pixel, 3)
+    with pytest.raises(ValueError, match="record 0: its label 0 less --labels_offset=1 is outside"):
+        batches.explained(dataset, lambda: list(ds))
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_each_example_is_evaluated_once_in_order(tmp_path, compress):
+    dataset = _write_dataset(tmp_path, [7, 5], "validation", compress)
+    taken = list(batches.evaluation_batches(dataset, _pixel, 5).as_numpy_iterator())
+    assert [len(batch["label"]) for batch in taken] == [5, 5, 2]
+    joined = {key: np.concatenate([batch[key] for batch in taken]) for key in taken[0]}
+    assert joined["record"].tolist() == list(range(12)) == joined["image"][:, 0, 0, 0].tolist()
+    assert joined["label"].tolist() == [i % 3 for i in range(12)]
+    assert joined["filename"].tolist() == [f"{i}.png".encode() for i in range(12)]
+    assert joined["label"].dtype == np.int32 and joined["record"].dtype == np.int64
+
+
+def test_evaluation_can_stop_early(dataset):
+    taken = list(batches.evaluation_batches(dataset, _pixel, 5, max_batches=2))
+    assert sum(len(batch["label"]) for batch in taken) == 10
+
+
+def test_a_record_without_a_filename_has_its_number(tmp_path):
+    image = tf.io.encode_png(np.zeros([1, 1, 3], np.uint8)).numpy()
+    record = schema.frame(schema.encode(image, "png", 1, 1, 0, "a", "", (), ""))
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(record * 2)
+    dataset = tfrecord_dataset.find(tfrecord_file=str(path))
+    batch = next(batches.evaluation_batches(dataset, _pixel, 2).as_numpy_iterator())
+    assert batch["filename"].tolist() == [b"record 0", b"record 1"]
+
+
+# Caches
+
+
+@pytest.mark.parametrize("kind", file_cache.KINDS)
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_cache_changes_nothing(tmp_path, kind, compress):
+    dataset = _write_dataset(tmp_path, [4, 3], compress=compress)
+    expected = _draw(dataset, 6)
+    np.testing.assert_array_equal(_draw(dataset, 6, cache=kind), expected)
+    evaluated = batches.evaluation_batches(dataset, _pixel, 7, cache=kind)
+    assert next(evaluated.as_numpy_iterator())["record"].tolist() == list(range(7))
+    paths, compression = file_cache.copies(dataset.files, dataset.compression, kind)
+    assert (paths == dataset.files) == (kind == "none")
+    assert compression == (dataset.compression if kind == "none" else "")
+
+
+def test_an_unknown_cache_is_refused(dataset):
+    with pytest.raises(ValueError, match="--cache=ram must be one of none, memory, disk"):
+        batches.training_batches(dataset, _decode, 1, cache="ram")

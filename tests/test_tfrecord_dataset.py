@@ -1,0 +1,313 @@
+"""Finding datasets: ours, TF-Slim's, single files; labels, counts and what is wrong with them."""
+
+import dataclasses
+import gzip
+import json
+import os
+
+import pytest
+
+from datasets import schema, tfrecord_dataset
+
+_JPEG = b"\xff\xd8\xff not decoded here"
+
+
+def _record(label: int, text: str = "", image: bytes = _JPEG) -> bytes:
+    return schema.frame(schema.encode(image, "jpeg", 2, 3, label, text, "", (), ""))
+
+
+def _write(path, labels, texts=None) -> str:
+    records = b"".join(_record(label, texts[label] if texts else "") for label in labels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wb") if path.suffix == ".gz" else open(path, "wb") as file:
+        file.write(records)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "name, files, split, expected",
+    [
+        ("ours", ["pets_train-00000-of-00002.tfrecord", "pets_train-00001-of-00002.tfrecord"],
+         "train", "pets"),
+        ("flowers", ["flowers_train_00000-of-00002.tfrecord",
+                     "flowers_train_00001-of-00002.tfrecord"], "train", "flowers"),
+        ("cifar10", ["cifar10_train.tfrecord"], "train", "cifar10"),
+        ("imagenet", ["train-00000-of-01", "validation-00000-of-01"], "train", ""),
+        ("tfds", ["stanford_dogs-train.tfrecord-00000-of-00001"], "train", "stanford_dogs"),
+        ("tfrecords", ["my_own_data_train.tfrecords"], "train", "my_own_data"),
+        ("gzip", ["zipped_train-00000-of-00001.tfrecord.gz"], "train", "zipped"),
+        ("own split", ["pets_fold3.tfrecord", "pets_train.tfrecord"], "fold3", "pets"),
+    ],
+)  # fmt: skip
+def test_files_are_found_by_the_names_that_converters_give(tmp_path, name, files, split, expected):
+    for i, file in enumerate(files):
+        _write(tmp_path / file, [0, 1] + [0] * i)
+    (tmp_path / "labels.txt").write_text("0:cat\n1:dog\n")
+    (tmp_path / "rejected.csv").write_text("file,reason\n")
+    dataset = tfrecord_dataset.find(str(tmp_path), split=split)
+    own = [file for file in files if split in file]
+    assert [os.path.basename(path) for path in dataset.files] == own
+    assert dataset.name == expected
+    assert dataset.num_examples == sum(dataset.file_counts) == {1: 2, 2: 5}[len(own)]
+    assert dataset.labels == ("cat", "dog")
+    assert dataset.num_classes == 2
+    assert dataset.compression == ("GZIP" if name == "gzip" else "")
+    assert not dataset.damage
+
+
+@pytest.mark.parametrize("stored", ["validation", "valid", "val"])
+@pytest.mark.parametrize("asked", ["validation", "valid", "val"])
+def test_validation_goes_by_three_names(tmp_path, stored, asked):
+    _write(tmp_path / f"pets_{stored}.tfrecord", [0, 1], ["cat", "dog"])
+    dataset = tfrecord_dataset.find(str(tmp_path), split=asked)
+    assert dataset.num_examples == 2
+    assert dataset.split == stored
+
+
+def test_shards_come_in_the_order_of_their_numbers(tmp_path):
+    for i in reversed(range(3)):
+        _write(tmp_path / f"pets_train-{i:05d}-of-00003.tfrecord", [0] * (i + 1))
+    assert tfrecord_dataset.find(str(tmp_path)).file_counts == (1, 2, 3)
+
+
+def test_files_can_be_named_one_by_one_or_by_a_glob(tmp_path):
+    files = [_write(tmp_path / f"part{i}.bin", [0, 1], ["cat", "dog"]) for i in range(3)]
+    dataset = tfrecord_dataset.find(tfrecord_file=files[1])
+    assert dataset.files == (files[1],)
+    dataset = tfrecord_dataset.find(tfrecord_file=f"{files[2]}, {files[0]}")
+    assert dataset.files == (files[2], files[0])
+    dataset = tfrecord_dataset.find(tfrecord_file=str(tmp_path / "part*"))
+    assert dataset.files == tuple(files)
+    assert dataset.num_examples == 6
+
+
+# What is wrong
+
+
+def _message(**arguments) -> str:
+    with pytest.raises(ValueError) as caught:
+        tfrecord_dataset.find(**arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_split_is_answered_with_those_there_are(tmp_path):
+    _write(tmp_path / "pets_train.tfrecord", [0])
+    _write(tmp_path / "pets_test.tfrecord", [0])
+    message = _message(dataset_dir=str(tmp_path), split="validation")
+    assert message.startswith("--dataset_split_name=validation: ")
+    assert message.endswith("has no such split, but test, train.")
+
+
+def test_several_datasets_in_a_folder_must_be_told_apart(tmp_path):
+    _write(tmp_path / "pets_train.tfrecord", [0])
+    _write(tmp_path / "birds_train.tfrecord", [0, 0])
+    assert "choose one with --dataset_name: birds, pets." in _message(dataset_dir=str(tmp_path))
+    assert tfrecord_dataset.find(str(tmp_path), "birds").num_examples == 2
+    message = _message(dataset_dir=str(tmp_path), dataset_name="pet")
+    assert message.startswith("--dataset_name=pet: ") and message.endswith("but birds, pets.")
+
+
+def test_files_without_a_name_belong_to_any_dataset(tmp_path):
+    _write(tmp_path / "train-00000-of-00001", [0])
+    assert tfrecord_dataset.find(str(tmp_path), "imagenet").num_examples == 1
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    for i in (0, 2):
+        _write(tmp_path / f"pets_train-{i:05d}-of-00003.tfrecord", [0])
+    message = _message(dataset_dir=str(tmp_path))
+    assert "1 of its 3 shards are missing, number 1 for one" in message
+
+
+def test_two_generations_of_shards_are_not_mixed(tmp_path):
+    _write(tmp_path / "pets_train-00000-of-00001.tfrecord", [0])
+    _write(tmp_path / "pets_train-00000-of-00002.tfrecord", [0])
+    assert "The train split is there more than once" in _message(dataset_dir=str(tmp_path))
+
+
+def test_no_files_no_folder_no_flags(tmp_path):
+    assert "has no TFRecord files" in _message(dataset_dir=str(tmp_path))
+    assert "there is no such folder" in _message(dataset_dir=str(tmp_path / "none"))
+    assert "there is no such file" in _message(tfrecord_file=str(tmp_path / "none*"))
+    assert "--dataset_dir" in _message()
+    assert "not both" in _message(dataset_dir="a", tfrecord_file="b")
+
+
+def test_a_split_without_records_is_refused(tmp_path):
+    _write(tmp_path / "pets_train.tfrecord", [])
+    assert "the train split holds no records" in _message(dataset_dir=str(tmp_path))
+
+
+# Labels
+
+
+def test_labels_with_numbers_and_without(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_bytes("\ufeff1:dog: big\r\n0:cat\r\n\r\n".encode())
+    assert tfrecord_dataset.read_labels(str(path)) == ("cat", "dog: big")
+    path.write_text("cat\n dog \n")
+    assert tfrecord_dataset.read_labels(str(path)) == ("cat", "dog")
+    path.write_text("0:cat\n2:dog\n")
+    with pytest.raises(ValueError, match="labels.txt: the numbers .* must be 0 to 1"):
+        tfrecord_dataset.read_labels(str(path))
+
+
+def test_a_single_file_has_its_labels_beside_it(tmp_path):
+    path = _write(tmp_path / "pets.tfrecord", [0, 1])
+    (tmp_path / "labels.txt").write_text("other\n")
+    (tmp_path / "pets.tfrecord.labels.txt").write_text("0:cat\n1:dog\n")
+    assert tfrecord_dataset.find(tfrecord_file=path).labels == ("cat", "dog")
+
+
+def test_labels_come_from_the_csv_where_no_file_says_them(tmp_path):
+    path = _write(tmp_path / "pets.tfrecord", [0, 1])
+    table = tmp_path / "pets.csv"
+    table.write_text("image;classe\na.jpg;dog\nb.jpg;cat\nc.jpg;dog\n")
+    dataset = tfrecord_dataset.find(tfrecord_file=path, path_to_csv=str(table))
+    assert dataset.labels == ("cat", "dog")
+    table.write_text("a.jpg,dog\nb.jpg,bird\n")
+    dataset = tfrecord_dataset.find(tfrecord_file=path, path_to_csv=str(table))
+    assert dataset.labels == ("bird", "dog")
+    message = _message(tfrecord_file=path, path_to_csv=str(tmp_path / "none.csv"))
+    assert message.endswith("none.csv: there is no such file.")
+
+
+def test_labels_come_from_the_records_of_all_splits_last(tmp_path):
+    names = ["", "cat", "dog", "emu"]
+    _write(tmp_path / "train-00000-of-00001", [1, 2, 1], names)
+    _write(tmp_path / "validation-00000-of-00001", [3], names)
+    dataset = tfrecord_dataset.find(str(tmp_path), split="train")
+    assert dataset.labels == ("background", "cat", "dog", "emu")
+    dataset = tfrecord_dataset.find(str(tmp_path), split="train", labels_offset=1)
+    assert dataset.labels == ("cat", "dog", "emu")
+    assert (dataset.num_classes, dataset.labels_offset) == (3, 1)
+
+
+def test_records_without_class_names_give_their_numbers(tmp_path):
+    path = _write(tmp_path / "pets.tfrecord", [0, 2])
+    assert tfrecord_dataset.find(tfrecord_file=path).labels == ("0", "1", "2")
+
+
+def test_labels_read_from_the_records_are_kept(tmp_path):
+    path = tmp_path / "pets_train.tfrecord"
+    _write(path, [0, 1], ["cat", "dog"])
+    assert tfrecord_dataset.find(str(tmp_path)).labels == ("cat", "dog")
+    memory = tmp_path / ".record_labels.json"
+    memory.write_text(memory.read_text().replace("dog", "kept"))
+    assert tfrecord_dataset.find(str(tmp_path)).labels == ("cat", "kept")
+    _write(path, [0, 1, 2], ["cat", "dog", "emu"])
+    assert tfrecord_dataset.find(str(tmp_path)).labels == ("cat", "dog", "emu")
+
+
+def test_an_offset_must_leave_classes(tmp_path):
+    path = _write(tmp_path / "pets.tfrecord", [0, 1])
+    assert "--labels_offset=2 leaves none of the 2" in _message(tfrecord_file=path, labels_offset=2)
+
+
+# Counts
+
+
+def _scan_file(tmp_path):
+    return tmp_path / ".record_counts.json"
+
+
+def test_a_scan_is_kept_beside_the_data_and_renewed_with_it(tmp_path):
+    path = tmp_path / "pets_train.tfrecord"
+    _write(path, [0, 1])
+    first = tfrecord_dataset.find(str(tmp_path))
+    kept = json.loads(_scan_file(tmp_path).read_text())
+    assert kept["pets_train.tfrecord"]["count"] == 2
+    kept["pets_train.tfrecord"]["count"] = 1234  # to see that it is used
+    _scan_file(tmp_path).write_text(json.dumps(kept))
+    assert tfrecord_dataset.find(str(tmp_path)).num_examples == 1234
+    _write(path, [0, 1, 1])
+    again = tfrecord_dataset.find(str(tmp_path))
+    assert again.num_examples == 3
+    assert again.fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"pets_train.tfrecord": 3}'])
+def test_a_damaged_scan_is_made_anew(tmp_path, content):
+    _write(tmp_path / "pets_train.tfrecord", [0, 1])
+    _scan_file(tmp_path).write_text(content)
+    assert tfrecord_dataset.find(str(tmp_path)).num_examples == 2
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(tmp_path, monkeypatch):
+    _write(tmp_path / "pets_train.tfrecord", [0, 1])
+
+    def refuse(*_):
+        raise PermissionError("read-only file system")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert tfrecord_dataset.find(str(tmp_path)).num_examples == 2
+    assert os.listdir(tmp_path) == ["pets_train.tfrecord"]
+
+
+def test_a_changed_byte_in_a_record_changes_the_fingerprint(tmp_path):
+    a = _write(tmp_path / "a.tfrecord", [0, 1], ["cat", "dog"])
+    b = _write(tmp_path / "b.tfrecord", [0, 1], ["cat", "cow"])
+    c = _write(tmp_path / "c.tfrecord", [0, 1], ["cat", "dog"])
+    a, b, c = (tfrecord_dataset.find(tfrecord_file=path).fingerprint for path in (a, b, c))
+    assert a == c != b
+
+
+def _state(tmp_path, size: int) -> None:
+    shard = {"file": "pets_train.tfrecord", "num_examples": 77, "bytes": size, "fingerprint": "ab"}
+    content = {"classes": ["cat", "dog"], "splits": {"train": {"shards": [shard]}}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+
+
+def test_counts_come_from_dataset_json_where_the_sizes_agree(tmp_path):
+    path = tmp_path / "pets_train.tfrecord"
+    _write(path, [0, 1])
+    _state(tmp_path, path.stat().st_size)
+    dataset = tfrecord_dataset.find(str(tmp_path))
+    assert (dataset.num_examples, dataset.labels) == (77, ("cat", "dog"))
+    assert not _scan_file(tmp_path).exists()
+    _state(tmp_path, path.stat().st_size + 1)
+    assert tfrecord_dataset.find(str(tmp_path)).num_examples == 2
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (lambda data: data[:-5], "the file is cut off"),
+        (lambda data: data[:-1], "the file is cut off"),
+        (lambda data: data + b"\x05\x00\x00", "the file is cut off"),
+        (lambda data: data + b"\x05" + bytes(30), "its length is corrupt"),
+    ],
+)
+def test_damaged_files_are_counted_up_to_the_damage(tmp_path, damage, reason, compressed):
+    path = tmp_path / ("pets_train.tfrecord" + (".gz" if compressed else ""))
+    whole = _record(0) + _record(1)
+    damaged = damage(whole + _record(0))
+    path.write_bytes(gzip.compress(damaged) if compressed else damaged)
+    dataset = tfrecord_dataset.find(str(path.parent))
+    number = 2 if len(damaged) < len(whole + _record(0)) else 3
+    assert dataset.num_examples == number
+    assert dataset.damage == (f"{path}: record {number}: {reason}",)
+
+
+def test_a_compressed_file_that_is_cut_off_is_noticed(tmp_path):
+    path = tmp_path / "pets_train.tfrecord.gz"
+    noise = [_record(0, image=os.urandom(5000)) for _ in range(20)]
+    path.write_bytes(gzip.compress(b"".join(noise))[:-3000])
+    dataset = tfrecord_dataset.find(str(tmp_path))
+    assert 0 < dataset.num_examples < 20
+    assert "the compressed file is cut off or corrupt" in dataset.damage[0]
+
+
+def test_what_is_no_tfrecord_file_is_said_so(tmp_path):
+    path = tmp_path / "pets_train.tfrecord"
+    path.write_text("<html>not found, but long enough for a header</html>")
+    message = _message(dataset_dir=str(tmp_path))
+    assert message == f"{path}: record 0: this is not a TFRecord file."
+
+
+def test_a_dataset_is_frozen(tmp_path):
+    dataset = tfrecord_dataset.find(tfrecord_file=_write(tmp_path / "a.tfrecord", [0]))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        dataset.name = "other"
