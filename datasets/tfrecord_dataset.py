@@ -286,9 +286,14 @@ def _remembered(scan: object, size: int, mtime: float) -> _Contents | None:
 
 
 def _stated(path: str) -> dict[str, dict]:
-    """The shards that a dataset.json of ours describes, by their names."""
-    parts = _read_json(path).get("splits", {}).values()
-    return {shard["file"]: shard for part in parts for shard in part["shards"]}
+    """The shards that a dataset.json of ours describes, by their names; {} without one."""
+    try:
+        parts = _read_json(path)["splits"].values()
+        shards = {shard["file"]: shard for part in parts for shard in part["shards"]}
+    except (KeyError, TypeError, AttributeError):
+        return {}
+    needed = {"num_examples", "bytes", "fingerprint"}
+    return {name: shard for name, shard in shards.items() if needed <= shard.keys()}
 
 
 def _scan(path: str, compression: str) -> tuple[int, str, str]:

@@ -270,6 +270,14 @@ def test_counts_come_from_dataset_json_where_the_sizes_agree(tmp_path):
     assert tfrecord_dataset.find(str(tmp_path)).num_examples == 2
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"splits": 3}', '{"splits": {"train": {}}}'])
+def test_a_dataset_json_of_others_is_passed_over(tmp_path, content):
+    _write(tmp_path / "pets_train.tfrecord", [0, 1], ["cat", "dog"])
+    (tmp_path / "dataset.json").write_text(content)
+    dataset = tfrecord_dataset.find(str(tmp_path))
+    assert (dataset.num_examples, dataset.labels) == (2, ("cat", "dog"))
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize(
     "damage, reason",
