@@ -129,6 +129,8 @@ def run(
             flags.FLAGS[words_flag].value = [*flags.FLAGS[words_flag].value, *words]
     except flags.Error as error:
         _fail(str(error), USAGE_ERROR, hint=True)
+    except SystemExit:  # absl's help flags end in 1; to ask for help is no failure
+        sys.exit(0)
     try:
         main()
     except UsageError as error:

@@ -261,8 +261,8 @@ def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
         stated, scanned, news = folders[folder]
         stated = _stated(f"{path}.dataset.json") or stated
         size, mtime = _size_and_mtime(path)
-        shard = stated.get(base)
-        if shard and shard["bytes"] == size:
+        shard = stated.get(base, {})
+        if shard.get("bytes") == size and {"num_examples", "fingerprint"} <= shard.keys():
             found.append(_Contents(size, mtime, shard["num_examples"], shard["fingerprint"]))
         elif known := _remembered(scanned.get(base), size, mtime):
             found.append(known)

@@ -1,0 +1,56 @@
+"""Who may import whom, and who may read flags."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+ROOMS = {"nets", "preprocessing", "datasets", "training", "evaluation", "serving"}
+MAY_IMPORT = {
+    "nets": set(),
+    "preprocessing": set(),
+    "datasets": set(),
+    "training": {"nets"},
+    "evaluation": {"nets"},
+    "serving": {"nets"},
+}
+SCRIPTS = {path.stem for path in ROOT.glob("*.py")} - {"shared_flags"}
+BELOW = [path for room in sorted(ROOMS) for path in sorted((ROOT / room).glob("*.py"))]
+
+
+def imported(path):
+    """The first parts of all modules that a file imports, at its top or inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]
+
+
+def imported_at_the_top(path):
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", BELOW, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_rooms_import_only_what_lies_before_them(path):
+    room = path.parent.name
+    foreign = set(imported(path)) & (ROOMS | SCRIPTS | {"shared_flags", "tests", "benchmarks"})
+    assert foreign <= MAY_IMPORT[room] | {room}
+    assert "absl" not in set(imported(path)) or room == "datasets" and path.name == "sample.py"
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_scripts_import_no_script_and_no_tensorflow_at_the_top(script):
+    path = ROOT / f"{script}.py"
+    assert not set(imported(path)) & SCRIPTS
+    assert not {"tensorflow", "keras"} & set(imported_at_the_top(path))
+
+
+def test_no_module_is_named_after_nothing():
+    stems = {path.stem for path in [*BELOW, *ROOT.glob("*.py"), *ROOT.glob("tests/*.py")]}
+    assert not stems & {"utils", "util", "common", "helpers", "misc"}
