@@ -15,6 +15,7 @@ import shared_flags
 from shared_flags import UsageError
 
 shared_flags.define_dataset_flags(split="test")
+shared_flags.define_input_flags()
 shared_flags.define_model_flags(name_default="inception_v3")
 shared_flags.define_legacy_flags()
 
@@ -35,9 +36,6 @@ flags.DEFINE_float(
     "moving_average_decay",
     None,
     "Evaluate the moving averages of the variables; unset: if the run kept them; 0: never.",
-)
-flags.DEFINE_integer(
-    "max_bad_records", 0, "How many records that can't be read are passed over.", lower_bound=0
 )
 flags.DEFINE_enum(
     "precision", "float32", ["float32", "bfloat16"], "Arithmetic of the net's layers."
@@ -126,6 +124,7 @@ def evaluate(config) -> None:
         FLAGS.batch_size,
         num_threads=FLAGS.num_preprocessing_threads,
         max_batches=FLAGS.max_num_batches,
+        cache=FLAGS.cache,
     )
     expected = dataset.num_examples
     if FLAGS.max_num_batches is not None:

@@ -61,8 +61,26 @@ def define_dataset_flags(split: str) -> None:
     flags.DEFINE_integer(
         "num_preprocessing_threads",
         None,
-        "Threads that decode and augment; unset lets TensorFlow choose.",
+        "Threads that decode and augment; unset means as many as processors.",
         lower_bound=1,
+    )
+
+
+def define_input_flags() -> None:
+    """How the examples are read, where all of them are."""
+    flags.DEFINE_integer(
+        "max_bad_records",
+        0,
+        "How many records that can't be read are passed over. Unless it is 0, all images are "
+        "decoded once at the start to find them.",
+        lower_bound=0,
+    )
+    flags.DEFINE_enum(
+        "cache",
+        "none",
+        ["none", "memory", "disk"],
+        "Copy the TFRecord files into memory or onto the local disk first; for files on a network "
+        "or compressed ones.",
     )
 
 

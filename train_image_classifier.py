@@ -14,6 +14,7 @@ import shared_flags
 from shared_flags import UsageError, comma_list
 
 shared_flags.define_dataset_flags(split="train")
+shared_flags.define_input_flags()
 shared_flags.define_model_flags(name_default="inception_v3")
 shared_flags.define_legacy_flags()
 
@@ -223,7 +224,7 @@ def main() -> None:
 
 def train() -> None:
     """Finds the data and hands plain values to training.run."""
-    from datasets import batches, tfrecord_dataset
+    from datasets import bad_records, batches, tfrecord_dataset
     from preprocessing import preprocessing_factory
     from training import distribution, run
 
@@ -238,6 +239,9 @@ def train() -> None:
         path_to_csv=FLAGS.path_to_csv,
         labels_offset=FLAGS.labels_offset,
     )
+    dataset, bad = bad_records.drop(dataset, FLAGS.max_bad_records, FLAGS.num_preprocessing_threads)
+    for record in bad:
+        _say(f"Passed over: {record}.")
     config = _run_config(dataset)
     recipe = preprocessing_factory.get(config.preprocessing_name)
     options = _options(run, dataset.num_examples, where.strategy.num_replicas_in_sync)
@@ -263,6 +267,7 @@ def train() -> None:
             num_threads=FLAGS.num_preprocessing_threads,
             shard_index=where.worker,
             num_shards=where.num_workers,
+            cache=FLAGS.cache,
         )
 
     _say_what_next(batches.explained(dataset, lambda: current.train(read)))

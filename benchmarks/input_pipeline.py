@@ -1,0 +1,169 @@
+"""What each stage of the input pipeline costs, in one table, and which one bounds it.
+
+python -m benchmarks.input_pipeline --dataset_dir=animals --image_size=250
+
+Pipelines that end after reading, parsing, decoding … take turns, and the median processor time of
+each is compared with the one before: processor time, unlike the clock, hardly depends on what
+else runs on the machine. Beside them the recipe's evaluation and, for the recipe inception,
+TF-Slim's own steps.
+"""
+
+import os
+import statistics
+import time
+
+from absl import app, flags
+
+import shared_flags
+
+shared_flags.define_dataset_flags("train")
+shared_flags.define_input_flags()
+flags.DEFINE_string("preprocessing_name", "inception", "Recipe.")
+flags.DEFINE_integer("image_size", 250, "Side of the images.")
+flags.DEFINE_integer("batch_size", 32, "Images a batch.")
+flags.DEFINE_integer("batches", 20, "Batches that are timed in a turn.", lower_bound=1)
+flags.DEFINE_integer("turns", 5, "Turns of each pipeline.", lower_bound=1)
+FLAGS = flags.FLAGS
+
+
+def pipelines(dataset, recipe, size: int, batch_size: int, num_threads: int | None, cache: str):
+    """The pipelines to compare, by name: the stages of training, evaluation, and their peers."""
+    import tensorflow as tf
+
+    from benchmarks.peers import tf_slim_preprocessing as tf_slim
+    from datasets import batches
+    from preprocessing import ops
+
+    is_inception = recipe.name == "inception"
+
+    def training(decode, finish=None):
+        return batches.training_batches(
+            dataset, decode, batch_size, finish=finish, num_threads=num_threads, cache=cache
+        )
+
+    def evaluation(decode):
+        ds = batches.evaluation_batches(
+            dataset, decode, batch_size, num_threads=num_threads, cache=cache
+        )
+        return ds.repeat()
+
+    def corner(image):
+        """Keeps the image from being left out of the graph, and from being copied into a batch."""
+        return image[0, 0, 0]
+
+    def crop(encoded, boxes, seed):
+        if not is_inception:
+            return ops.decode(encoded)
+        return ops.decode_window(encoded, lambda s: ops.distorted_window(s, boxes, seed))
+
+    def central_crop(encoded):
+        if not is_inception:
+            return ops.decode(encoded)
+        return ops.decode_window(encoded, lambda s: ops.central_window(s, 0.875))
+
+    decode, finish = recipe.training_stages(size)
+
+    def drawn(encoded, boxes, seed):
+        result = decode(encoded, boxes, seed)
+        return corner(result["image"] if isinstance(result, dict) else result)
+
+    records = tf.data.TFRecordDataset(list(dataset.files), dataset.compression, 2**20)
+    found = {
+        "read": records.repeat().batch(batch_size),
+        "parse": training(lambda encoded, boxes, seed: tf.strings.length(encoded)),
+        "decode": training(lambda *example: corner(crop(*example))),
+        "augment": training(drawn),
+        "batch": training(decode, finish),
+        "evaluation's decoding": evaluation(lambda encoded: corner(central_crop(encoded))),
+        "evaluation": evaluation(lambda encoded: recipe.evaluate(encoded, size)),
+    }
+    if is_inception:
+        found |= {
+            "TF-Slim": training(lambda encoded, boxes, seed: tf_slim.train(encoded, size)),
+            "TF-Slim's evaluation": evaluation(lambda encoded: tf_slim.evaluate(encoded, size)),
+        }
+    return found
+
+
+def measure(datasets: dict, num_batches: int, turns: int) -> dict[str, tuple[float, float]]:
+    """Median seconds of processor time and of the clock for a batch of each pipeline."""
+    taken = {name: [] for name in datasets}
+    for _ in range(turns):
+        for name, ds in datasets.items():
+            iterator = iter(ds)
+            for _ in range(4):  # the first batches wait for buffers that are still empty
+                next(iterator)
+            processor, clock = time.process_time(), time.perf_counter()
+            for _ in range(num_batches):
+                next(iterator)
+            spent = time.process_time() - processor, time.perf_counter() - clock
+            taken[name].append([seconds / num_batches for seconds in spent])
+    return {
+        name: tuple(statistics.median(column) for column in zip(*rows, strict=True))
+        for name, rows in taken.items()
+    }
+
+
+STAGES = ("read", "parse", "decode", "augment", "batch")
+
+
+def table(measured: dict[str, tuple[float, float]], batch_size: int) -> list[str]:
+    """The lines to print."""
+    cost = {name: processor / batch_size * 1e6 for name, (processor, _) in measured.items()}
+    own, before = {}, 0.0
+    for stage in STAGES:
+        own[stage] = max(cost[stage] - before, 0.0)
+        before = max(before, cost[stage])
+    total = cost["batch"]
+    lines = [f"{'stage':<10}{'µs an image':>13}{'images/s a core':>17}{'share':>8}"]
+    for stage, spent in own.items():
+        rate = f"{1e6 / spent:,.0f}" if spent else "–"
+        lines.append(f"{stage:<10}{spent:>13.0f}{rate:>17}{spent / total:>8.0%}")
+    lines.append(f"{'together':<10}{total:>13.0f}{1e6 / total:>17,.0f}{1:>8.0%}")
+    bound = max(own, key=own.get)
+    rate = batch_size / measured["batch"][1]
+    lines += ["", f"Bound by {bound}. By the clock: {rate:,.0f} images/s."]
+
+    def compare(name: str, ours: str, peer: str, what: str):
+        if peer in cost:
+            text = f"{cost[peer]:.0f} µs to {cost[ours]:.0f}"
+            lines.append(f"{name}: {what.format(cost[peer] / cost[ours])} ({text}).")
+
+    reached = "{:.0%} of the speed of bare decoding of the same crops"
+    faster = "{:.2f} times the speed of TF-Slim's"
+    compare("Training", "batch", "decode", reached)
+    compare("Training", "batch", "TF-Slim", faster)
+    compare("Evaluation", "evaluation", "evaluation's decoding", reached)
+    compare("Evaluation", "evaluation", "TF-Slim's evaluation", faster)
+    return lines
+
+
+def main(_) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from datasets import tfrecord_dataset
+    from preprocessing import preprocessing_factory
+
+    dataset = tfrecord_dataset.find(
+        FLAGS.dataset_dir, FLAGS.dataset_name, FLAGS.dataset_split_name, FLAGS.tfrecord_file
+    )
+    recipe = preprocessing_factory.get(FLAGS.preprocessing_name)
+    kib = dataset.num_bytes / dataset.num_examples / 1024
+    print(
+        f"{dataset.num_examples} images of {kib:.0f} KiB, recipe {recipe.name} at "
+        f"{FLAGS.image_size} x {FLAGS.image_size}, batches of {FLAGS.batch_size}, "
+        f"{FLAGS.num_preprocessing_threads or os.cpu_count()} threads\n"
+    )
+    compared = pipelines(
+        dataset,
+        recipe,
+        FLAGS.image_size,
+        FLAGS.batch_size,
+        FLAGS.num_preprocessing_threads,
+        FLAGS.cache,
+    )
+    measured = measure(compared, FLAGS.batches, FLAGS.turns)
+    print("\n".join(table(measured, FLAGS.batch_size)))
+
+
+if __name__ == "__main__":
+    app.run(main)
