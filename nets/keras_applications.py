@@ -291,7 +291,7 @@ def _by_slim_name(application: Application, net: keras.Model) -> dict[str, np.nd
     values = {}
     for layer in layers:
         for variable in layer.weights:
-            value = variable.numpy()
+            value = variable.value.numpy()
             leaf = variable.name
             if _is_depthwise(layer) and leaf == "kernel":
                 value, leaf = value.transpose(0, 1, 3, 2), "depthwise_weights"
