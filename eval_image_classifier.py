@@ -118,6 +118,7 @@ def evaluate(config) -> None:
     def predict(images):
         return model(images, training=False)["logits"][:, num_hidden:]
 
+    predict.get_concrete_function()  # traced here, so that it doesn't count as the net's time
     examples = batches.evaluation_batches(
         dataset,
         decode,
