@@ -137,8 +137,8 @@ def evaluate(
     Returns:
       float32 [size, size, 3 or 1] in -1..1.
     """
-    image = ops.decode_window(encoded, lambda s: _window(s, crop_image, central_fraction))
-    return _resize_and_scale(image, size, use_grayscale)
+    # Decoded whole: at the edge of a part, a JPEG's colours would differ a little from TF-Slim's.
+    return evaluate_image(ops.decode(encoded), size, use_grayscale, central_fraction, crop_image)
 
 
 def evaluate_image(
@@ -149,17 +149,8 @@ def evaluate_image(
     crop_image: bool = True,
 ) -> tf.Tensor:
     """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
-    window = _window(tf.shape(image), crop_image, central_fraction)
-    return _resize_and_scale(ops.crop(image, window), size, use_grayscale)
-
-
-def _window(shape: tf.Tensor, crop_image: bool, central_fraction: float) -> tf.Tensor:
     if crop_image:
-        return ops.central_window(shape, central_fraction)
-    return ops.whole_window(shape)
-
-
-def _resize_and_scale(image: tf.Tensor, size: int | None, use_grayscale: bool) -> tf.Tensor:
+        image = ops.crop(image, ops.central_window(tf.shape(image), central_fraction))
     image = tf.cast(image, tf.float32)
     if use_grayscale:
         image = ops.grayscale(image)
