@@ -1,0 +1,75 @@
+"""From drawn photographs to a named picture, by the README's commands with small numbers."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from datasets import sample
+from tests.conftest import ROOT, run_script
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    shlex.split(command, comments=True)[1:]
+    for block in re.findall(r"```(?:bash)?\n(.*?)```", README, re.DOTALL)
+    for command in block.replace("\\\n", " ").splitlines()
+    if command.strip().startswith("python ") and not command.strip().startswith("python -m")
+]
+PARSE = """
+import importlib, json, sys
+import shared_flags
+main = importlib.import_module(sys.argv[1].removesuffix(".py"))
+shared_flags.run(lambda: print("understood"), sys.argv[1:])
+"""
+
+
+def test_the_readme_shows_every_script():
+    scripts = {path.name for path in ROOT.glob("*.py")} - {"shared_flags.py"}
+    assert {command[0] for command in COMMANDS} == scripts
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command)[:70])
+def test_the_readmes_commands_are_understood(command):
+    process = [sys.executable, "-c", PARSE, *command]
+    result = subprocess.run(process, cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.strip() == "understood" or "--help" in command, result.stderr
+
+
+@pytest.mark.slow
+def test_from_photographs_to_a_named_picture(tmp_path):
+    def run(script, *flags):
+        result = run_script(script, *flags, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    sample.draw(str(tmp_path / "photographs"), images_per_class=8)
+    run(
+        *("convert_data.py", "--dataset_name=animals", "--output_dir=animals"),
+        *("--image_dir=photographs/images", "--annotations_dir=photographs/annotations"),
+        "--validation_fraction=0.4",
+    )
+    trained = run(
+        *("train_image_classifier.py", "--dataset_dir=animals", "--train_dir=output"),
+        *("--model_name=mobilenet_v1_025", "--train_image_size=64", "--batch_size=4"),
+        *("--max_number_of_steps=2", "--learning_rate=0.0001", "--moving_average_decay=0.9"),
+        *("--end_learning_rate=0.000001", "--learning_rate_decay_type=polynomial"),
+    )
+    assert "Add --batch_norm_decay=" in trained
+    evaluated = run(
+        *("eval_image_classifier.py", "--checkpoint_path=output", "--eval_dir=output_eval"),
+        "--dataset_split_name=validation",
+    )
+    last_lines = evaluated.strip().splitlines()[-2:]
+    assert re.fullmatch(r"eval/Accuracy\[\d\.\d{4}\]", last_lines[0])
+    assert last_lines[1] == "eval/Recall_5[1.0000]"
+    numbers = json.loads((tmp_path / "output_eval/metrics.json").read_text())
+    assert f"[{numbers['accuracy']:.4f}]" in last_lines[0]
+    run("export_model.py", "--checkpoint_path=output", "--output_dir=exported")
+    picture = next((tmp_path / "photographs/images").iterdir())
+    for model in ("exported", "exported/frozen_graph.pb"):
+        table = run("classify_image.py", f"--model={model}", f"--image={picture}", "--top_k=5")
+        assert picture.name in table
+        assert {"bee", "fish", "ladybird", "snail", "starfish"} <= set(table.split())
