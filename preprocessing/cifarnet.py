@@ -24,29 +24,54 @@ def train(
     """Draws one training image: random crop of the padded image, mirror, brightness, contrast.
 
     Args:
-      encoded: image bytes, scalar string.
-      size: side of the result in pixels.
-      boxes: not used; here so that all recipes are called alike.
-      seed: int32 [2]; decides every draw.
+      encoded, size, boxes, seed, padding: as for `draw`.
       use_grayscale: return one channel.
-      padding: zeros added on every side before the crop; more where the image is still too small.
 
     Returns:
       float32 [size, size, 3 or 1] of mean 0 and deviation 1.
     """
+    drawn = draw(encoded, size, boxes, seed, padding)
+    batch = {key: value[tf.newaxis] for key, value in drawn.items()}
+    return finish(batch, use_grayscale)[0]
+
+
+def draw(
+    encoded: tf.Tensor, size: int, boxes: tf.Tensor, seed: tf.Tensor, padding: int = _PADDING
+) -> dict[str, tf.Tensor]:
+    """The part of `train` that is done image by image; `finish` does the rest on a batch.
+
+    Args:
+      encoded: image bytes, scalar string.
+      size: side of the result in pixels.
+      boxes: not used; here so that all recipes are called alike.
+      seed: int32 [2]; decides every draw.
+      padding: zeros added on every side before the crop; more where the image is still too small.
+
+    Returns:
+      `image` uint8 [size, size, 3]; `color` float32 [2], what is added to it, its contrast.
+    """
     del boxes
     top, left, mirror, brightness, contrast = ops.uniforms(seed, 5)
     image = ops.decode(encoded)
-    padded = tf.maximum(tf.shape(image)[:2] + 2 * padding, size)
-    image = ops.crop_or_pad(image, padded[0], padded[1])
+    sides = tf.shape(image)[:2]
+    padded = tf.maximum(sides + 2 * padding, size)
     room = padded - size + 1
-    window = [ops.index_below(top, room[0]), ops.index_below(left, room[1]), size, size]
-    image = tf.cast(ops.flip(ops.crop(image, tf.stack(window)), mirror), tf.float32)
+    offset = tf.stack([ops.index_below(top, room[0]), ops.index_below(left, room[1])])
+    image = ops.crop_or_pad(image, size, offset - (padded - sides) // 2)
+    brightness = ops.between(brightness, -_BRIGHTNESS, _BRIGHTNESS)
+    contrast = ops.between(contrast, *_CONTRAST)
+    return {"image": ops.flip(image, mirror), "color": tf.stack([brightness, contrast])}
+
+
+# Compiled into few passes over the pixels.
+@tf.function(jit_compile=True)
+def finish(batch: dict[str, tf.Tensor], use_grayscale: bool = False) -> tf.Tensor:
+    """Turns a batch of what `draw` returns into float32 [B, size, size, 3 or 1]."""
+    brightness, contrast = tf.unstack(batch["color"][:, None, None, None], axis=-1)
+    images = tf.cast(batch["image"], tf.float32)
     if use_grayscale:
-        image = ops.grayscale(image)
-    image = image + ops.between(brightness, -_BRIGHTNESS, _BRIGHTNESS)
-    image = ops.adjust_contrast(image, ops.between(contrast, *_CONTRAST))
-    return ops.standardize(tf.ensure_shape(image, [size, size, 1 if use_grayscale else 3]))
+        images = ops.grayscale(images)
+    return ops.standardize(ops.adjust_contrast(images + brightness, contrast))
 
 
 def evaluate(encoded: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.Tensor:
@@ -65,5 +90,5 @@ def evaluate(encoded: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.T
 
 def evaluate_image(image: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.Tensor:
     """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
-    image = tf.cast(ops.crop_or_pad(image, size, size), tf.float32)
+    image = tf.cast(ops.crop_or_pad(image, size), tf.float32)
     return ops.standardize(ops.grayscale(image) if use_grayscale else image)

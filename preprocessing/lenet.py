@@ -36,6 +36,6 @@ def evaluate(encoded: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.T
 
 def evaluate_image(image: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.Tensor:
     """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
-    image = tf.cast(ops.crop_or_pad(image, size, size), tf.float32)
+    image = tf.cast(ops.crop_or_pad(image, size), tf.float32)
     image = ops.grayscale(image) if use_grayscale else image
     return image / 128 - 1

@@ -81,8 +81,8 @@ def distorted_window(shape: tf.Tensor, boxes: tf.Tensor, seed: tf.Tensor) -> tf.
     Args:
       shape: int32 [3] of the image.
       boxes: float32 [n, 4] of (ymin, xmin, ymax, xmax) in fractions of the sides, of which the crop
-        covers a tenth of one at least; n = 0 means the whole image. They are clipped to the image,
-        and empty ones are left out.
+        covers a tenth of one at least; n = 0 means the whole image. They are clipped to the image;
+        empty ones do not count.
       seed: int32 [2].
 
     Returns:
@@ -90,7 +90,6 @@ def distorted_window(shape: tf.Tensor, boxes: tf.Tensor, seed: tf.Tensor) -> tf.
       height 0.75 to 1.33; the whole image where 100 attempts find no such window.
     """
     boxes = tf.clip_by_value(boxes, 0.0, 1.0)
-    boxes = tf.boolean_mask(boxes, tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1))
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
         boxes[tf.newaxis],
@@ -141,9 +140,28 @@ def flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
     return tf.cond(draw < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
 
 
-def crop_or_pad(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Cuts out the centre, or surrounds the image with zeros, or each in its direction."""
-    return tf.image.resize_with_crop_or_pad(image, height, width)
+def crop_or_pad(image: tf.Tensor, size: int, offset: tf.Tensor | None = None) -> tf.Tensor:
+    """Cuts out a square, with zeros where it lies outside the image.
+
+    Args:
+      image: of any type.
+      size: side of the square in pixels.
+      offset: int32 [2], its top and left edge in the image; may be negative. None takes the centre,
+        as tf.image.resize_with_crop_or_pad does.
+
+    Returns:
+      [size, size, channels], of the image's type.
+    """
+    sides = tf.shape(image)[:2]
+    if offset is None:
+        offset = tf.truncatediv(sides - size, 2)
+    begin = tf.clip_by_value(offset, 0, sides)
+    end = tf.clip_by_value(offset + size, 0, sides)
+    part = image[begin[0] : end[0], begin[1] : end[1]]
+    before = tf.clip_by_value(begin - offset, 0, size)
+    missing = tf.stack([before, size - before - (end - begin)], axis=1)
+    part = tf.pad(part, tf.concat([missing, [[0, 0]]], axis=0))
+    return tf.ensure_shape(part, [size, size, image.shape[-1]])
 
 
 def grayscale(image: tf.Tensor) -> tf.Tensor:
@@ -165,8 +183,8 @@ def adjust_saturation(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def adjust_contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Scales each channel's distance from its mean over the image; float32."""
-    mean = tf.reduce_mean(image, axis=[0, 1], keepdims=True)
+    """Scales a channel's distance from its mean over an image; float32 [..., h, w, channels]."""
+    mean = tf.reduce_mean(image, axis=[-3, -2], keepdims=True)
     return mean + (image - mean) * factor
 
 
