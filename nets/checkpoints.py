@@ -81,6 +81,23 @@ class Reader:
             ) from error
 
 
+class Values:
+    """Weights in memory, read as a checkpoint is."""
+
+    def __init__(self, path: str, values: Mapping[str, np.ndarray]):
+        """path: where they come from, for messages."""
+        self.path, self._values = path, values
+        self.shapes = {name: np.shape(value) for name, value in values.items()}
+        self.dtypes = {name: value.dtype.name for name, value in values.items()}
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.shapes)
+
+    def get(self, name: str) -> np.ndarray:
+        return self._values[name]
+
+
 def read(path: str) -> Reader:
     """Opens a checkpoint; see `Reader`."""
     return Reader(path)
@@ -112,7 +129,7 @@ def latest(path: str) -> str | None:
     if not all(steps.values()):
         names = ", ".join(sorted(os.path.basename(prefix) for prefix in found))
         raise ValueError(f"{path}: several checkpoints and no state file. Name one of {names}.")
-    return max(found, key=lambda prefix: int(steps[prefix].group(1)))
+    return max(found, key=lambda prefix: (int(steps[prefix].group(1)), prefix))
 
 
 def write(prefix: str, values: Mapping[str, object], keep: int = 0) -> None:
@@ -144,7 +161,9 @@ def write(prefix: str, values: Mapping[str, object], keep: int = 0) -> None:
             )
     except tf.errors.OpError as error:
         raise OSError(f"{prefix}: could not be written: {error.message}") from error
-    earlier = [path for path in _recorded(directory) if path != _beside(directory, prefix)]
+    # Of the state file, only what lies here: in a copied folder it may name another run's files.
+    beside = [path for path in _recorded(directory) if path == _beside(directory, path)]
+    earlier = [path for path in beside if path != _beside(directory, prefix)]
     _remove(prefix)
     os.replace(partial + _SHARD, prefix + _SHARD)
     os.replace(partial + ".index", prefix + ".index")
@@ -281,7 +300,10 @@ class Report:
 
 
 def plan(
-    model: keras.Model, reader: Reader, exclude: Iterable[str] = (), use_moving_averages=False
+    model: keras.Model,
+    reader: Reader | Values,
+    exclude: Iterable[str] = (),
+    use_moving_averages: bool = False,
 ) -> Report:
     """Compares a checkpoint with a model; changes nothing. See `restore`."""
     variables = slim_names.variables(model)
@@ -313,7 +335,7 @@ def plan(
 
 def restore(
     model: keras.Model,
-    path: str,
+    source: str | Reader | Values,
     exclude: Iterable[str] = (),
     ignore_missing: bool = False,
     use_moving_averages: bool = False,
@@ -322,7 +344,7 @@ def restore(
 
     Args:
       model: of `nets_factory.build`.
-      path: whatever `read` opens.
+      source: whatever `read` opens, or already opened.
       exclude: scopes, by string prefix, whose variables keep the values they have.
       ignore_missing: variables that are not in the file keep the values they have.
       use_moving_averages: take `NAME/ExponentialMovingAverage` where the file has it.
@@ -331,7 +353,7 @@ def restore(
       ValueError: the file is broken or does not fit, a scope catches nothing, or a weight is not a
         number; the model is as it was.
     """
-    reader = read(path)
+    reader = read(source) if isinstance(source, str) else source
     report = plan(model, reader, exclude, use_moving_averages)
     if problem := report.problem(ignore_missing):
         raise ValueError(problem)

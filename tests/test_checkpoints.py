@@ -518,3 +518,19 @@ def test_values_are_under_slim_names(small_net):
     values = checkpoints.values(small_net)
     assert list(values) == list(slim_names.variables(small_net))
     assert {value.dtype.name for value in values.values()} == {"float32"}
+
+
+def test_pruning_leaves_checkpoints_of_another_folder_alone(tmp_path):
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    for step in (1, 2):
+        checkpoints.write(str(original / f"model.ckpt-{step}"), {"v": np.float32(step)})
+    copy.mkdir()
+    # As TF-Slim wrote it: with absolute paths.
+    paths = [f'all_model_checkpoint_paths: "{original}/model.ckpt-{step}"' for step in (1, 2)]
+    lines = [f'model_checkpoint_path: "{original}/model.ckpt-2"', *paths]
+    (copy / "checkpoint").write_text("\n".join(lines))
+    checkpoints.write(str(copy / "model.ckpt-3"), {"v": np.float32(3)}, keep=1)
+    checkpoints.write(str(copy / "model.ckpt-4"), {"v": np.float32(4)}, keep=1)
+    assert checkpoints.latest(str(copy)) == str(copy / "model.ckpt-4")
+    for step in (1, 2):
+        assert (original / f"model.ckpt-{step}.index").exists()
