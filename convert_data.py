@@ -13,6 +13,7 @@ import itertools
 import os
 import re
 import shlex
+import sys
 
 from absl import flags
 
@@ -134,6 +135,8 @@ _LISTED = 20  # files that the summary names of each sort
 
 
 def main() -> None:
+    # File names need not be text in the terminal's encoding, or in any.
+    sys.stdout.reconfigure(errors="backslashreplace")
     _check_flags()
     # Imported here, so that --help answers at once.
     from datasets import convert
@@ -291,6 +294,10 @@ def _print_counts(summary) -> None:
 
 
 def _print_findings(summary) -> None:
+    present = set().union(*(count.keys() for count in summary.counts.values()))
+    if absent := [name for name in summary.classes if name not in present]:
+        print(f"\nWARNING: no example of {len(absent)} of the classes:")
+        _print_some(absent)
     if summary.changes:
         print(f"\nEncoded anew: {_counted(summary.changes)}")
     if summary.rejected:

@@ -16,7 +16,8 @@ def read(images: ImageFolder) -> Iterator[LabeledImage]:
     hold folders themselves; so a class may be called `train`.
 
     Raises:
-      ValueError: there is no folder to be a class, or split folders and others lie side by side.
+      ValueError: there is no folder to be a class, one for training is empty, or split folders and
+        others lie side by side.
     """
     top = images.path
     folders = _folders(top)
@@ -40,9 +41,14 @@ def read(images: ImageFolder) -> Iterator[LabeledImage]:
 
 def _read_classes(top: str, within: str, names: list[str], split: str) -> Iterator[LabeledImage]:
     for name in names:
-        label = " ".join(name.split())
+        label, path = " ".join(name.split()), None
         for path in image_folder.photographs(os.path.join(top, within, name)):
             yield LabeledImage(posixpath.join(within, name, path), label, split=split)
+        if path is None and split in ("", splits.TRAIN):
+            raise ValueError(
+                f"The class folder {os.path.join(top, within, name)} holds no photograph. "
+                "Fill it or remove it."
+            )
 
 
 def _folders(*path: str) -> list[str]:

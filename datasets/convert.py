@@ -297,6 +297,8 @@ class _Tally:
 
     def _check_classes(self) -> None:
         if self._choice is None:
+            if self._settings.classes:
+                return  # it may be a part of a collection, and not for training
             training = self.counts[WHOLE]
         elif self._choice.named and splits.TRAIN not in self._choice.named:
             return  # a collection for evaluation alone

@@ -64,20 +64,24 @@ class Destination:
         """
         if os.path.isdir(self._ready):
             self._hold(self._ready)
-            self._move_ready_files()
-            self.close()
+            try:
+                self._move_ready_files()
+            finally:
+                self._release()
         path = os.path.join(self.folder, self.side(DATASET_JSON))
         try:
             with open(path, encoding="utf-8") as file:
                 content = json.load(file)
-            name = content["name"]
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a dataset.json of ours. Move it away.") from error
-        if name != self.name:
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or not {"name", "splits", "files"} <= content.keys():
+            raise ValueError(f"{path} is not a dataset.json of ours. Move it away.")
+        if content["name"] != self.name:
             raise ValueError(
-                f"--output_dir={self.folder} holds the dataset {name!r}, and a folder holds one. "
+                f"--output_dir={self.folder} holds the dataset {content['name']!r}, and a folder "
+                "holds one. "
                 f"Choose another folder for {self.name!r}, or another --dataset_name."
             )
         return content
@@ -115,8 +119,11 @@ class Destination:
         """Removes what has not been published, and lets others in."""
         if self._lock is not None:
             shutil.rmtree(self._writing, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = None
+            self._release()
+
+    def _release(self) -> None:
+        os.close(self._lock)
+        self._lock = None
 
     def _hold(self, folder: str) -> None:
         self._lock = _lock(folder)

@@ -15,8 +15,8 @@ MAX_FILE_BYTES = 1 << 29
 
 # What lies beside photographs, and is not reported as a photograph that could not be read.
 _OTHER_SUFFIXES = (
-    ".csv .db .doc .docx .htm .html .ini .json .jsonl .mat .md .npy .npz .pdf .pickle .pkl .py "
-    ".rst .sh .tfrecord .tsv .txt .xls .xlsx .xml .yaml .yml .zip"
+    ".csv .db .doc .docx .gz .htm .html .ini .json .jsonl .mat .md .npy .npz .pdf .pickle .pkl .py "
+    ".rst .sh .tar .tfrecord .tfrecords .tsv .txt .xls .xlsx .xml .yaml .yml .zip"
 ).split()
 
 

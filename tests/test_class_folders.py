@@ -36,6 +36,14 @@ def test_train_may_be_a_class(tmp_path):
     assert found == [("aeroplane/1.jpg", "aeroplane", ""), ("train/2.jpg", "train", "")]
 
 
+def test_an_empty_class_folder_is_an_error_where_it_is_for_training(tmp_path):
+    (tmp_path / "val" / "cow").mkdir(parents=True)
+    assert _read(tmp_path, "train/cow/1.jpg") == [("train/cow/1.jpg", "cow", "train")]
+    (tmp_path / "train" / "dog").mkdir()
+    with pytest.raises(ValueError, match="class folder .*train/dog holds no photograph"):
+        _read(tmp_path, "train/dog/notes.txt")
+
+
 def test_hidden_files_and_folders_are_passed_over(tmp_path):
     found = _read(tmp_path, "cat/1.jpg", "cat/._1.jpg", ".git/x", "__MACOSX/cat/1.jpg")
     assert found == [("cat/1.jpg", "cat", "")]

@@ -320,12 +320,13 @@ def test_a_folder_holds_one_dataset(images, tmp_path):
         _convert(images, Destination(str(tmp_path / "out"), "other"), overwrite=True)
 
 
-def test_an_alien_description_is_not_touched(images, tmp_path):
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "pets"}', "not JSON"])
+def test_an_alien_description_is_not_touched(images, tmp_path, content):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "dataset.json").write_text("[]")
+    (tmp_path / "out" / "dataset.json").write_text(content)
     with pytest.raises(ValueError, match="dataset.json is not a dataset.json of ours"):
         _convert(images, tmp_path / "out", overwrite=True)
-    assert (tmp_path / "out" / "dataset.json").read_text() == "[]"
+    assert (tmp_path / "out" / "dataset.json").read_text() == content
 
 
 def test_a_failed_replacement_leaves_the_old_dataset_as_it_was(images, tmp_path):
@@ -412,6 +413,13 @@ def test_a_single_file_has_everything_and_its_own_side_files(images, tmp_path):
     assert _convert(images, first).already_done
     with pytest.raises(ValueError, match="a.tfrecord is there already, a dataset of other classes"):
         _convert(images, first, classes=("dog", "cat"))
+
+
+def test_a_single_file_may_lack_some_of_the_given_classes(images, tmp_path):
+    part = Destination.of_file(str(tmp_path / "a.tfrecord"))
+    summary = _convert(images, part, classes=("cat", "cow", "dog"))
+    assert summary.counts == {"all": {"cat": 15, "dog": 15}}
+    assert (tmp_path / "a.tfrecord.labels.txt").read_text() == "0:cat\n1:cow\n2:dog\n"
 
 
 def test_a_single_file_is_not_a_folder(tmp_path):

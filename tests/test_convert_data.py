@@ -270,6 +270,17 @@ def test_hostile_input_is_listed_counted_and_stops_nothing(tmp_path):
     assert list((tmp_path / "other").glob("*")) == []
 
 
+def test_file_names_that_are_no_text_are_printed_all_the_same(tmp_path):
+    for i in range(4):
+        (tmp_path / "images" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (i, 0, 0)).save(tmp_path / "images" / "ab"[i % 2] / f"{i}.png")
+    pathlib.Path(os.fsdecode(bytes(tmp_path / "images" / "a") + b"/caf\xe9.jpg")).write_bytes(b"")
+    words = (f"--image_dir={tmp_path}/images", f"--output_file={tmp_path}/o.tfrecord")
+    out, _ = _run(*words, "--classes=a,b,c", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert r"a/caf\udce9.jpg: empty file" in out
+    assert "WARNING: no example of 1 of the classes:\n  c\n" in out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
