@@ -270,7 +270,7 @@ def _print_summary(summary, destination) -> None:
     if summary.already_done:
         print(f"\nAlready converted, nothing to do: {destination.folder} holds this dataset.")
     else:
-        _print_findings(summary)
+        _print_findings(summary, destination)
     if _DRY_RUN.value:
         print("\nNothing was written (--dry_run).")
         return
@@ -293,7 +293,7 @@ def _print_counts(summary) -> None:
         print(f"  {name:{width}}  " + "  ".join(f"{count:>10}" for count in counts))
 
 
-def _print_findings(summary) -> None:
+def _print_findings(summary, destination) -> None:
     present = set().union(*(count.keys() for count in summary.counts.values()))
     if absent := [name for name in summary.classes if name not in present]:
         print(f"\nWARNING: no example of {len(absent)} of the classes:")
@@ -302,7 +302,8 @@ def _print_findings(summary) -> None:
         print(f"\nEncoded anew: {_counted(summary.changes)}")
     if summary.rejected:
         kinds = collections.Counter(item.kind for item in summary.rejected)
-        print(f"\nRejected or corrected, in rejected.csv: {_counted(kinds)}")
+        where = "" if _DRY_RUN.value else f", in {destination.side('rejected.csv')}"
+        print(f"\nRejected or corrected{where}: {_counted(kinds)}")
         _print_some([f"{item.file}: {item.reason}" for item in summary.rejected])
     if summary.duplicates:
         print(f"\nExact duplicates of other photographs: {len(summary.duplicates)}")

@@ -266,11 +266,10 @@ class _Tally:
         self._check_classes()
 
     def summary(self, files: list[str]) -> Summary:
-        self.rejected.sort(key=lambda item: (item.file, item.reason))
+        # A photograph with several examples is told of once.
+        rejected = sorted(set(self.rejected), key=lambda item: (item.file, item.reason))
         self.duplicates.sort(key=lambda item: item.file)
-        return Summary(
-            self.classes, self.counts, files, self.rejected, self.duplicates, self.changes
-        )
+        return Summary(self.classes, self.counts, files, rejected, self.duplicates, self.changes)
 
     def _split(self, image: LabeledImage, digest: bytes) -> str:
         return self._choice.of(image.split, digest) if self._choice else WHOLE

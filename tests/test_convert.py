@@ -438,6 +438,11 @@ def test_a_photograph_may_become_several_examples(images, tmp_path):
     summary = _convert(images, tmp_path / "out", source=source, validation_fraction=0.0)
     assert summary.counts["train"] == {"cat": 1, "dog": 1}
     assert summary.duplicates == []
+    (images / "cat" / "1.png").write_bytes(b"")
+    source += [LabeledImage("cat/1.png", "cat"), LabeledImage("cat/1.png", "dog")]
+    destination = tmp_path / "more"
+    summary = _convert(images, destination, source=source, validation_fraction=0.0)
+    assert summary.rejected == [Rejected("cat/1.png", "empty file")]  # once
 
 
 def test_a_file_name_that_is_not_utf8_comes_through(images, tmp_path):
