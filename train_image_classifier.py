@@ -49,8 +49,12 @@ flags.DEFINE_integer(
 
 # Where training starts and what is trained
 flags.DEFINE_string(
-    "checkpoint_path", None, "Checkpoint (file or folder) to fine-tune from; ignored on resuming."
+    "checkpoint_path",
+    None,
+    "What to fine-tune from: a checkpoint (file, folder or archive of TF-Slim's zoo), a .keras or "
+    ".h5 file, or the word pretrained to download; ignored on resuming.",
 )
+shared_flags.define_cache_dir_flag()
 flags.DEFINE_string(
     "checkpoint_exclude_scopes", None, "Comma-separated name prefixes that are not restored."
 )
@@ -58,6 +62,22 @@ flags.DEFINE_string(
     "trainable_scopes", None, "Comma-separated scopes to train (matched from the start of a name)."
 )
 flags.DEFINE_bool("ignore_missing_vars", False, "Start variables missing in the checkpoint anew.")
+flags.DEFINE_bool(
+    "restore_dry_run", False, "Show what --checkpoint_path would give the net, and stop."
+)
+flags.DEFINE_bool("list_scopes", False, "Show the scopes of the net, and stop.")
+flags.DEFINE_bool("list_models", False, "Show all nets, and stop.")
+flags.DEFINE_string(
+    "head",
+    None,
+    "A classifier of dense ReLU layers and dropout in place of the net's own, such as "
+    "dense:512,dropout:0.5.",
+)
+flags.DEFINE_list("small_cnn_filters", None, "Widths of small_cnn's stages; unset: 32,64,128.")
+flags.DEFINE_integer("small_cnn_dense_units", None, "Width of small_cnn's dense layer; unset: 128.")
+flags.DEFINE_float(
+    "small_cnn_dropout", None, "Fraction that small_cnn's dropout drops; unset: 0.5."
+)
 flags.DEFINE_enum(
     "frozen_batch_norm",
     "inference",
@@ -161,11 +181,18 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("quantize_delay", -1, "Gone with TensorFlow 1; only -1 is accepted.")
 
 FLAGS = flags.FLAGS
+_SMALL_CNN_FLAGS = ("small_cnn_filters", "small_cnn_dense_units", "small_cnn_dropout")
 
 
 def check_flags() -> None:
     """Refuses what can't work before anything heavy is loaded."""
     shared_flags.check_legacy_flags()
+    if FLAGS.model_name != "small_cnn" and (given := shared_flags.explicit(*_SMALL_CNN_FLAGS)):
+        raise UsageError(f"--{next(iter(given))} needs --model_name=small_cnn.")
+    if FLAGS.list_models or FLAGS.list_scopes:
+        return
+    if FLAGS.restore_dry_run and not FLAGS.checkpoint_path:
+        raise UsageError("--restore_dry_run shows what --checkpoint_path gives: add it.")
     if not FLAGS.dataset_dir and not FLAGS.tfrecord_file:
         raise UsageError(
             "say where the data is: --dataset_dir=FOLDER as convert_data.py wrote it, or "
@@ -216,6 +243,12 @@ def check_flags() -> None:
 def main() -> None:
     check_flags()
     shared_flags.load_tensorflow()
+    if FLAGS.list_models:
+        return list_models()
+    if FLAGS.list_scopes:
+        return list_scopes()
+    if FLAGS.restore_dry_run:
+        return train()
     from training import run_state
 
     with run_state.locked(FLAGS.train_dir):
@@ -245,6 +278,8 @@ def train() -> None:
     config = _run_config(dataset)
     recipe = preprocessing_factory.get(config.preprocessing_name)
     options = _options(run, dataset.num_examples, where.strategy.num_replicas_in_sync)
+    if FLAGS.restore_dry_run:
+        return run.restore_dry_run(options, config, _say)
     current = run.Run(options, config, where, dataset.num_examples, _say)
     _describe(current, dataset)
     if options.last_step is not None and current.first_step >= options.last_step:
@@ -271,6 +306,72 @@ def train() -> None:
         )
 
     _say_what_next(batches.explained(dataset, lambda: current.train(read)))
+
+
+def list_models() -> None:
+    """A line a net."""
+    from nets import costs, nets_factory, pretrained
+
+    heading = ("name", "image", "parameters", "multiply-adds", "preprocessing", "root scope")
+    heading += ("outputs", "pretrained")
+    lines = [heading]
+    for net in nets_factory.NETS.values():
+        cost = costs.known()[net.name]
+        lines.append(
+            (
+                net.name,
+                str(net.image_size),
+                f"{cost.parameters / 1e6:.2f} M",
+                f"{cost.multiply_adds / 1e6:.0f} M",
+                net.preprocessing,
+                net.scope or "-",
+                str(net.checkpoint_outputs),
+                pretrained.source(net.name) or "-",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (
+            cell.rjust(width) if 0 < i < 4 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        _say("  ".join(cells).rstrip())
+    _say(
+        "image: side in pixels. outputs: of an ImageNet checkpoint; with 1001, 0 is the background "
+        "(--labels_offset). pretrained: where --checkpoint_path=pretrained takes weights from."
+    )
+
+
+def list_scopes() -> None:
+    """The upper scopes of the net that the flags choose, each with its variables counted."""
+    import keras
+
+    from nets import nets_factory, slim_names
+
+    net = nets_factory.get(FLAGS.model_name)
+
+    def shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
+        with keras.StatelessScope(initialize_variables=False):  # values would take their time
+            model = nets_factory.build(
+                net.name,
+                num_classes,
+                FLAGS.train_image_size,
+                1 if FLAGS.use_grayscale else None,
+                **_net_options(),
+            )
+        return {name: tuple(v.shape) for name, v in slim_names.variables(model).items()}
+
+    found, other = shapes(net.checkpoint_outputs), shapes(net.checkpoint_outputs + 1)
+    for scope in slim_names.scopes(found):
+        if scope.count("/") < 3 and not scope.endswith("/BatchNorm"):
+            inside = [shape for name, shape in found.items() if name.startswith(f"{scope}/")]
+            count = sum(map(math.prod, inside))
+            _say(f"{scope}  {len(inside)} variables, {count / 1e6:.2f} M parameters")
+    if FLAGS.head:
+        return _say("The head is the run's own: a checkpoint is restored without it.")
+    sized = [name for name, shape in found.items() if shape != other[name]]
+    heads = dict.fromkeys("/".join(name.split("/")[:-1][:2]) for name in sized)
+    _say(f"For other classes than the checkpoint's: --checkpoint_exclude_scopes={','.join(heads)}")
 
 
 def _options(run, num_examples: int, replicas: int):
@@ -336,10 +437,17 @@ def _run_config(dataset):
             "preprocessing_name",
             "use_grayscale",
             "labels_offset",
+            "moving_average_decay",
         )
         if "preprocessing_name" in given:
             given["preprocessing_name"] = recipe_of(given["preprocessing_name"]).name
         run_config.check_agrees(earlier, given, FLAGS.train_dir)
+        for option, value in _net_options().items():
+            if value != (there := earlier.net_options.get(option)):
+                raise ValueError(
+                    f"{FLAGS.train_dir} was trained with the net's option {option}={there}, not "
+                    f"{value}. Leave the flag out, or choose another --train_dir."
+                )
         if earlier.labels != dataset.labels:
             raise ValueError(
                 f"{FLAGS.train_dir} was trained on the classes {_shortened(earlier.labels)}, the "
@@ -357,9 +465,21 @@ def _run_config(dataset):
         use_grayscale=bool(FLAGS.use_grayscale),
         labels_offset=FLAGS.labels_offset,
         moving_average_decay=FLAGS.moving_average_decay,
+        net_options=_net_options(),
         **_sources(),
         flags=_flag_values(),
     )
+
+
+def _net_options() -> dict[str, object]:
+    """What the flags change about the net itself; evaluation and export rebuild it from them."""
+    options = shared_flags.explicit(*_SMALL_CNN_FLAGS)
+    options = {name.removeprefix("small_cnn_"): value for name, value in options.items()}
+    if "filters" in options:
+        if not all(width.strip().isdigit() for width in options["filters"]):
+            raise UsageError("--small_cnn_filters: write whole numbers, such as 32,64,128.")
+        options["filters"] = [int(width) for width in options["filters"]]
+    return options | ({"head": FLAGS.head} if FLAGS.head else {})
 
 
 def _sources() -> dict[str, str | None]:

@@ -23,7 +23,14 @@ def make(colours, tmp_path):
         return recipe.train(encoded, 32, boxes, seed)
 
     def make_run(**options):
-        config = run_config.RunConfig("mobilenet_v1_025", 3, LABELS, 32, "cifarnet")
+        config = run_config.RunConfig(
+            "mobilenet_v1_025",
+            3,
+            LABELS,
+            32,
+            "cifarnet",
+            moving_average_decay=options.pop("moving_average_decay", None),
+        )
         options = {"train_dir": str(tmp_path / "run"), "batch_size": 8, "last_step": 6} | options
         lines = []
         current = run.Run(run.Options(**options), config, distribution.create(), 24, lines.append)

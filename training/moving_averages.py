@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-SUFFIX = "/ExponentialMovingAverage"
+from nets.checkpoints import AVERAGE
 
 
 class MovingAverages:
@@ -51,4 +51,4 @@ class MovingAverages:
 
     def slots(self) -> dict[str, tf.Variable]:
         """The averages under the names that a checkpoint has them by."""
-        return {name + SUFFIX: shadow for name, shadow in self._shadows.items()}
+        return {name + AVERAGE: shadow for name, shadow in self._shadows.items()}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 import keras
 import tensorflow as tf
 
-from nets import blocks, checkpoints, nets_factory, slim_names
+from nets import blocks, checkpoints, heads, nets_factory, pretrained, slim_names
 from training import (
     distribution,
     learning_rates,
@@ -53,6 +53,7 @@ class Options:
     keep_checkpoints: int = 5
     checkpoint_path: str | None = None
     checkpoint_exclude_scopes: tuple[str, ...] = ()
+    cache_dir: str | None = None
     trainable_scopes: tuple[str, ...] = ()
     ignore_missing_vars: bool = False
     frozen_batch_norm: str = "inference"
@@ -75,7 +76,6 @@ class Options:
     clip_gradient_value: float | None = None
     gradient_accumulation_steps: int = 1
     learning_rate_multipliers: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    moving_average_decay: float | None = None
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
     learning_rate: float = 0.01
@@ -260,7 +260,7 @@ class Run:
         return optimizer
 
     def _build_averages(self) -> moving_averages.MovingAverages | None:
-        decay = self.options.moving_average_decay
+        decay = self.config.moving_average_decay
         if decay is None:
             return None
         # All weights, moving statistics included, as TF-Slim averages its model variables.
@@ -328,8 +328,7 @@ class Run:
         if options.checkpoint_path:
             report = checkpoints.restore(
                 self.model,
-                options.checkpoint_path,
-                exclude=options.checkpoint_exclude_scopes,
+                *_restored_from(options, self.config, self._say),
                 ignore_missing=options.ignore_missing_vars,
             )
             self._say(str(report))
@@ -354,6 +353,27 @@ class Run:
             loop.Pause(start, at=frozenset({first - 1})),
             loop.Pause(end, at=frozenset({last})),
         ]
+
+
+def restore_dry_run(
+    options: Options, config: run_config.RunConfig, say: Callable[[str], None] = print
+) -> None:
+    """Says what a new run would take from --checkpoint_path; changes nothing.
+
+    Raises:
+      ValueError: it does not fit; the message has the remedy.
+    """
+    model = nets_factory.build(
+        config.model_name,
+        config.num_classes,
+        config.image_size,
+        config.channels,
+        **_net_options(config),
+    )
+    report = checkpoints.plan(model, *_restored_from(options, config, say))
+    say(str(report))
+    if problem := report.problem(options.ignore_missing_vars):
+        raise ValueError(problem)
 
 
 def last_step(
@@ -404,6 +424,17 @@ class _Silence:
 
     def close(self) -> None:
         pass
+
+
+def _restored_from(options: Options, config: run_config.RunConfig, say: Callable[[str], None]):
+    """The open --checkpoint_path and the scopes that are not taken from it."""
+    source = pretrained.read(
+        config.model_name, options.checkpoint_path, config.num_classes, options.cache_dir, say
+    )
+    exclude = options.checkpoint_exclude_scopes
+    if config.net_options.get("head"):
+        exclude += (heads.root(nets_factory.get(config.model_name).scope),)
+    return source, exclude
 
 
 def _net_options(config: run_config.RunConfig) -> dict[str, object]:

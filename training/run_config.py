@@ -18,6 +18,7 @@ _FIELD_OF_FLAG = {
     "image_size": "image_size",
     "preprocessing_name": "preprocessing_name",
     "use_grayscale": "use_grayscale",
+    "moving_average_decay": "moving_average_decay",
 }
 
 

@@ -1,6 +1,6 @@
 """TF-Slim's training step, timed; runs in an environment with TensorFlow 2.12 and tf-slim 1.1.
 
-The nets that PyPI's tf-slim carries are alexnet_v2, inception_v1 to v3, overfeat, resnet_v1,
+The nets that the published tf-slim carries are alexnet_v2, inception_v1 to v3, overfeat, resnet_v1,
 resnet_v2 and vgg. Loss, optimizer and weight decay are those of TF-Slim's training script.
 """
 
