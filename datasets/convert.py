@@ -102,9 +102,9 @@ def convert(
         is whole.
       settings: what to make of the photographs.
       flags: noted in dataset.json; a finished dataset of the same flags and photographs is left
-        as it is.
+        as it is, unless `overwrite`.
       num_workers: processes; the files don't depend on it.
-      overwrite: replace a dataset that is there.
+      overwrite: replace a dataset that is there, the same one too: its shards may be damaged.
       dry_run: read and check everything, write nothing.
       show_progress: a bar on standard error.
 
@@ -141,7 +141,7 @@ def convert(
         }
         earlier = destination.finished()
         difference = _difference(earlier, identity, destination) if earlier else ""
-        if earlier and not difference:
+        if earlier and not difference and not overwrite:
             counts = {split: part["classes"] for split, part in earlier["splits"].items()}
             return Summary(tally.classes, counts, earlier["files"], already_done=True)
         if not overwrite:

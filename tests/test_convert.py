@@ -273,9 +273,20 @@ def test_given_classes_fix_the_numbers_and_reject_others(images, tmp_path):
 def test_the_same_again_does_nothing(images, tmp_path):
     first = _convert(images, tmp_path / "out", flags={"max_side": 0})
     before = _bytes(tmp_path / "out")
-    again = _convert(images, tmp_path / "out", flags={"max_side": 0}, overwrite=True)
+    again = _convert(images, tmp_path / "out", flags={"max_side": 0})
     assert again.already_done and not first.already_done
     assert (again.counts, again.files) == (first.counts, first.files)
+    assert _bytes(tmp_path / "out") == before
+
+
+def test_a_damaged_dataset_is_made_anew_when_asked(images, tmp_path):
+    _convert(images, tmp_path / "out")
+    before = _bytes(tmp_path / "out")
+    shard = tmp_path / "out" / "pets_train-00000-of-00001.tfrecord"
+    damaged = bytearray(shard.read_bytes())
+    damaged[100:103] = bytes(255 - byte for byte in damaged[100:103])
+    shard.write_bytes(damaged)
+    assert not _convert(images, tmp_path / "out", overwrite=True).already_done
     assert _bytes(tmp_path / "out") == before
 
 
