@@ -44,6 +44,11 @@ def parse(text: str) -> tuple[Dense | Dropout, ...]:
     return tuple(_parse_layer(part.strip(), text) for part in text.split(","))
 
 
+def root(scope: str) -> str:
+    """The scope of a head in a net with this root scope."""
+    return f"{scope}/Head" if scope else "Head"
+
+
 def attach(
     model: keras.Model, head: str, num_classes: int, scope: str, dtype: str = "float32"
 ) -> keras.Model:
@@ -63,23 +68,23 @@ def attach(
       ValueError: see `parse`.
     """
     layers = parse(head)
-    root = f"{scope}/Head" if scope else "Head"
+    top = root(scope)
     block = Blocks(blocks.glorot_uniform, dtype=dtype)
     x = _features(model)
     if len(x.shape) == 4:
-        x = block.global_pool(x, f"{root}/pool", keep_dims=False)
+        x = block.global_pool(x, f"{top}/pool", keep_dims=False)
     count = collections.Counter()
     for layer in layers:
         count[type(layer)] += 1
         if isinstance(layer, Dense):
-            x = block.fully_connected(x, layer.units, f"{root}/dense_{count[Dense]}")
+            x = block.fully_connected(x, layer.units, f"{top}/dense_{count[Dense]}")
         else:
-            x = block.dropout(x, 1 - layer.rate, f"{root}/dropout_{count[Dropout]}")
-    logits = block.for_logits().fully_connected(x, num_classes, f"{root}/logits")
+            x = block.dropout(x, 1 - layer.rate, f"{top}/dropout_{count[Dropout]}")
+    logits = block.for_logits().fully_connected(x, num_classes, f"{top}/logits")
     new = blocks.model(model.name, model.input, {}, **{**model.output, "logits": logits})
     kept = {id(tensor) for operation in new.operations for tensor in _outputs(operation)}
     end_points = {name: x for name, x in model.end_points.items() if id(x) in kept}
-    end_points |= {"Logits": logits, "Predictions": block.softmax(logits, f"{root}/predictions")}
+    end_points |= {"Logits": logits, "Predictions": block.softmax(logits, f"{top}/predictions")}
     return blocks.model(model.name, model.input, end_points, **{**model.output, "logits": logits})
 
 

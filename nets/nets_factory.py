@@ -65,6 +65,11 @@ class Net:
     channels: int = 3
 
     @property
+    def checkpoint_outputs(self) -> int:
+        """How many outputs an ImageNet checkpoint of it has."""
+        return 1001 if self.background_class else 1000
+
+    @property
     def options(self) -> dict[str, object]:
         """The keyword arguments that `build` takes for this net, with their defaults."""
         parameters = inspect.signature(self.builder).parameters.values()

@@ -1,0 +1,68 @@
+"""What each net costs: parameters and multiply-adds, kept in costs.json as building all takes long.
+
+python -m nets.costs    # writes costs.json anew; needed after a row was added or changed
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+from collections.abc import Mapping
+
+import keras
+
+from nets import nets_factory
+
+_FILE = os.path.join(os.path.dirname(__file__), "costs.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of a net at its own image size and with the outputs of its ImageNet checkpoint.
+
+    `parameters` counts all weights, auxiliary heads and moving statistics included;
+    `multiply_adds` those of convolutions and dense layers that lead to an image's logits.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+@functools.cache
+def known() -> Mapping[str, Cost]:
+    """The costs in costs.json by model name."""
+    with open(_FILE, encoding="utf-8") as file:
+        return {name: Cost(*numbers) for name, numbers in json.load(file).items()}
+
+
+def compute(name: str) -> Cost:
+    """Builds a net, without values for its weights, and counts."""
+    net = nets_factory.get(name)
+    with keras.StatelessScope(initialize_variables=False):
+        model = net.build(net.checkpoint_outputs)
+        main = keras.Model(model.input, model.output["logits"])
+    parameters = sum(math.prod(variable.shape) for variable in model.weights)
+    return Cost(parameters, sum(_multiply_adds(layer) for layer in main.layers))
+
+
+def _multiply_adds(layer: keras.Layer) -> int:
+    """Each element of a kernel acts once at each place of the output."""
+    kernels = [math.prod(v.shape) for v in layer.weights if v.path.endswith("weights")]
+    return sum(kernels) * math.prod(layer.output.shape[1:-1]) if kernels else 0
+
+
+def main() -> None:
+    costs = {}
+    for name in nets_factory.NETS:
+        costs[name] = compute(name)
+        keras.backend.clear_session()
+        print(name, *dataclasses.astuple(costs[name]), flush=True)
+    rows = (f'  "{name}": {list(dataclasses.astuple(cost))}' for name, cost in costs.items())
+    with open(_FILE + ".tmp", "w", encoding="utf-8") as file:
+        file.write("{\n" + ",\n".join(rows) + "\n}\n")
+    os.replace(_FILE + ".tmp", _FILE)
+
+
+if __name__ == "__main__":
+    main()

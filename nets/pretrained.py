@@ -1,0 +1,250 @@
+"""Weights to start from: `--checkpoint_path=pretrained`, a checkpoint, or a file of Keras.
+
+`pretrained` is the archive of TF-Slim's model zoo, by the address that TF-Slim's README gives, or
+the ImageNet weights of keras.applications. Downloads stay in a cache folder.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from nets import checkpoints, keras_applications, keras_to_slim, nets_factory, slim_names
+
+WORD = "pretrained"
+DEFAULT_CACHE_DIR = os.path.join("~", ".cache", "slim_image_classifiers")
+_ATTEMPTS = 5  # in a row that bring nothing new
+_SECONDS = 30  # without a byte
+_CHUNK = 1 << 18
+_FLAG = f"--checkpoint_path={WORD}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """A file of the zoo; its SHA-256 is checked where one is known (TF-Slim published none)."""
+
+    url: str
+    sha256: str | None = None
+
+
+def _tensorflow(name: str) -> Archive:
+    return Archive(f"http://download.tensorflow.org/models/{name}")
+
+
+def _storage(name: str) -> Archive:
+    return Archive(f"https://storage.googleapis.com/{name}")
+
+
+# As listed in TF-Slim's README, its mobilenet_v1.md and nets/mobilenet/README.md.
+ARCHIVES: Mapping[str, Archive] = {
+    "inception_v1": _tensorflow("inception_v1_2016_08_28.tar.gz"),
+    "inception_v2": _tensorflow("inception_v2_2016_08_28.tar.gz"),
+    "inception_v3": _tensorflow("inception_v3_2016_08_28.tar.gz"),
+    "inception_v4": _tensorflow("inception_v4_2016_09_09.tar.gz"),
+    "inception_resnet_v2": _tensorflow("inception_resnet_v2_2016_08_30.tar.gz"),
+    "resnet_v1_50": _tensorflow("resnet_v1_50_2016_08_28.tar.gz"),
+    "resnet_v1_101": _tensorflow("resnet_v1_101_2016_08_28.tar.gz"),
+    "resnet_v1_152": _tensorflow("resnet_v1_152_2016_08_28.tar.gz"),
+    "resnet_v2_50": _tensorflow("resnet_v2_50_2017_04_14.tar.gz"),
+    "resnet_v2_101": _tensorflow("resnet_v2_101_2017_04_14.tar.gz"),
+    "resnet_v2_152": _tensorflow("resnet_v2_152_2017_04_14.tar.gz"),
+    "vgg_16": _tensorflow("vgg_16_2016_08_28.tar.gz"),
+    "vgg_19": _tensorflow("vgg_19_2016_08_28.tar.gz"),
+    "mobilenet_v1": _tensorflow("mobilenet_v1_2018_02_22/mobilenet_v1_1.0_224.tgz"),
+    "mobilenet_v1_075": _tensorflow("mobilenet_v1_2018_02_22/mobilenet_v1_0.75_224.tgz"),
+    "mobilenet_v1_050": _tensorflow("mobilenet_v1_2018_02_22/mobilenet_v1_0.5_224.tgz"),
+    "mobilenet_v1_025": _tensorflow("mobilenet_v1_2018_02_22/mobilenet_v1_0.25_224.tgz"),
+    "mobilenet_v2": _storage("mobilenet_v2/checkpoints/mobilenet_v2_1.0_224.tgz"),
+    "mobilenet_v2_140": _storage("mobilenet_v2/checkpoints/mobilenet_v2_1.4_224.tgz"),
+    "mobilenet_v2_035": _storage("mobilenet_v2/checkpoints/mobilenet_v2_0.35_224.tgz"),
+    "mobilenet_v3_large": _storage("mobilenet_v3/checkpoints/v3-large_224_1.0_float.tgz"),
+    "mobilenet_v3_small": _storage("mobilenet_v3/checkpoints/v3-small_224_1.0_float.tgz"),
+    "mobilenet_v3_large_minimalistic": _storage(
+        "mobilenet_v3/checkpoints/v3-large-minimalistic_224_1.0_float.tgz"
+    ),
+    "mobilenet_v3_small_minimalistic": _storage(
+        "mobilenet_v3/checkpoints/v3-small-minimalistic_224_1.0_float.tgz"
+    ),
+    "nasnet_mobile": _storage("download.tensorflow.org/models/nasnet-a_mobile_04_10_2017.tar.gz"),
+    "nasnet_large": _storage("download.tensorflow.org/models/nasnet-a_large_04_10_2017.tar.gz"),
+    "pnasnet_mobile": _storage("download.tensorflow.org/models/pnasnet-5_mobile_2017_12_13.tar.gz"),
+    "pnasnet_large": _storage("download.tensorflow.org/models/pnasnet-5_large_2017_12_13.tar.gz"),
+}
+
+
+def source(model_name: str) -> str | None:
+    """Where a net's `pretrained` comes from, "zoo" or "keras"; None where it has none."""
+    if model_name in ARCHIVES:
+        return "zoo"
+    return "keras" if _keras_row(model_name) else None
+
+
+def read(
+    model_name: str,
+    path: str,
+    num_classes: int,
+    cache_dir: str | None = None,
+    say: Callable[[str], None] = print,
+) -> checkpoints.Reader | checkpoints.Values:
+    """Opens weights for a net.
+
+    Args:
+      model_name: a row of `nets_factory`.
+      path: `pretrained`; whatever `checkpoints.read` opens; or, for nets of keras.applications and
+        TF-Slim's of the same architecture, a `.keras` or `.h5` file of Keras.
+      num_classes: of the net, by which a file of Keras is recognised.
+      cache_dir: where downloads stay; None means `DEFAULT_CACHE_DIR`.
+      say: gets lines for the screen.
+
+    Raises:
+      ValueError: nothing is published for the net, or the weights cannot be read.
+      OSError: a download failed.
+    """
+    if path == WORD:
+        return _pretrained(model_name, os.path.expanduser(cache_dir or DEFAULT_CACHE_DIR), say)
+    if path.endswith((".keras", ".h5")):
+        if not (row := _keras_row(model_name)):
+            raise ValueError(
+                f"{path}: {model_name} is no net of keras.applications; give it a checkpoint of "
+                "TF-Slim."
+            )
+        if not os.path.isfile(path):
+            raise ValueError(f"{path}: no such file.")
+        values = keras_applications.stored_weights(row, path, num_classes)
+        return checkpoints.Values(path, _as_slim_has_them(model_name, values))
+    return checkpoints.read(path)
+
+
+def fetch(archive: Archive, cache_dir: str) -> str:
+    """Downloads a file into the cache, unless it is there; returns its path.
+
+    A download that breaks off is taken up where it stopped, by this call or a later one.
+
+    Raises:
+      OSError: the server cannot be reached, or refuses.
+      ValueError: the file is not the one with this SHA-256.
+    """
+    target = os.path.join(cache_dir, archive.url.rpartition("/")[2])
+    if os.path.isfile(target):
+        return target
+    os.makedirs(cache_dir, exist_ok=True)
+    partial = target + ".part"
+    failures = 0
+    while True:
+        before = _size(partial)
+        try:
+            if _continue(archive.url, partial):
+                break
+            reason = "the connection broke off"
+        except urllib.error.HTTPError as error:
+            if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not before:
+                raise OSError(f"{_FLAG}: {archive.url}: {error.code} {error.reason}.") from error
+            os.remove(partial)  # of another file than the server has now
+            continue
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", error))
+        failures = 0 if _size(partial) > before else failures + 1
+        if failures == _ATTEMPTS or not _size(partial):
+            raise OSError(
+                f"{_FLAG}: could not fetch {archive.url} ({reason}). The same command carries on "
+                "where it stopped; without a network, give a downloaded file in place of the word."
+            )
+    if archive.sha256 and (found := _sha256(partial)) != archive.sha256:
+        os.remove(partial)
+        raise ValueError(
+            f"{archive.url}: its SHA-256 is {found}, not {archive.sha256}: damaged on its way, or "
+            "replaced. It was deleted; try again."
+        )
+    os.replace(partial, target)
+    return target
+
+
+def _continue(url: str, partial: str) -> bool:
+    """Appends what is missing of a download; whether it is whole then."""
+    done = _size(partial)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    with urllib.request.urlopen(request, timeout=_SECONDS) as response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            done = 0  # the server gives whole files only
+        length = response.headers.get("Content-Length")
+        total = done + int(length) if length else None
+        bar = tqdm(
+            total=total,
+            initial=done,
+            unit="B",
+            unit_scale=True,
+            desc=url.rpartition("/")[2],
+            disable=None,
+        )
+        with bar, open(partial, "ab" if done else "wb") as file:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+    return total is None or _size(partial) == total
+
+
+def _pretrained(model_name: str, cache_dir: str, say: Callable[[str], None]):
+    archive, row = ARCHIVES.get(model_name), _keras_row(model_name)
+    if archive:
+        try:
+            return _read_archive(fetch(archive, cache_dir))
+        except OSError as error:
+            if not row:
+                raise
+            say(f"{error} Taking the ImageNet weights of keras.applications.")
+    if not row:
+        raise ValueError(
+            f"{_FLAG}: no weights are published for {model_name}; --list_models shows the nets "
+            "that have some."
+        )
+    values = keras_applications.pretrained_weights(row, cache_dir)
+    scope = keras_applications.APPLICATIONS[row].scope
+    return checkpoints.Values(
+        f"keras.applications.{scope}, ImageNet", _as_slim_has_them(model_name, values)
+    )
+
+
+def _read_archive(path: str) -> checkpoints.Reader:
+    try:
+        return checkpoints.read(path)
+    except ValueError:
+        os.remove(path)  # so that the advice to download it again helps
+        raise
+
+
+def _keras_row(model_name: str) -> str | None:
+    """The row of keras.applications whose weights fit a net."""
+    if model_name in keras_applications.APPLICATIONS:
+        return model_name
+    return keras_to_slim.COUNTERPARTS.get(model_name)
+
+
+def _as_slim_has_them(model_name: str, values: Mapping[str, np.ndarray]):
+    if model_name not in keras_to_slim.COUNTERPARTS:
+        return values
+    with keras.StatelessScope(initialize_variables=False):
+        model = nets_factory.build(model_name, 1000)
+    shapes = {name: tuple(v.shape) for name, v in slim_names.variables(model).items()}
+    return keras_to_slim.translate(model_name, values, shapes)
+
+
+def _size(path: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.getsize(path)
+    return 0
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
