@@ -45,8 +45,8 @@ def define_dataset_flags(split: str) -> None:
     flags.DEFINE_string(
         "path_to_csv",
         None,
-        "CSV of image-label pairs that --tfrecord_file was made from; only its class names are "
-        "read, for records that carry none.",
+        "CSV of image-label pairs that the records were made from; only its class names are read: "
+        "for records that carry none, and to check the names that they carry.",
     )
     flags.DEFINE_alias("csv_file", "path_to_csv")
     flags.DEFINE_alias("chemin_csv", "path_to_csv")
@@ -91,6 +91,16 @@ def define_model_flags(name_default: str | None) -> None:
         "preprocessing_name", None, "Preprocessing recipe; unset means the one of the net."
     )
     flags.DEFINE_bool("use_grayscale", None, "Turn the images to one channel.")
+
+
+def define_cache_dir_flag() -> None:
+    """Where --checkpoint_path=pretrained keeps what it downloads."""
+    flags.DEFINE_string(
+        "cache_dir",
+        None,
+        "Folder for the downloads of --checkpoint_path=pretrained; unset: "
+        "~/.cache/slim_image_classifiers.",
+    )
 
 
 def define_legacy_flags() -> None:
