@@ -46,7 +46,9 @@ def draw(output_dir: str, images_per_class: int = 120, seed: int = 0) -> bool:
             "Remove it, or choose another folder."
         )
     # All of it appears at once: a run that was killed leaves nothing that looks finished.
-    writing = f"{os.path.abspath(output_dir)}.writing"
+    # Under a hidden name, which no user gives to a folder of his own.
+    folder, name = os.path.split(os.path.abspath(output_dir))
+    writing = os.path.join(folder, f".{name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
     for name in (IMAGES, ANNOTATIONS):
         os.makedirs(os.path.join(writing, name))

@@ -55,8 +55,8 @@ def export_folder(
 ) -> export_config.ExportConfig:
     """Writes the files of `formats`, labels.txt and export.json into the folder `output_dir`.
 
-    They are written into `output_dir`.partial, checked there, and take their place by one
-    renaming; until then a former export stays as it is.
+    They are written into a hidden folder beside `output_dir`, checked there, and take their place
+    by one renaming; until then a former export stays as it is.
 
     Args:
       output_dir: the folder to make.
@@ -231,11 +231,11 @@ def _check_replaceable(output_dir: str, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def _partial(target: str) -> Iterator[str]:
-    """A fresh folder `target`.partial for the time of writing.
+    """A fresh hidden folder beside `target` for the time of writing.
 
     Its name is fixed, so that what a killed export left is cleared by the next one.
     """
-    partial = f"{target}.partial"
+    partial = _hidden(target, "partial")
     shutil.rmtree(partial, ignore_errors=True)
     os.makedirs(partial)
     try:
@@ -246,7 +246,7 @@ def _partial(target: str) -> Iterator[str]:
 
 def _swap(partial: str, output_dir: str) -> None:
     """Puts `partial` in the place of `output_dir`, which stays whole if that fails."""
-    previous = f"{output_dir}.previous"
+    previous = _hidden(output_dir, "previous")
     shutil.rmtree(previous, ignore_errors=True)
     if os.path.exists(output_dir):
         os.rename(output_dir, previous)
@@ -260,6 +260,13 @@ def _swap(partial: str, output_dir: str) -> None:
 
 def _recover(output_dir: str) -> None:
     """Brings back a former export that was set aside when its replacement was killed."""
-    previous = f"{output_dir}.previous"
-    if os.path.exists(previous) and not os.path.exists(output_dir):
+    previous = _hidden(output_dir, "previous")
+    is_export = os.path.exists(os.path.join(previous, export_config.FILE_NAME))
+    if is_export and not os.path.exists(output_dir):
         os.rename(previous, output_dir)
+
+
+def _hidden(target: str, state: str) -> str:
+    """A name beside `target` that no user gives to a folder of his own."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".{name}.{state}")

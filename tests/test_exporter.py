@@ -126,7 +126,7 @@ def test_an_export_holds_what_is_documented(export, subject):
     }
     assert said["check"]["examples"] == 4
     assert max(said["check"]["largest_difference"].values()) < 1e-4
-    assert not os.path.exists(f"{export}.partial")
+    assert os.listdir(export.parent) == ["model"]
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_an_export_replaces_another_as_a_whole(subject, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     exporter.export_folder(str(folder), subject, ["frozen_graph"], text=True)
-    (tmp_path / "model.partial").mkdir()  # As a killed export leaves it.
+    (tmp_path / ".model.partial").mkdir()  # As a killed export leaves it.
     exporter.export_folder(
         str(folder), subject, ["saved_model"], saved_model_version=12, overwrite=True
     )
@@ -335,10 +335,22 @@ def test_an_export_replaces_another_as_a_whole(subject, tmp_path):
 def test_an_export_that_was_set_aside_when_the_power_went_comes_back(subject, tmp_path):
     folder = tmp_path / "model"
     exporter.export_folder(str(folder), subject, ["frozen_graph"])
-    os.rename(folder, tmp_path / "model.previous")
+    os.rename(folder, tmp_path / ".model.previous")
     with pytest.raises(ValueError, match=r"holds something already"):
         exporter.export_folder(str(folder), subject, ["frozen_graph"])
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_backups_of_the_users_own_stay(subject, tmp_path):
+    mine = [tmp_path / name for name in ("model.previous", "model.partial", ".model.previous")]
+    for folder in mine[:2]:
+        exporter.export_folder(str(folder), subject, ["frozen_graph"])
+    before = snapshot(mine[0]) | snapshot(mine[1])
+    mine[2].mkdir()  # no export: not brought back
+    exporter.export_folder(str(tmp_path / "model"), subject, ["frozen_graph"])
+    exporter.export_folder(str(tmp_path / "model"), subject, ["frozen_graph"], overwrite=True)
+    exporter.export_file(str(tmp_path / "model.pb"), subject)
+    assert snapshot(mine[0]) | snapshot(mine[1]) == before
 
 
 def test_files_that_are_no_models_are_named(export, tmp_path):

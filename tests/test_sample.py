@@ -101,6 +101,13 @@ def test_a_killed_drawing_leaves_nothing_that_looks_finished(tmp_path, monkeypat
     assert os.listdir(tmp_path) == ["sample"]
 
 
+def test_folders_of_the_users_own_beside_it_stay(tmp_path):
+    (tmp_path / "sample.writing").mkdir()
+    (tmp_path / "sample.writing" / "notes.txt").write_text("mine")
+    assert sample.draw(str(tmp_path / "sample"), images_per_class=1)
+    assert (tmp_path / "sample.writing" / "notes.txt").read_text() == "mine"
+
+
 def test_the_command_line(tmp_path):
     words = [sys.executable, "-m", "datasets.sample", "--images_per_class=1"]
     words.append(f"--output_dir={tmp_path}/sample")
