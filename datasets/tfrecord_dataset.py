@@ -88,13 +88,13 @@ def find(
       dataset_name: needed only where the folder holds several datasets.
       split: train, validation (also valid, val), test, or any other that files are named by.
       tfrecord_file: a file, a comma-separated list of files, or a glob, in place of a folder.
-      path_to_csv: a table whose label column gives the class names, sorted; read where neither
-        dataset.json nor labels.txt does.
+      path_to_csv: a table whose label column gives the class names, sorted, where labels.txt,
+        dataset.json and the records themselves say none; else it is only checked against them.
       labels_offset: subtracted from every label; as many names are dropped from the front.
 
     Raises:
       ValueError: no or several datasets, no such split, shards missing, no records, no classes
-        left; one line with what there is instead.
+        left, class names that contradict each other; one line with what there is instead.
     """
     if tfrecord_file:
         if dataset_dir:
@@ -361,19 +361,57 @@ def _is_gzip(path: str) -> bool:
 
 
 def _labels(found: _Found, compression: str, path_to_csv: str | None) -> tuple[str, ...]:
-    first = found.files[0]
-    folder = os.path.dirname(first)
-    for path in (f"{first}.labels.txt", os.path.join(folder, "labels.txt")):
-        if _exists(path):
-            return read_labels(path)
-    for path in (f"{first}.dataset.json", os.path.join(folder, "dataset.json")):
-        if classes := _read_json(path).get("classes"):
-            return tuple(classes)
-    if path_to_csv:
-        if not os.path.exists(path_to_csv):
-            raise ValueError(f"--path_to_csv={path_to_csv}: there is no such file.")
-        return csv_table.labels(path_to_csv)
-    return _labels_of_records(found.relatives, compression)
+    """Class names by the files beside the records, else by the records, else by the table."""
+    if path_to_csv and not os.path.exists(path_to_csv):
+        raise ValueError(f"--path_to_csv={path_to_csv}: there is no such file.")
+    table = csv_table.labels(path_to_csv) if path_to_csv else ()
+    labels = _labels_beside(found.files)
+    given = set(labels)
+    if not labels:
+        names = _names_of_records(found.relatives, compression)
+        given = set(names.values()) - {""}
+        if table and not given:
+            return table
+        labels = _in_order(names)
+    # Each may lack classes of which the other has examples; but then the rest must agree.
+    if (unknown := sorted(set(table) - given)) and (missing := sorted(given - set(table))):
+        raise ValueError(
+            f"--path_to_csv={path_to_csv} has the class {unknown[0]!r} and not {missing[0]!r}, "
+            f"{found.files[0]} the other way round. Leave the flag out, or give the right table."
+        )
+    return labels
+
+
+def _labels_beside(files: Sequence[str]) -> tuple[str, ...]:
+    """Class names as labels.txt or dataset.json say; () where no file has any beside it.
+
+    Raises:
+      ValueError: the names of two files differ, or only one of them has any.
+    """
+    first, cache = files[0], {}
+    labels = _labels_of_file(first, cache)
+    for path in files[1:]:
+        if _labels_of_file(path, cache) != labels:
+            raise ValueError(
+                f"{first} and {path} have different class names or orders of them, by their "
+                "labels.txt or dataset.json. Convert them with the same --classes."
+            )
+    return labels
+
+
+def _labels_of_file(path: str, cache: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The names for one file; `cache` holds those for all files of a folder."""
+    folder = os.path.dirname(path)
+    if folder not in cache:
+        cache[folder] = _stated_labels(os.path.join(folder, ""))
+    return _stated_labels(f"{path}.") or cache[folder]
+
+
+def _stated_labels(start: str) -> tuple[str, ...]:
+    """What the labels.txt, else the dataset.json whose paths begin so say; () without them."""
+    if _exists(f"{start}labels.txt"):
+        return read_labels(f"{start}labels.txt")
+    return tuple(_read_json(f"{start}dataset.json").get("classes", ()))
 
 
 def read_labels(path: str) -> tuple[str, ...]:
@@ -394,8 +432,16 @@ def read_labels(path: str) -> tuple[str, ...]:
     return tuple(names[i] for i in range(len(lines)))
 
 
-def _labels_of_records(files: Sequence[str], compression: str) -> tuple[str, ...]:
-    """Class names as the records give them, else their numbers; 0 in no record: the background.
+def _in_order(names: dict[int, str]) -> tuple[str, ...]:
+    """Names by number as a list; the number where there is none; without a 0, the background."""
+    labels = [names.get(i) or str(i) for i in range(max(names) + 1)]
+    if 0 not in names:
+        labels[0] = "background"
+    return tuple(labels)
+
+
+def _names_of_records(files: Sequence[str], compression: str) -> dict[int, str]:
+    """Class names by number as the records give them, "" where they give none.
 
     All records are read for it once; the names are kept beside the files.
     """
@@ -404,19 +450,21 @@ def _labels_of_records(files: Sequence[str], compression: str) -> tuple[str, ...
     memory = os.path.join(os.path.dirname(files[0]), _LABELS_FILE)
     known = _read_json(memory)
     if known.get("files") == state:
-        return tuple(known["labels"])
+        with contextlib.suppress(KeyError, ValueError, AttributeError):  # else it is not ours
+            return {int(number): name for number, name in known["names"].items()}
     names = _names_in(files, compression)
     if not names or min(names) < 0:
         raise ValueError(f"{files[0]}: no class numbers from 0 can be read from its records.")
-    labels = [names.get(i) or str(i) for i in range(max(names) + 1)]
-    if 0 not in names:
-        labels[0] = "background"
-    _write_json(memory, {"files": state, "labels": labels})
-    return tuple(labels)
+    _write_json(memory, {"files": state, "names": names})
+    return names
 
 
 def _names_in(files: Sequence[str], compression: str) -> dict[int, str]:
-    """Class names by number, empty where a record gives none."""
+    """Class names by number, empty where no record gives one.
+
+    Raises:
+      ValueError: records give a number two names.
+    """
     import tensorflow as tf
 
     def label_and_text(record):
@@ -429,8 +477,16 @@ def _names_in(files: Sequence[str], compression: str) -> dict[int, str]:
     ds = ds.ignore_errors().batch(256)
     names = {}
     for labels, texts in ds.as_numpy_iterator():
-        texts = (text.decode(errors="replace") for text in texts)
-        names.update(zip(labels.tolist(), texts, strict=True))
+        for number, text in zip(labels.tolist(), texts.tolist(), strict=True):
+            name = text.decode(errors="replace")
+            known = names.setdefault(number, name) or name
+            if name and name != known:
+                raise ValueError(
+                    f"{', '.join(files[:2])}{', …' if len(files) > 2 else ''}: class {number} is "
+                    f"{known!r} in some records and {name!r} in others. If they belong together, "
+                    "write the names into labels.txt."
+                )
+            names[number] = known
     return names
 
 

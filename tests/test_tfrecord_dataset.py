@@ -169,8 +169,42 @@ def test_labels_come_from_the_csv_where_no_file_says_them(tmp_path):
     table.write_text("a.jpg,dog\nb.jpg,bird\n")
     dataset = tfrecord_dataset.find(tfrecord_file=path, path_to_csv=str(table))
     assert dataset.labels == ("bird", "dog")
+    (tmp_path / "labels.txt").write_text("0:dog\n1:bird\n")
+    dataset = tfrecord_dataset.find(tfrecord_file=path, path_to_csv=str(table))
+    assert dataset.labels == ("dog", "bird")
     message = _message(tfrecord_file=path, path_to_csv=str(tmp_path / "none.csv"))
     assert message.endswith("none.csv: there is no such file.")
+
+
+def test_names_in_the_records_go_before_the_csv(tmp_path):
+    path = _write(tmp_path / "pets.tfrecord", [0, 1], ["b", "a"])
+    table = tmp_path / "pets.csv"
+    table.write_text("1.jpg,a\n2.jpg,b\n3.jpg,only there\n")
+    arguments = {"tfrecord_file": path, "path_to_csv": str(table)}
+    assert tfrecord_dataset.find(**arguments).labels == ("b", "a")
+    table.write_text("1.jpg,a\n2.jpg,c\n")
+    assert "pets.csv has the class 'c' and not 'b', " in _message(**arguments)
+    assert path in _message(**arguments)
+
+
+@pytest.mark.parametrize("kind", ["labels.txt", "dataset.json", "records"])
+def test_files_that_name_their_classes_differently_are_not_mixed(tmp_path, kind):
+    paths = []
+    for first in ("cat", "ant"):
+        names = [first, "dog"]
+        path = tmp_path / f"{first}s.tfrecord"
+        paths.append(_write(path, [0, 1], names if kind == "records" else None))
+        if kind == "labels.txt":
+            (tmp_path / f"{path.name}.labels.txt").write_text(f"0:{first}\n1:dog\n")
+        elif kind == "dataset.json":
+            (tmp_path / f"{path.name}.dataset.json").write_text(json.dumps({"classes": names}))
+    message = _message(tfrecord_file=",".join(paths))
+    assert all(path in message for path in paths)
+    if kind == "labels.txt":
+        (tmp_path / "ants.tfrecord.labels.txt").unlink()
+        assert all(path in _message(tfrecord_file=",".join(paths)) for path in paths)
+        (tmp_path / "labels.txt").write_text("cat\ndog\n")
+        assert tfrecord_dataset.find(tfrecord_file=",".join(paths)).labels == ("cat", "dog")
 
 
 def test_labels_come_from_the_records_of_all_splits_last(tmp_path):

@@ -57,6 +57,7 @@ def test_usage_errors_are_one_line_with_exit_code_2(flags, message):
     ("flags", "message"),
     [
         (("--dataset_dir=nowhere",), "nowhere"),
+        (("--path_to_csv=none.csv",), "--path_to_csv=none.csv: there is no such file"),
         (("--model_name=inception_v33",), "Closest: inception_v3"),
         (("--preprocessing_name=inceptoin",), "inception"),
         (("--trainable_scopes=MobilenetV1/Logit5",), "no variable in MobilenetV1/Logit5"),
@@ -73,14 +74,15 @@ def test_bad_input_is_one_line_with_exit_code_1(colours, tmp_path, flags, messag
 
 
 def test_flags_spelled_as_in_old_command_lines(colours, tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("1.jpg,blue\n2.jpg,green\n3.jpg,red\n")
     result = run_script(
         SCRIPT,
         *("--model_name", "mobilenet_v1_025", "--max_number_of_steps", "2"),
         *("--clone_on_cpu", "True", "--train_dir", f"{tmp_path}/run/", "--batch_size", "8"),
-        *("--train_image_size", "32", "--chemin_csv", str(colours / "labels.csv")),
+        *("--train_image_size", "32", "--chemin_csv", str(table)),
         *("--tfrecord_file", str(colours / "colours_train-*.tfrecord")),
     )
-    (colours / "labels.csv").unlink(missing_ok=True)
     assert result.returncode == 0, result.stderr
     assert "step 2/2" in result.stdout
     config = json.loads((tmp_path / "run/run.json").read_text())
