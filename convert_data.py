@@ -9,7 +9,6 @@ Labels come from one of:
 """
 
 import collections
-import itertools
 import os
 import re
 import shlex
@@ -202,7 +201,7 @@ def _destination():
 
 def _source(folder):
     """What the flags say the labels come from, ready to be read."""
-    from datasets import class_folders, csv_table, voc_xml
+    from datasets import class_folders, convert, csv_table, voc_xml
 
     annotations_dir, csv_file = _ANNOTATIONS_DIR.value, _CSV_FILE.value
     rule = _MULTIPLE_OBJECTS.value
@@ -212,7 +211,12 @@ def _source(folder):
         return voc_xml.read(annotations_dir, folder, rule)
     if os.path.exists(csv_file):
         if annotations_dir:
-            print(f"{csv_file} is there and is used; {annotations_dir} is not read.")
+            print(
+                f"{csv_file} is there and is used; {annotations_dir} is not read. Remove it where "
+                "they have changed."
+            )
+        if os.path.exists(beside := csv_table.rejected_file(csv_file)):
+            print(f"What was rejected when it was written is in {beside}, and counts.")
         return csv_table.read(csv_file, folder, rule)
     if not annotations_dir:
         raise ValueError(
@@ -222,9 +226,10 @@ def _source(folder):
     annotated = voc_xml.read(annotations_dir, folder, rule)
     if _DRY_RUN.value:
         return annotated
-    rejected = csv_table.write(csv_file, annotated)
+    stops = _ON_ERROR.value == "fail"
+    csv_table.write(csv_file, convert.until_error(annotated) if stops else annotated)
     print(f"Wrote {csv_file} from {annotations_dir}.")
-    return itertools.chain(rejected, csv_table.read(csv_file, folder, rule))
+    return csv_table.read(csv_file, folder, rule)
 
 
 def _classes() -> tuple[str, ...]:

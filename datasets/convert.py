@@ -157,17 +157,23 @@ def _read(
         if show_progress:
             source = _with_progress(source, "reading labels")
             stack.enter_context(contextlib.closing(source))
-        for item in source:
+        for item in until_error(source) if stop_on_error else source:
             if isinstance(item, LabeledImage):
                 photographs.append(item)
-                continue
-            rejected.append(item)
-            if stop_on_error and not item.harmless:
-                raise _stopped(item)
+            else:
+                rejected.append(item)
     if not photographs:
         first = f" The first of {len(rejected)}: {_told(rejected[0])}." if rejected else ""
         raise ValueError(f"No labelled photograph was found.{first}")
     return photographs, rejected
+
+
+def until_error(source: Iterable[LabeledImage | Rejected]) -> Iterator[LabeledImage | Rejected]:
+    """Yields what a source does; ValueError at the first that is not usable."""
+    for item in source:
+        if isinstance(item, Rejected) and not item.harmless:
+            raise _stopped(item)
+        yield item
 
 
 def _write(

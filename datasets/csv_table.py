@@ -2,9 +2,11 @@
 
 Separated by comma, semicolon or tab. With a header the columns are found by their names; without
 one they are filename, label, then optionally the split, then optionally xmin, ymin, xmax, ymax.
-A photograph in several rows has several objects.
+A photograph in several rows has several objects. What a table made here could not take in is listed
+beside it, in TABLE.rejected.csv.
 """
 
+import contextlib
 import csv
 import os
 from collections.abc import Iterable, Iterator
@@ -15,6 +17,7 @@ from datasets.objects import LabeledObject, Rejected
 from datasets.schema import LabeledImage
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+_REJECTED_COLUMNS = ["file", "reason", "harmless"]
 # By preference: a table with an `id` beside a `filename` means the latter.
 _COLUMNS = {
     "filename": "filename file_name filepath file_path image_path image image_name path file "
@@ -33,6 +36,8 @@ _COLUMNS = {
 def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | Rejected]:
     """Yields the photographs of a table in the order in which they first appear.
 
+    Before them comes what was rejected when `write` made the table.
+
     Args:
       path: the table, UTF-8.
       images: where the photographs are; names without extension are found too.
@@ -41,6 +46,7 @@ def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | R
     Raises:
       ValueError: there is no such table, it is empty, or its columns are not understood.
     """
+    yield from _read_rejected(path)
     photographs = {}
     for line, row in _rows(path):
         name = row.get("filename", "")
@@ -58,26 +64,56 @@ def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | R
         yield from objects.examples(found, things, rule, split, size)
 
 
-def write(path: str, items: Iterable[LabeledImage | Rejected]) -> list[Rejected]:
-    """Writes a table that `read` reads, with a header and a row per box; whole or not at all.
-
-    Returns:
-      What could not be written, because it was rejected before.
-    """
-    folder, name = os.path.split(path)
-    os.makedirs(folder or ".", exist_ok=True)
-    temporary = os.path.join(folder, f".{name}.writing")
+def write(path: str, items: Iterable[LabeledImage | Rejected]) -> None:
+    """Writes a table that `read` reads, with a header and a row per box; whole or not at all."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     rejected = []
-    with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
+    with _writer(path) as writer:
         writer.writerow(["filename", "label", "split", "width", "height", *_SIDES])
         for item in items:
             if isinstance(item, Rejected):
                 rejected.append(item)
             else:
                 writer.writerows(_rows_of(item))
+        # First, so that no table is there without it.
+        _write_rejected(path, rejected)
+
+
+@contextlib.contextmanager
+def _writer(path: str):
+    """A CSV writer of a file that appears when it is whole."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.writing")
+    with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        yield csv.writer(file)
     os.replace(temporary, path)
-    return rejected
+
+
+def rejected_file(path: str) -> str:
+    """Where what a table could not take in is listed, if there is such."""
+    return f"{path}.rejected.csv"
+
+
+def _write_rejected(path: str, rejected: list[Rejected]) -> None:
+    if not rejected:
+        with contextlib.suppress(FileNotFoundError):  # that of an earlier table
+            os.remove(rejected_file(path))
+        return
+    with _writer(rejected_file(path)) as writer:
+        writer.writerow(_REJECTED_COLUMNS)
+        writer.writerows([item.file, item.reason, int(item.harmless)] for item in rejected)
+
+
+def _read_rejected(path: str) -> Iterator[Rejected]:
+    place = rejected_file(path)
+    if not os.path.exists(place):
+        return
+    with open(place, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = list(csv.reader(file))
+    if rows[:1] != [_REJECTED_COLUMNS] or any(len(row) != 3 for row in rows):
+        raise ValueError(f"{place} is not as convert_data.py wrote it. Remove it with its table.")
+    for name, reason, harmless in rows[1:]:
+        yield Rejected(name, reason, harmless == "1")
 
 
 def labels(path: str) -> tuple[str, ...]:

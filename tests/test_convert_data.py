@@ -139,6 +139,28 @@ def test_the_command_line_of_the_face_classification_project(pictures, tmp_path)
     assert "Already converted" in out and "is there and is used" in out
 
 
+def test_what_is_refused_once_is_refused_again(pictures, tmp_path):
+    annotations = sorted((pictures / "annotations").rglob("*.xml"))[:12]
+    (tmp_path / "xml").mkdir()
+    for i, path in enumerate(annotations):
+        broken = b"<annotation>" if i < 8 else path.read_bytes()
+        (tmp_path / "xml" / path.name).write_bytes(broken)
+    table = tmp_path / "pairs.csv"
+    words = [f"--image_dir={pictures}/images", f"--annotations_dir={tmp_path}/xml"]
+    words += [f"--csv_file={table}", f"--output_file={tmp_path}/o.tfrecord"]
+    for _ in range(2):
+        _, err = _run(*words, "--on_error=fail", code=1)
+        assert "Stopped by --on_error=fail" in err
+        assert not table.exists()
+    for _ in range(2):
+        _, err = _run(*words, code=1)
+        assert "8 of 12 photographs are not usable" in err
+        assert table.exists()
+    _, err = _run(*words, "--on_error=fail", code=1)
+    assert "Stopped by --on_error=fail" in err
+    assert not (tmp_path / "o.tfrecord").exists()
+
+
 def test_a_csv_that_exists_is_used_as_it_is(pictures, tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("".join(f"{i:05d},{'ab'[i % 2]}\n" for i in range(20)))

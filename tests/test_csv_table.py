@@ -140,14 +140,24 @@ def test_what_is_written_is_read_again(read, tmp_path):
     ]
     path = tmp_path / "new" / "pairs.csv"
     lost = Rejected("x.xml", "empty annotation")
-    assert csv_table.write(str(path), [images[0], lost, *images[1:]]) == [lost]
+    skipped = Rejected("caf\udce9.jpg", "several objects: 2\nlines", harmless=True)
+    csv_table.write(str(path), [images[0], lost, *images[1:], skipped])
     assert read(path.read_bytes(), "first") == images
+    files = ["pairs.csv", "pairs.csv.rejected.csv"]
+    assert sorted(file.name for file in path.parent.iterdir()) == files
+    folder = ImageFolder(str(tmp_path / "images"))
+    assert list(csv_table.read(str(path), folder, "first")) == [lost, skipped, *images]
+    csv_table.write(str(path), images)
     assert [file.name for file in path.parent.iterdir()] == ["pairs.csv"]
+    (tmp_path / "new" / "pairs.csv.rejected.csv").write_text("else\n")
+    with pytest.raises(ValueError, match="rejected.csv is not as convert_data.py wrote it"):
+        list(csv_table.read(str(path), folder, "first"))
 
 
 def test_a_table_appears_whole_or_not_at_all(tmp_path):
     def broken():
         yield LabeledImage("a.jpg", "cat")
+        yield Rejected("x.xml", "empty annotation")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
