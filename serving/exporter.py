@@ -98,12 +98,14 @@ def export_file(
         raise ValueError(f"{output_file} exists. Replace it with --overwrite, or name another.")
     with _partial(stem) as partial:
         config = _write(partial, subject, ["frozen_graph"], text=text)
-        # The graph last: where it is, its companions are.
-        for name in (export_config.LABELS_NAME, export_config.FILE_NAME):
-            os.replace(os.path.join(partial, name), f"{stem}.{name}")
-        if text:
-            os.replace(os.path.join(partial, "frozen_graph.pbtxt"), f"{stem}.pbtxt")
-        os.replace(os.path.join(partial, "frozen_graph.pb"), output_file)
+        files = {
+            output_file: "frozen_graph.pb",
+            f"{stem}.{export_config.LABELS_NAME}": export_config.LABELS_NAME,
+            f"{stem}.{export_config.FILE_NAME}": export_config.FILE_NAME,
+        }
+        if text or os.path.exists(output_file):
+            files[f"{stem}.pbtxt"] = "frozen_graph.pbtxt"
+        _replace_files(partial, files)
     return config
 
 
@@ -227,6 +229,24 @@ def _check_replaceable(output_dir: str, overwrite: bool) -> None:
             f"--output_dir={output_dir} holds files that are no part of an export "
             f"({', '.join(foreign[:3])}), which --overwrite would delete. Name another folder."
         )
+
+
+def _replace_files(partial: str, files: dict[str, str]) -> None:
+    """Moves files of `partial` to their places; files there that have no successor go.
+
+    The first of `files` (place → name in `partial`) gives a meaning to the others: it is the first
+    to go and the last to come, so that it never stands beside those of another export.
+    """
+    with contextlib.ExitStack() as undo:
+        for place, name in files.items():
+            if os.path.isfile(place):
+                former = os.path.join(partial, f"former_{name}")
+                os.replace(place, former)
+                undo.callback(os.replace, former, place)
+        for place, name in reversed(files.items()):
+            if os.path.exists(os.path.join(partial, name)):
+                os.replace(os.path.join(partial, name), place)
+        undo.pop_all()
 
 
 @contextlib.contextmanager

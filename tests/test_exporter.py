@@ -195,6 +195,32 @@ def test_a_single_frozen_graph_carries_its_companions(subject, pictures, expecte
     exporter.export_file(str(file), subject, overwrite=True)
 
 
+def test_a_replaced_frozen_graph_is_never_beside_the_others_names(subject, tmp_path, monkeypatch):
+    graph, names, text = (tmp_path / f"net{end}" for end in (".pb", ".labels.txt", ".pbtxt"))
+    exporter.export_file(str(graph), subject, text=True)
+    former, before = graph.stat().st_ino, snapshot(tmp_path)
+    renamed = dataclasses.replace(subject, labels=("a", "b", "c"))
+    real, moves = os.replace, []
+
+    def replace(source, place):
+        if str(source).endswith("export.json") and refused:
+            raise OSError("disk full")
+        real(source, place)
+        moves.append(place)
+        if graph.exists():  # a killed process would leave this behind
+            assert names.read_text().startswith("0:cat" if graph.stat().st_ino == former else "0:a")
+
+    monkeypatch.setattr(os, "replace", replace)
+    refused = True
+    with pytest.raises(OSError, match=r"disk full"):
+        exporter.export_file(str(graph), renamed, overwrite=True)
+    assert snapshot(tmp_path) == before
+    refused = False
+    exporter.export_file(str(graph), renamed, overwrite=True)
+    assert moves[-1] == str(graph) and names.read_text().startswith("0:a")
+    assert not text.exists()  # of the former graph
+
+
 def test_a_fixed_batch_size_serves_any_number_of_pictures(subject, pictures, expected, tmp_path):
     fixed = dataclasses.replace(subject, config=dataclasses.replace(subject.config, batch_size=3))
     config = exporter.export_folder(str(tmp_path / "x"), fixed, ["frozen_graph", "tflite"])
