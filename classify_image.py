@@ -138,7 +138,7 @@ def _batches(files: list[str], size: int) -> Iterator[tuple[list[str], list[byte
                 pictures.append(image_bytes.Photograph(opened.read()).encode().data)
         except (ValueError, OSError) as error:
             reason = getattr(error, "strerror", None) or error
-            print(f"{_printable(file)}: {reason}", file=sys.stderr, flush=True)
+            print(f"{shared_flags.printable(file)}: {reason}", file=sys.stderr, flush=True)
             continue
         names.append(file)
         if len(names) == size:
@@ -153,13 +153,13 @@ class _Table:
 
     def __init__(self, files: list[str], labels: tuple[str, ...]):
         self._widths = [
-            max(map(len, ["picture", *map(_printable, files)])),
+            max(map(len, ["picture", *map(shared_flags.printable, files)])),
             max(map(len, ["class", *labels])),
         ]
         self._print("picture", "class", "probability")
 
     def show(self, file: str, answer: list[tuple[str, float]]) -> None:
-        name = _printable(file)
+        name = shared_flags.printable(file)
         for label, probability in answer:
             self._print(name, label, f"{100 * probability:9.2f} %")
             name = ""
@@ -167,12 +167,6 @@ class _Table:
     def _print(self, name: str, label: str, probability: str) -> None:
         first, second = self._widths
         print(f"{name:{first}}  {label:{second}}  {probability}", flush=True)
-
-
-def _printable(name: str) -> str:
-    """A file's name for the screen: bytes that are no UTF-8, and control characters, replaced."""
-    text = os.fsencode(name).decode(errors="replace")
-    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _write_csv(answers: dict, file) -> None:

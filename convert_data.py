@@ -134,7 +134,7 @@ _LISTED = 20  # files that the summary names of each sort
 
 
 def main() -> None:
-    # File names need not be text in the terminal's encoding, or in any.
+    # Class and file names need not fit the terminal's encoding.
     sys.stdout.reconfigure(errors="backslashreplace")
     _check_flags()
     # Imported here, so that --help answers at once.
@@ -295,6 +295,7 @@ def _print_counts(summary) -> None:
     rows.append(("all", *(sum(column.values()) for column in columns)))
     width = max(len(str(row[0])) for row in [("class",), *rows])
     for name, *counts in [("class", *names), *rows]:
+        name = shared_flags.printable(name)
         print(f"  {name:{width}}  " + "  ".join(f"{count:>10}" for count in counts))
 
 
@@ -321,7 +322,7 @@ def _print_findings(summary, destination) -> None:
 
 def _print_some(lines: list[str]) -> None:
     for line in lines[:_LISTED]:
-        print(f"  {line}")
+        print(f"  {shared_flags.printable(line)}")
     if len(lines) > _LISTED:
         print(f"  … and {len(lines) - _LISTED} more")
 

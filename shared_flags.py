@@ -134,6 +134,11 @@ def explicit(*names: str) -> dict[str, object]:
     return {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
 
 
+def printable(text: str) -> str:
+    """Text for the screen: bytes of a file name that are no text, and control characters, as �."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
 def run(
     main: Callable[[], None], argv: Sequence[str] | None = None, words_flag: str | None = None
 ) -> None:

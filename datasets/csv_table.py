@@ -10,6 +10,7 @@ import contextlib
 import csv
 import os
 from collections.abc import Iterable, Iterator
+from typing import TextIO
 
 from datasets import objects, splits
 from datasets.image_folder import ImageFolder
@@ -129,9 +130,12 @@ def _rows_of(image: LabeledImage) -> Iterator[list[object]]:
 
 
 def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields line numbers and rows by column; a row of another length has the column `problem`."""
+    """Yields line numbers and rows by column; a row of another length has the column `problem`.
+
+    File names need not be text; all else must be UTF-8.
+    """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with _open(path) as file:
             reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
             columns = None
             for cells in reader:
@@ -141,17 +145,19 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
                 if columns is None:
                     columns = _header(path, cells)
                     if columns:
+                        _check_text(cells)
                         continue
                     columns = _without_header(path, cells)
+                _check_text(cell for i, cell in enumerate(cells) if i != columns["filename"])
                 if len(cells) > max(columns.values()):
                     yield reader.line_num, {name: cells[i] for name, i in columns.items()}
                 else:
                     needed = max(columns.values()) + 1
                     problem = f"malformed row: {len(cells)} columns where {needed} are needed"
                     yield reader.line_num, {"problem": problem}
-    except UnicodeDecodeError as error:
+    except UnicodeEncodeError as error:
         raise ValueError(
-            f"--csv_file={path} is not in UTF-8: {error.reason}. Save it so."
+            f"--csv_file={path}, line {reader.line_num} is not in UTF-8. Save it so."
         ) from error
     except csv.Error as error:
         raise ValueError(f"--csv_file={path}, line {reader.line_num}: {error}.") from error
@@ -159,9 +165,19 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
         raise ValueError(f"--csv_file={path} is empty.")
 
 
+def _open(path: str) -> TextIO:
+    return open(path, newline="", encoding="utf-8-sig", errors="surrogateescape")
+
+
+def _check_text(cells: Iterable[str]) -> None:
+    """Raises UnicodeEncodeError for bytes that were no UTF-8."""
+    for cell in cells:
+        cell.encode()
+
+
 def _delimiter(path: str) -> str:
     """The separator that makes the most columns of the first line that is not blank."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with _open(path) as file:
         first = next((line for line in file if line.strip()), "")
     best = max(",;\t", key=first.count)
     if first and not first.count(best):

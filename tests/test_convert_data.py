@@ -299,7 +299,12 @@ def test_file_names_that_are_no_text_are_printed_all_the_same(tmp_path):
     pathlib.Path(os.fsdecode(bytes(tmp_path / "images" / "a") + b"/caf\xe9.jpg")).write_bytes(b"")
     words = (f"--image_dir={tmp_path}/images", f"--output_file={tmp_path}/o.tfrecord")
     out, _ = _run(*words, "--classes=a,b,c", env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert r"a/caf\udce9.jpg: empty file" in out
+    assert r"a/caf\ufffd.jpg: empty file" in out
+    out, _ = _run(
+        *(*words, "--classes=a,b,c", "--overwrite"),
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert "a/caf\ufffd.jpg: empty file" in out
     assert "WARNING: no example of 1 of the classes:\n  c\n" in out
 
 
@@ -439,7 +444,8 @@ def test_a_killed_worker_is_one_line_and_leaves_nothing(many, tmp_path):
 
 def test_ctrl_c_says_so_and_leaves_nothing(many, tmp_path):
     process = _start(f"--image_dir={many}", f"--output_dir={tmp_path}/out", start_new_session=True)
-    _wait_until((tmp_path / "out" / ".out.writing").exists, process)
+    writing = tmp_path / "out" / ".out.writing"
+    _wait_until(lambda: writing.is_dir() and any(writing.iterdir()), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

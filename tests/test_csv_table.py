@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from PIL import Image
 
@@ -152,6 +154,16 @@ def test_what_is_written_is_read_again(read, tmp_path):
     (tmp_path / "new" / "pairs.csv.rejected.csv").write_text("else\n")
     with pytest.raises(ValueError, match="rejected.csv is not as convert_data.py wrote it"):
         list(csv_table.read(str(path), folder, "first"))
+
+
+def test_a_file_name_need_not_be_text_and_a_label_must(read, tmp_path):
+    image = LabeledImage(os.fsdecode(b"caf\xe9.jpg"), "Käfer")
+    assert read("a.jpg,cat\n")
+    (tmp_path / "images" / "a.jpg").rename(tmp_path / "images" / image.path)
+    csv_table.write(str(tmp_path / "table.csv"), [image])
+    assert read((tmp_path / "table.csv").read_bytes()) == [image]
+    with pytest.raises(ValueError, match="table.csv, line 2 is not in UTF-8. Save it so."):
+        read(b"b.jpg,dog\nb.jpg,k\xe4fer\n")
 
 
 def test_a_table_appears_whole_or_not_at_all(tmp_path):
