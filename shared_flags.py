@@ -88,7 +88,10 @@ def define_model_flags(name_default: str | None) -> None:
     """Which net and which pixels; None as default means: as run.json says."""
     flags.DEFINE_string("model_name", name_default, "Net, by its slim name, such as inception_v3.")
     flags.DEFINE_string(
-        "preprocessing_name", None, "Preprocessing recipe; unset means the one of the net."
+        "preprocessing_name",
+        None,
+        "Preprocessing recipe: inception, vgg, cifarnet (for small images) or lenet; unset means "
+        "the one of the net.",
     )
     flags.DEFINE_bool("use_grayscale", None, "Turn the images to one channel.")
 

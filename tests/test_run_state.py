@@ -83,7 +83,10 @@ def test_a_second_run_in_the_folder_is_kept_out(tmp_path):
 
 def test_a_folder_that_cant_be_made_is_an_os_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError), run_state.locked(str(tmp_path / "file" / "run")):
+    with (
+        pytest.raises(OSError, match="--train_dir=.*can't be made"),
+        run_state.locked(str(tmp_path / "file" / "run")),
+    ):
         pass
 
 

@@ -120,7 +120,13 @@ def locked(train_dir: str) -> Iterator[None]:
       ValueError: another process trains there.
       OSError: the folder can't be made or written.
     """
-    os.makedirs(train_dir, exist_ok=True)
+    try:
+        os.makedirs(train_dir, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"--train_dir={train_dir} can't be made: {error.strerror}. Name a folder that can be "
+            "written."
+        ) from error
     with open(os.path.join(train_dir, ".lock"), "a", encoding="utf-8") as file:
         try:
             import fcntl

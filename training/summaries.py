@@ -111,8 +111,12 @@ def _read_history(train_dir: str) -> list[dict[str, float]]:
     try:
         with open(os.path.join(train_dir, HISTORY), newline="", encoding="utf-8") as file:
             return [
-                {name: float(value) for name, value in row.items() if value}
+                {name: _number(value) for name, value in row.items() if value}
                 for row in csv.DictReader(file)
             ]
     except FileNotFoundError:
         return []
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdigit() else float(text)
