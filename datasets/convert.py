@@ -305,8 +305,8 @@ class _Tally:
             if self._settings.classes:
                 return  # it may be a part of a collection, and not for training
             training = self.counts[WHOLE]
-        elif self._choice.named and splits.TRAIN not in self._choice.named:
-            return  # a collection for evaluation alone
+        elif not self._choice.trains:
+            return
         else:
             training = self.counts[splits.TRAIN]
         if empty := [name for name in self.classes if not training[name]]:

@@ -62,6 +62,7 @@ class Choice:
           given: the splits that the source names; "" stands for no name.
         """
         self.named = set(given) - {""}
+        self.trains = bool({"", TRAIN} & set(given))  # else a collection for evaluation alone
         asked = {VALIDATION: validation_fraction, TEST: test_fraction}
         for split, fraction in asked.items():
             if fraction and split in self.named:

@@ -254,6 +254,17 @@ def test_a_class_that_is_empty_in_training_is_an_error(images, tmp_path):
         _convert(images, tmp_path / "out", classes=("bat", "cat", "cow", "dog"), overwrite=True)
 
 
+def test_a_class_without_training_photographs_among_some_without_split_is_an_error(
+    images, tmp_path
+):
+    source = [LabeledImage(f"cat/{i}.png", "cat") for i in range(15)]
+    validation = [LabeledImage(f"dog/{i}.png", "dog", split="validation") for i in range(15)]
+    with pytest.raises(ValueError, match="class 'dog' is left for training; 15 are in other"):
+        _convert(images, tmp_path / "out", source=source + validation)
+    summary = _convert(images, tmp_path / "out", source=validation)
+    assert summary.counts == {"validation": {"dog": 15}}
+
+
 def test_nothing_at_all_is_an_error(images, tmp_path):
     with pytest.raises(ValueError, match="No labelled photograph was found.$"):
         _convert(images, tmp_path / "out", source=[])
