@@ -304,6 +304,11 @@ def _print_findings(summary, destination) -> None:
     if absent := [name for name in summary.classes if name not in present]:
         print(f"\nWARNING: no example of {len(absent)} of the classes:")
         _print_some(absent)
+    if summary.mixed_splits:
+        print(
+            f"\nWARNING: the source's splits ({', '.join(s or 'none' for s in summary.mixed_splits)})"
+            " are mixed in the one file; --output_dir keeps them apart."
+        )
     if summary.changes:
         print(f"\nEncoded anew: {_counted(summary.changes)}")
     if summary.rejected:

@@ -69,6 +69,7 @@ class Summary:
       files: written, by their names in the destination's folder.
       rejected: sorted by file.
       changes: examples that were encoded anew, by reason.
+      mixed_splits: of the source, where one file takes them all; "" for photographs without one.
       already_done: the same dataset was there and nothing was done; then only the first three.
     """
 
@@ -78,6 +79,7 @@ class Summary:
     rejected: list[Rejected] = dataclasses.field(default_factory=list)
     duplicates: list[Duplicate] = dataclasses.field(default_factory=list)
     changes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    mixed_splits: tuple[str, ...] = ()
     already_done: bool = False
 
 
@@ -231,8 +233,11 @@ class _Tally:
         self._position = 0
         self._settings = settings
         self._choice = None
-        if not is_file:
-            given = {image.split for image in photographs}
+        self._mixed_splits = ()
+        given = {image.split for image in photographs}
+        if is_file:
+            self._mixed_splits = tuple(sorted(given)) if len(given) > 1 else ()
+        else:
             self._choice = splits.Choice(
                 given, settings.validation_fraction, settings.test_fraction
             )
@@ -275,7 +280,15 @@ class _Tally:
         # A photograph with several examples is told of once.
         rejected = sorted(set(self.rejected), key=lambda item: (item.file, item.reason))
         self.duplicates.sort(key=lambda item: item.file)
-        return Summary(self.classes, self.counts, files, rejected, self.duplicates, self.changes)
+        return Summary(
+            self.classes,
+            self.counts,
+            files,
+            rejected,
+            self.duplicates,
+            self.changes,
+            self._mixed_splits,
+        )
 
     def _split(self, image: LabeledImage, digest: bytes) -> str:
         return self._choice.of(image.split, digest) if self._choice else WHOLE

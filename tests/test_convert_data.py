@@ -308,6 +308,19 @@ def test_file_names_that_are_no_text_are_printed_all_the_same(tmp_path):
     assert "WARNING: no example of 1 of the classes:\n  c\n" in out
 
 
+def test_a_single_file_that_mixes_splits_says_so(tmp_path):
+    for i, place in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (tmp_path / "images" / place).mkdir(parents=True)
+        Image.new("RGB", (9, 9), (i, 0, 0)).save(tmp_path / "images" / place / "1.png")
+    warning = "WARNING: the source's splits (test, train) are mixed in the one file"
+    out, _ = _run(f"--image_dir={tmp_path}/images", f"--output_file={tmp_path}/o.tfrecord")
+    assert warning in out
+    out, _ = _run(f"--image_dir={tmp_path}/images/train", f"--output_file={tmp_path}/p.tfrecord")
+    assert "WARNING" not in out
+    out, _ = _run(f"--image_dir={tmp_path}/images", f"--output_dir={tmp_path}/o")
+    assert "WARNING" not in out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
