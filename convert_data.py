@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -233,6 +234,8 @@ def _source(folder):
 
 
 def _classes() -> tuple[str, ...]:
+    from datasets import tfrecord_dataset
+
     value = _CLASSES.value
     if not value:
         return ()
@@ -243,17 +246,10 @@ def _classes() -> tuple[str, ...]:
                 "of the labels."
             )
         return _distinct(value.split(","))
-    with open(value, encoding="utf-8-sig") as file:
-        lines = [line.strip() for line in file if line.strip()]
-    numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
-    if lines and all(numbered):
-        if [int(match[1]) for match in numbered] != list(range(len(lines))):
-            raise ValueError(f"--classes={value}: the numbers must be 0, 1, 2, … in this order.")
-        lines = [match[2] for match in numbered]
-    return _distinct(lines)
+    return _distinct(tfrecord_dataset.read_labels(value))
 
 
-def _distinct(names: list[str]) -> tuple[str, ...]:
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     names = [" ".join(name.split()) for name in names]
     if not names or "" in names or len(set(names)) < len(names):
         raise ValueError(f"--classes={_CLASSES.value}: a name is missing or there twice.")
@@ -305,10 +301,9 @@ def _print_findings(summary, destination) -> None:
         print(f"\nWARNING: no example of {len(absent)} of the classes:")
         _print_some(absent)
     if summary.mixed_splits:
-        print(
-            f"\nWARNING: the source's splits ({', '.join(s or 'none' for s in summary.mixed_splits)})"
-            " are mixed in the one file; --output_dir keeps them apart."
-        )
+        mixed = ", ".join(split or "none" for split in summary.mixed_splits)
+        print(f"\nWARNING: the source's splits ({mixed}) are mixed in the one file;")
+        print("  --output_dir keeps them apart.")
     if summary.changes:
         print(f"\nEncoded anew: {_counted(summary.changes)}")
     if summary.rejected:

@@ -354,7 +354,7 @@ def test_flags_that_make_no_sense_are_usage_errors(tmp_path, words, message):
         ),
         (["--classes=gone.txt"], "--classes=gone.txt: there is no such file"),
         (["--classes=twice.txt"], "--classes=twice.txt: a name is missing or there twice"),
-        (["--classes=numbers.txt"], "--classes=numbers.txt: the numbers must be 0, 1, 2"),
+        (["--classes=numbers.txt"], "numbers.txt: the numbers before the names must be 0 to 1"),
         (["--validation_fraction=0.5", "--test_fraction=0.5"], "nothing is left for training"),
         (["--output_dir=twice.txt"], "twice.txt cannot be written: "),
         (["--output_dir=twice.txt/below"], "twice.txt/below cannot be written: Not a directory"),
