@@ -22,8 +22,10 @@ shared_flags.define_legacy_flags()
 flags.DEFINE_string(
     "checkpoint_path",
     "/tmp/tfmodel/",
-    "Training folder (its last checkpoint is taken) or checkpoint.",
+    "Training folder (its last checkpoint is taken), checkpoint, .keras or .h5 file, or the word "
+    "pretrained.",
 )
+shared_flags.define_cache_dir_flag()
 flags.DEFINE_string("eval_dir", "/tmp/tfmodel/", "Folder for the numbers, tables and the report.")
 flags.DEFINE_integer("batch_size", 100, "Images at once.", lower_bound=1)
 flags.DEFINE_integer(
@@ -73,10 +75,10 @@ def evaluate(config) -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         # A training may be running on it.
         tf.config.experimental.set_memory_growth(gpu, True)
-    reader = checkpoints.read(FLAGS.checkpoint_path)
     dataset, dropped = bad_records.drop(_dataset(config), FLAGS.max_bad_records)
     for record in dropped:
         _say(f"Passed over: {record}")
+    reader = _open_checkpoint(config, dataset.num_classes)
     config = config or _config_without_run(reader, dataset)
     _check_labels(config, dataset)
     # A zoo checkpoint knows the background as class 0, which no example is of.
@@ -91,7 +93,7 @@ def evaluate(config) -> None:
         **config.net_options,
     )
     averages = bool(config.moving_average_decay)
-    _say(str(checkpoints.restore(model, FLAGS.checkpoint_path, use_moving_averages=averages)))
+    _say(str(checkpoints.restore(model, reader, use_moving_averages=averages)))
     _say(
         f"Net: {config.model_name}, images {config.image_size} x {config.image_size} x "
         f"{config.channels}, recipe {config.preprocessing_name}, {FLAGS.precision}"
@@ -242,6 +244,13 @@ def _dataset(config):
             )
         return dataset
     raise first_error
+
+
+def _open_checkpoint(config, num_classes: int):
+    from nets import pretrained
+
+    name = config.model_name if config else FLAGS.model_name
+    return pretrained.read(name, FLAGS.checkpoint_path, num_classes, FLAGS.cache_dir, _say)
 
 
 def _config_without_run(reader, dataset):

@@ -25,8 +25,10 @@ shared_flags.define_legacy_flags()
 flags.DEFINE_string(
     "checkpoint_path",
     "/tmp/tfmodel/",
-    "Training folder (its last checkpoint is taken) or checkpoint.",
+    "Training folder (its last checkpoint is taken), checkpoint, .keras or .h5 file, or the word "
+    "pretrained.",
 )
+shared_flags.define_cache_dir_flag()
 flags.DEFINE_string("output_dir", None, "Folder to write the export into.")
 flags.DEFINE_string(
     "output_file", None, "Frozen graph to write (X.pb), alone, in place of --output_dir."
@@ -140,7 +142,7 @@ def export(config) -> None:
     if "onnx" in FLAGS.formats:
         onnx.require()
 
-    reader = checkpoints.read(FLAGS.checkpoint_path)
+    reader = _open_checkpoint(config)
     config = config or _config_without_run(reader)
     recipe = preprocessing_factory.get(config.preprocessing_name)
     options = {"use_grayscale": config.use_grayscale, **config.preprocessing_options}
@@ -153,7 +155,7 @@ def export(config) -> None:
         **config.net_options,
     )
     averages = bool(config.moving_average_decay)
-    report = checkpoints.restore(model, FLAGS.checkpoint_path, use_moving_averages=averages)
+    report = checkpoints.restore(model, reader, use_moving_averages=averages)
     _say(str(report))
     _say(
         f"Net: {config.model_name}, {config.num_classes} classes; images {config.image_size} x "
@@ -257,12 +259,25 @@ def _preprocessing_given() -> dict[str, str]:
     return {"preprocessing_name": preprocessing_factory.get(FLAGS.preprocessing_name).name}
 
 
+def _open_checkpoint(config):
+    from nets import nets_factory, pretrained
+
+    name = config.model_name if config else _model_name()
+    num_classes = config.num_classes if config else nets_factory.get(name).checkpoint_outputs
+    return pretrained.read(name, FLAGS.checkpoint_path, num_classes, FLAGS.cache_dir, _say)
+
+
+def _model_name() -> str:
+    """The net of a checkpoint that does not say."""
+    return FLAGS.model_name or "inception_v3"
+
+
 def _config_without_run(reader):
     """TF-Slim's own checkpoints: net from the flags, number of classes from the checkpoint."""
     from nets import nets_factory
     from training import run_config
 
-    net = nets_factory.get(FLAGS.model_name or "inception_v3")
+    net = nets_factory.get(_model_name())
     num_classes = _num_classes(net, reader)
     preprocessing_name = _preprocessing_given().get("preprocessing_name", net.preprocessing)
     _say(
@@ -285,7 +300,7 @@ def _num_classes(net, reader) -> int:
     """The size of the head in a checkpoint: the only shape that depends on it."""
     from nets import checkpoints
 
-    guess = 1001 if net.background_class else 1000
+    guess = net.checkpoint_outputs
     model = net.build(guess, FLAGS.image_size, 1 if FLAGS.use_grayscale else None)
     for there, here in checkpoints.plan(model, reader).other_shape.values():
         if here[-1] == guess:

@@ -189,6 +189,7 @@ def check_flags() -> None:
     shared_flags.check_legacy_flags()
     if FLAGS.model_name != "small_cnn" and (given := shared_flags.explicit(*_SMALL_CNN_FLAGS)):
         raise UsageError(f"--{next(iter(given))} needs --model_name=small_cnn.")
+    _net_options()
     if FLAGS.list_models or FLAGS.list_scopes:
         return
     if FLAGS.restore_dry_run and not FLAGS.checkpoint_path:

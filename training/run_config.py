@@ -74,6 +74,8 @@ def load(path: str) -> RunConfig | None:
     Raises:
       ValueError: the file is not a run.json that this version reads.
     """
+    if path == "pretrained":
+        return None  # a word, no place (nets.pretrained)
     directory = path if os.path.isdir(path) else os.path.dirname(path)
     file_path = os.path.join(directory, FILE_NAME)
     if not os.path.exists(file_path):
