@@ -255,7 +255,7 @@ def _open_checkpoint(config, num_classes: int):
 
 def _config_without_run(reader, dataset):
     """TF-Slim's own checkpoints: net from the flags, classes from the dataset."""
-    from nets import nets_factory
+    from nets import nets_factory, pretrained
     from training import run_config
 
     net = nets_factory.get(FLAGS.model_name)
@@ -280,6 +280,7 @@ def _config_without_run(reader, dataset):
         use_grayscale=bool(FLAGS.use_grayscale),
         labels_offset=FLAGS.labels_offset,
         moving_average_decay=FLAGS.moving_average_decay,
+        net_options=pretrained.net_options(net.name, reader),
     )
 
 

@@ -274,7 +274,7 @@ def _model_name() -> str:
 
 def _config_without_run(reader):
     """TF-Slim's own checkpoints: net from the flags, number of classes from the checkpoint."""
-    from nets import nets_factory
+    from nets import nets_factory, pretrained
     from training import run_config
 
     net = nets_factory.get(_model_name())
@@ -293,6 +293,7 @@ def _config_without_run(reader):
         use_grayscale=bool(FLAGS.use_grayscale),
         labels_offset=FLAGS.labels_offset,
         moving_average_decay=FLAGS.moving_average_decay,
+        net_options=pretrained.net_options(net.name, reader),
     )
 
 

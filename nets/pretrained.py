@@ -80,6 +80,14 @@ ARCHIVES: Mapping[str, Archive] = {
 }
 
 
+# Trained otherwise than TF-Slim's defaults for the net have it; so says the README.
+_REMARKS = {
+    name: "The zoo trained it with other pixels than the net's default: add "
+    "--preprocessing_name=inception and images of 299 pixels."
+    for name in ("resnet_v2_50", "resnet_v2_101", "resnet_v2_152")
+}
+
+
 def source(model_name: str) -> str | None:
     """Where a net's `pretrained` comes from, "zoo" or "keras"; None where it has none."""
     if model_name in ARCHIVES:
@@ -121,6 +129,16 @@ def read(
         values = keras_applications.stored_weights(row, path, num_classes)
         return checkpoints.Values(path, _as_slim_has_them(model_name, values))
     return checkpoints.read(path)
+
+
+def net_options(
+    model_name: str, reader: checkpoints.Reader | checkpoints.Values
+) -> dict[str, bool]:
+    """What must be left out of a net to evaluate weights that say nothing of how they were trained:
+    the auxiliary head, which Keras's lack."""
+    known = "create_aux_logits" in nets_factory.get(model_name).options
+    there = any("/AuxLogits/" in name for name in reader.names)
+    return {"create_aux_logits": False} if known and not there else {}
 
 
 def fetch(archive: Archive, cache_dir: str) -> str:
@@ -195,7 +213,10 @@ def _pretrained(model_name: str, cache_dir: str, say: Callable[[str], None]):
     archive, row = ARCHIVES.get(model_name), _keras_row(model_name)
     if archive:
         try:
-            return _read_archive(fetch(archive, cache_dir))
+            reader = _read_archive(fetch(archive, cache_dir))
+            if model_name in _REMARKS:
+                say(f"{model_name}: {_REMARKS[model_name]}")
+            return reader
         except OSError as error:
             if not row:
                 raise

@@ -88,6 +88,13 @@ def test_an_archive_is_fetched_once(zoo, row, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.tar.gz"]
 
 
+def test_what_the_zoo_trained_otherwise_is_said(zoo, tmp_path, monkeypatch):
+    monkeypatch.setitem(pretrained.ARCHIVES, "resnet_v2_50", pretrained.Archive(zoo.url))
+    said = []
+    read(tmp_path, "resnet_v2_50", said.append)
+    assert "add --preprocessing_name=inception and images of 299 pixels" in said[0]
+
+
 @pytest.mark.parametrize("resumes", [True, False])
 def test_a_broken_download_is_taken_up_where_it_stopped(zoo, archive, tmp_path, resumes):
     zoo.breaks, zoo.resumes = 1, resumes
@@ -162,6 +169,14 @@ def test_without_the_zoo_keras_weights_are_taken(tmp_path, monkeypatch, keras_we
     assert "Taking the ImageNet weights of keras.applications." in said[0]
     assert reader.path == "keras.applications.MobileNet, ImageNet"
     assert reader.shapes["MobilenetV1/Logits/Conv2d_1c_1x1/weights"] == (1, 1, 1024, 1000)
+
+
+def test_keras_knows_no_auxiliary_head(tmp_path, monkeypatch, keras_weights):
+    monkeypatch.setitem(pretrained.ARCHIVES, "inception_v3", pretrained.Archive(offline()))
+    reader = read(tmp_path, "inception_v3")
+    options = pretrained.net_options("inception_v3", reader)
+    model = nets_factory.build("inception_v3", 1000, 107, **options)
+    assert not checkpoints.restore(model, reader).unused
 
 
 def test_a_net_of_keras_has_the_weights_of_keras(tmp_path, keras_weights):
