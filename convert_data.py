@@ -234,7 +234,7 @@ def _source(folder):
 
 
 def _classes() -> tuple[str, ...]:
-    from datasets import tfrecord_dataset
+    from datasets import class_names
 
     value = _CLASSES.value
     if not value:
@@ -246,7 +246,7 @@ def _classes() -> tuple[str, ...]:
                 "of the labels."
             )
         return _distinct(value.split(","))
-    return _distinct(tfrecord_dataset.read_labels(value))
+    return _distinct(class_names.read(value))
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:

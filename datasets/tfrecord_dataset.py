@@ -1,23 +1,19 @@
-"""Finds the TFRecord files of a split, its class names and its counts: ours and TF-Slim's own.
+"""Finds the TFRecord files of a split and counts their records: ours and TF-Slim's own.
 
 No manifest is needed. What dataset.json does not say is read from the files once, and kept in a
 small file beside them where that can be written.
 """
 
-import contextlib
 import dataclasses
-import glob
 import gzip
 import hashlib
-import json
 import os
 import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
 
-from datasets import csv_table, schema
+from datasets import class_names, schema, storage
 
 _SYNONYMS = (("train", "training"), ("validation", "valid", "val"), ("test", "testing"))
 # flowers_train_00000-of-00005.tfrecord, cifar10_train.tfrecord, train-00000-of-01024,
@@ -28,8 +24,6 @@ _FILE_NAME = re.compile(
 )
 _STEM = re.compile(r"(?:(?P<name>.+)[-_])?(?P<split>[^-_]+)")
 _SCAN_FILE = ".record_counts.json"
-_LABELS_FILE = ".record_labels.json"
-_READ_BUFFER_BYTES = 2**20
 _HEADER_BYTES = 12  # length of the record, checksum of the length
 _FOOTER_BYTES = 4  # checksum of the record
 _GZIP_MAGIC = b"\x1f\x8b\x08"
@@ -111,7 +105,7 @@ def find(
         if damage:
             raise ValueError(f"{damage[0]}.")
         raise ValueError(f"{found.files[0]}: the {found.split} split holds no records.")
-    labels = _labels(found, compression, path_to_csv)
+    labels = class_names.find(found.files, found.relatives, compression, path_to_csv)
     if labels_offset >= len(labels):
         raise ValueError(
             f"--labels_offset={labels_offset} leaves none of the {len(labels)} classes."
@@ -142,7 +136,7 @@ class _Found:
 
     @classmethod
     def in_folder(cls, folder: str, name: str | None, split: str) -> "_Found":
-        parsed = [_parse(folder, base) for base in sorted(_list(folder))]
+        parsed = [_parse(folder, base) for base in sorted(storage.list_folder(folder))]
         parsed = [file for file in parsed if file]
         if not parsed:
             raise ValueError(
@@ -186,7 +180,7 @@ class _Found:
     def from_list(cls, patterns: str, name: str, split: str) -> "_Found":
         files = []
         for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-            matches = sorted(_glob(pattern))
+            matches = sorted(storage.find(pattern))
             if not matches:
                 raise ValueError(f"--tfrecord_file={pattern}: there is no such file.")
             files += [path for path in matches if path not in files]
@@ -257,10 +251,10 @@ def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
         folder, base = os.path.split(path)
         if folder not in folders:
             stated = _stated(os.path.join(folder, "dataset.json"))
-            folders[folder] = stated, _read_json(os.path.join(folder, _SCAN_FILE)), set()
+            folders[folder] = stated, storage.read_json(os.path.join(folder, _SCAN_FILE)), set()
         stated, scanned, news = folders[folder]
         stated = _stated(f"{path}.dataset.json") or stated
-        size, mtime = _size_and_mtime(path)
+        size, mtime = storage.size_and_mtime(path)
         shard = stated.get(base, {})
         if shard.get("bytes") == size and {"num_examples", "fingerprint"} <= shard.keys():
             found.append(_Contents(size, mtime, shard["num_examples"], shard["fingerprint"]))
@@ -272,7 +266,7 @@ def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
             news.add(base)
     for folder, (_, scanned, news) in folders.items():
         if news:
-            _write_json(os.path.join(folder, _SCAN_FILE), scanned)
+            storage.write_json(os.path.join(folder, _SCAN_FILE), scanned)
     return found
 
 
@@ -288,7 +282,7 @@ def _remembered(scan: object, size: int, mtime: float) -> _Contents | None:
 def _stated(path: str) -> dict[str, dict]:
     """The shards that a dataset.json of ours describes, by their names; {} without one."""
     try:
-        parts = _read_json(path)["splits"].values()
+        parts = storage.read_json(path)["splits"].values()
         shards = {shard["file"]: shard for part in parts for shard in part["shards"]}
     except (KeyError, TypeError, AttributeError):
         return {}
@@ -322,8 +316,8 @@ def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple
     Raises:
       BrokenFrame: the file ends within a record, or a length is wrong.
     """
-    size, _ = _size_and_mtime(path)
-    with _open(path) as raw:
+    size, _ = storage.size_and_mtime(path)
+    with storage.open_file(path) as raw:
         file = gzip.open(raw) if compression else raw
         end = 0
         try:
@@ -350,207 +344,8 @@ def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple
 
 
 def _is_gzip(path: str) -> bool:
-    with _open(path) as file:
+    with storage.open_file(path) as file:
         header = file.read(_HEADER_BYTES)
     # A record of a certain length begins with the same bytes; only its checksum tells.
     plain = len(header) == _HEADER_BYTES and schema.masked_crc(header[:8]) == header[8:]
     return header.startswith(_GZIP_MAGIC) and not plain
-
-
-# Class names
-
-
-def _labels(found: _Found, compression: str, path_to_csv: str | None) -> tuple[str, ...]:
-    """Class names by the files beside the records, else by the records, else by the table."""
-    if path_to_csv and not os.path.exists(path_to_csv):
-        raise ValueError(f"--path_to_csv={path_to_csv}: there is no such file.")
-    table = csv_table.labels(path_to_csv) if path_to_csv else ()
-    labels = _labels_beside(found.files)
-    given = set(labels)
-    if not labels:
-        names = _names_of_records(found.relatives, compression)
-        given = set(names.values()) - {""}
-        if table and not given:
-            return table
-        labels = _in_order(names)
-    # Each may lack classes of which the other has examples; but then the rest must agree.
-    if (unknown := sorted(set(table) - given)) and (missing := sorted(given - set(table))):
-        raise ValueError(
-            f"--path_to_csv={path_to_csv} has the class {unknown[0]!r} and not {missing[0]!r}, "
-            f"{found.files[0]} the other way round. Leave the flag out, or give the right table."
-        )
-    return labels
-
-
-def _labels_beside(files: Sequence[str]) -> tuple[str, ...]:
-    """Class names as labels.txt or dataset.json say; () where no file has any beside it.
-
-    Raises:
-      ValueError: the names of two files differ, or only one of them has any.
-    """
-    first, cache = files[0], {}
-    labels = _labels_of_file(first, cache)
-    for path in files[1:]:
-        if _labels_of_file(path, cache) != labels:
-            raise ValueError(
-                f"{first} and {path} have different class names or orders of them, by their "
-                "labels.txt or dataset.json. Convert them with the same --classes."
-            )
-    return labels
-
-
-def _labels_of_file(path: str, cache: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The names for one file; `cache` holds those for all files of a folder."""
-    folder = os.path.dirname(path)
-    if folder not in cache:
-        cache[folder] = _stated_labels(os.path.join(folder, ""))
-    return _stated_labels(f"{path}.") or cache[folder]
-
-
-def _stated_labels(start: str) -> tuple[str, ...]:
-    """What the labels.txt, else the dataset.json whose paths begin so say; () without them."""
-    if _exists(f"{start}labels.txt"):
-        return read_labels(f"{start}labels.txt")
-    return tuple(_read_json(f"{start}dataset.json").get("classes", ()))
-
-
-def read_labels(path: str) -> tuple[str, ...]:
-    """Reads class names, one a line, as `name` or as TF-Slim's `0:name`.
-
-    Raises:
-      ValueError: the numbers are not 0, 1, 2, …, each once.
-    """
-    with _open(path) as file:
-        lines = file.read().decode("utf-8-sig").splitlines()
-    lines = [line.strip() for line in lines if line.strip()]
-    numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
-    if not all(numbered):
-        return tuple(lines)
-    names = {int(match[1]): match[2].strip() for match in numbered}
-    if sorted(names) != list(range(len(lines))):
-        raise ValueError(f"{path}: the numbers before the names must be 0 to {len(lines) - 1}.")
-    return tuple(names[i] for i in range(len(lines)))
-
-
-def _in_order(names: dict[int, str]) -> tuple[str, ...]:
-    """Names by number as a list; the number where there is none; without a 0, the background."""
-    labels = [names.get(i) or str(i) for i in range(max(names) + 1)]
-    if 0 not in names:
-        labels[0] = "background"
-    return tuple(labels)
-
-
-def _names_of_records(files: Sequence[str], compression: str) -> dict[int, str]:
-    """Class names by number as the records give them, "" where they give none.
-
-    All records are read for it once; the names are kept beside the files.
-    """
-    states = [(os.path.basename(path), *_size_and_mtime(path)) for path in files]
-    state = hashlib.sha256(json.dumps(states).encode()).hexdigest()
-    memory = os.path.join(os.path.dirname(files[0]), _LABELS_FILE)
-    known = _read_json(memory)
-    if known.get("files") == state:
-        with contextlib.suppress(KeyError, ValueError, AttributeError):  # else it is not ours
-            return {int(number): name for number, name in known["names"].items()}
-    names = _names_in(files, compression)
-    if not names or min(names) < 0:
-        raise ValueError(f"{files[0]}: no class numbers from 0 can be read from its records.")
-    _write_json(memory, {"files": state, "names": names})
-    return names
-
-
-def _names_in(files: Sequence[str], compression: str) -> dict[int, str]:
-    """Class names by number, empty where no record gives one.
-
-    Raises:
-      ValueError: records give a number two names.
-    """
-    import tensorflow as tf
-
-    def label_and_text(record):
-        example = schema.parse_example(record)
-        return example["label"], example["text"]
-
-    ds = tf.data.TFRecordDataset(list(files), compression, buffer_size=_READ_BUFFER_BYTES)
-    ds = ds.map(label_and_text, num_parallel_calls=4)
-    # A record that cannot be read is reported where it matters, in training or evaluation.
-    ds = ds.ignore_errors().batch(256)
-    names = {}
-    for labels, texts in ds.as_numpy_iterator():
-        for number, text in zip(labels.tolist(), texts.tolist(), strict=True):
-            name = text.decode(errors="replace")
-            known = names.setdefault(number, name) or name
-            if name and name != known:
-                raise ValueError(
-                    f"{', '.join(files[:2])}{', …' if len(files) > 2 else ''}: class {number} is "
-                    f"{known!r} in some records and {name!r} in others. If they belong together, "
-                    "write the names into labels.txt."
-                )
-            names[number] = known
-    return names
-
-
-# Files, here or anywhere TensorFlow can open them
-
-
-def _is_remote(path: str) -> bool:
-    return "://" in path
-
-
-def _gfile():
-    import tensorflow as tf
-
-    return tf.io.gfile
-
-
-def _list(folder: str) -> list[str]:
-    if _is_remote(folder):
-        return [name.rstrip("/") for name in _gfile().listdir(folder)]
-    if not os.path.isdir(folder):
-        raise ValueError(f"--dataset_dir={folder}: there is no such folder.")
-    return os.listdir(folder)
-
-
-def _glob(pattern: str) -> list[str]:
-    if _is_remote(pattern):
-        return _gfile().glob(pattern)
-    return [pattern] if os.path.exists(pattern) else glob.glob(pattern)
-
-
-def _exists(path: str) -> bool:
-    return _gfile().exists(path) if _is_remote(path) else os.path.exists(path)
-
-
-def _open(path: str) -> BinaryIO:
-    return _gfile().GFile(path, "rb") if _is_remote(path) else open(path, "rb")
-
-
-def _size_and_mtime(path: str) -> tuple[int, float]:
-    if _is_remote(path):
-        stat = _gfile().stat(path)
-        return stat.length, stat.mtime_nsec / 1e9
-    stat = os.stat(path)
-    return stat.st_size, stat.st_mtime
-
-
-def _read_json(path: str) -> dict:
-    try:
-        with _open(path) as file:
-            content = json.loads(file.read())
-    except Exception:  # absent, not ours to read, or damaged: then the files are scanned
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write_json(path: str, content: dict) -> None:
-    """Writes a file that is a convenience only: where it cannot be written, it is not."""
-    if _is_remote(path):
-        return
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from datasets import schema, tfrecord_dataset
+from datasets import class_names, schema, tfrecord_dataset
 
 _JPEG = b"\xff\xd8\xff not decoded here"
 
@@ -145,12 +145,12 @@ def test_a_split_without_records_is_refused(tmp_path):
 def test_labels_with_numbers_and_without(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_bytes("\ufeff1:dog: big\r\n0:cat\r\n\r\n".encode())
-    assert tfrecord_dataset.read_labels(str(path)) == ("cat", "dog: big")
+    assert class_names.read(str(path)) == ("cat", "dog: big")
     path.write_text("cat\n dog \n")
-    assert tfrecord_dataset.read_labels(str(path)) == ("cat", "dog")
+    assert class_names.read(str(path)) == ("cat", "dog")
     path.write_text("0:cat\n2:dog\n")
     with pytest.raises(ValueError, match="labels.txt: the numbers .* must be 0 to 1"):
-        tfrecord_dataset.read_labels(str(path))
+        class_names.read(str(path))
 
 
 def test_a_single_file_has_its_labels_beside_it(tmp_path):

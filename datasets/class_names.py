@@ -1,0 +1,158 @@
+"""The class names of TFRecord files, in the order of their numbers.
+
+From labels.txt or dataset.json beside them, else from the records, else from a table.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+
+from datasets import csv_table, schema, storage
+
+_LABELS_FILE = ".record_labels.json"
+_READ_BUFFER_BYTES = 2**20
+
+
+def find(
+    files: Sequence[str], relatives: Sequence[str], compression: str, path_to_csv: str | None
+) -> tuple[str, ...]:
+    """Class names by the files beside the records, else by the records, else by the table.
+
+    Args:
+      files: the TFRecord files of a split.
+      relatives: those of the other splits too.
+      compression: "" or "GZIP".
+      path_to_csv: see `tfrecord_dataset.find`.
+
+    Raises:
+      ValueError: names that contradict each other, no class numbers in the records, or no table.
+    """
+    if path_to_csv and not os.path.exists(path_to_csv):
+        raise ValueError(f"--path_to_csv={path_to_csv}: there is no such file.")
+    table = csv_table.labels(path_to_csv) if path_to_csv else ()
+    labels = _labels_beside(files)
+    given = set(labels)
+    if not labels:
+        names = _names_of_records(relatives, compression)
+        given = set(names.values()) - {""}
+        if table and not given:
+            return table
+        labels = _in_order(names)
+    # Each may lack classes of which the other has examples; but then the rest must agree.
+    if (unknown := sorted(set(table) - given)) and (missing := sorted(given - set(table))):
+        raise ValueError(
+            f"--path_to_csv={path_to_csv} has the class {unknown[0]!r} and not {missing[0]!r}, "
+            f"{files[0]} the other way round. Leave the flag out, or give the right table."
+        )
+    return labels
+
+
+def _labels_beside(files: Sequence[str]) -> tuple[str, ...]:
+    """Class names as labels.txt or dataset.json say; () where no file has any beside it.
+
+    Raises:
+      ValueError: the names of two files differ, or only one of them has any.
+    """
+    first, cache = files[0], {}
+    labels = _labels_of_file(first, cache)
+    for path in files[1:]:
+        if _labels_of_file(path, cache) != labels:
+            raise ValueError(
+                f"{first} and {path} have different class names or orders of them, by their "
+                "labels.txt or dataset.json. Convert them with the same --classes."
+            )
+    return labels
+
+
+def _labels_of_file(path: str, cache: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The names for one file; `cache` holds those for all files of a folder."""
+    folder = os.path.dirname(path)
+    if folder not in cache:
+        cache[folder] = _stated_labels(os.path.join(folder, ""))
+    return _stated_labels(f"{path}.") or cache[folder]
+
+
+def _stated_labels(start: str) -> tuple[str, ...]:
+    """What the labels.txt, else the dataset.json whose paths begin so say; () without them."""
+    if storage.exists(f"{start}labels.txt"):
+        return read(f"{start}labels.txt")
+    return tuple(storage.read_json(f"{start}dataset.json").get("classes", ()))
+
+
+def read(path: str) -> tuple[str, ...]:
+    """Reads class names, one a line, as `name` or as TF-Slim's `0:name`.
+
+    Raises:
+      ValueError: the numbers are not 0, 1, 2, …, each once.
+    """
+    with storage.open_file(path) as file:
+        lines = file.read().decode("utf-8-sig").splitlines()
+    lines = [line.strip() for line in lines if line.strip()]
+    numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
+    if not all(numbered):
+        return tuple(lines)
+    names = {int(match[1]): match[2].strip() for match in numbered}
+    if sorted(names) != list(range(len(lines))):
+        raise ValueError(f"{path}: the numbers before the names must be 0 to {len(lines) - 1}.")
+    return tuple(names[i] for i in range(len(lines)))
+
+
+def _in_order(names: dict[int, str]) -> tuple[str, ...]:
+    """Names by number as a list; the number where there is none; without a 0, the background."""
+    labels = [names.get(i) or str(i) for i in range(max(names) + 1)]
+    if 0 not in names:
+        labels[0] = "background"
+    return tuple(labels)
+
+
+def _names_of_records(files: Sequence[str], compression: str) -> dict[int, str]:
+    """Class names by number as the records give them, "" where they give none.
+
+    All records are read for it once; the names are kept beside the files.
+    """
+    states = [(os.path.basename(path), *storage.size_and_mtime(path)) for path in files]
+    state = hashlib.sha256(json.dumps(states).encode()).hexdigest()
+    memory = os.path.join(os.path.dirname(files[0]), _LABELS_FILE)
+    known = storage.read_json(memory)
+    if known.get("files") == state:
+        with contextlib.suppress(KeyError, ValueError, AttributeError):  # else it is not ours
+            return {int(number): name for number, name in known["names"].items()}
+    names = _names_in(files, compression)
+    if not names or min(names) < 0:
+        raise ValueError(f"{files[0]}: no class numbers from 0 can be read from its records.")
+    storage.write_json(memory, {"files": state, "names": names})
+    return names
+
+
+def _names_in(files: Sequence[str], compression: str) -> dict[int, str]:
+    """Class names by number, empty where no record gives one.
+
+    Raises:
+      ValueError: records give a number two names.
+    """
+    import tensorflow as tf
+
+    def label_and_text(record):
+        example = schema.parse_example(record)
+        return example["label"], example["text"]
+
+    ds = tf.data.TFRecordDataset(list(files), compression, buffer_size=_READ_BUFFER_BYTES)
+    ds = ds.map(label_and_text, num_parallel_calls=4)
+    # A record that cannot be read is reported where it matters, in training or evaluation.
+    ds = ds.ignore_errors().batch(256)
+    names = {}
+    for labels, texts in ds.as_numpy_iterator():
+        for number, text in zip(labels.tolist(), texts.tolist(), strict=True):
+            name = text.decode(errors="replace")
+            known = names.setdefault(number, name) or name
+            if name and name != known:
+                raise ValueError(
+                    f"{', '.join(files[:2])}{', …' if len(files) > 2 else ''}: class {number} is "
+                    f"{known!r} in some records and {name!r} in others. If they belong together, "
+                    "write the names into labels.txt."
+                )
+            names[number] = known
+    return names

@@ -1,0 +1,74 @@
+"""Files of a dataset, on this machine or anywhere TensorFlow can open them (gs://, hdfs://, …)."""
+
+import contextlib
+import glob
+import json
+import os
+from typing import BinaryIO
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def _gfile():
+    import tensorflow as tf
+
+    return tf.io.gfile
+
+
+def list_folder(folder: str) -> list[str]:
+    """The names in --dataset_dir; ValueError where there is no such folder."""
+    if _is_remote(folder):
+        return [name.rstrip("/") for name in _gfile().listdir(folder)]
+    if not os.path.isdir(folder):
+        raise ValueError(f"--dataset_dir={folder}: there is no such folder.")
+    return os.listdir(folder)
+
+
+def find(pattern: str) -> list[str]:
+    """The files that a name or a glob means."""
+    if _is_remote(pattern):
+        return _gfile().glob(pattern)
+    return [pattern] if os.path.exists(pattern) else glob.glob(pattern)
+
+
+def exists(path: str) -> bool:
+    return _gfile().exists(path) if _is_remote(path) else os.path.exists(path)
+
+
+def open_file(path: str) -> BinaryIO:
+    return _gfile().GFile(path, "rb") if _is_remote(path) else open(path, "rb")
+
+
+def size_and_mtime(path: str) -> tuple[int, float]:
+    """Bytes, and seconds since 1970."""
+    if _is_remote(path):
+        stat = _gfile().stat(path)
+        return stat.length, stat.mtime_nsec / 1e9
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime
+
+
+def read_json(path: str) -> dict:
+    """What a JSON file holds; {} where it is absent, damaged, or holds no object."""
+    try:
+        with open_file(path) as file:
+            content = json.loads(file.read())
+    except Exception:  # absent, not ours to read, or damaged: then the files are scanned
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(path: str, content: dict) -> None:
+    """Writes a file that is a convenience only: where it cannot be written, it is not."""
+    if _is_remote(path):
+        return
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
