@@ -7,25 +7,18 @@ checkpoint without one, such as TF-Slim's own, needs --model_name and --dataset_
 """
 
 import os
-import re
 
 from absl import flags
 
 import shared_flags
-from shared_flags import UsageError
+from shared_flags import UsageError, say, shortened
 
 shared_flags.define_dataset_flags(split="test")
 shared_flags.define_input_flags()
 shared_flags.define_model_flags(name_default="inception_v3")
+shared_flags.define_checkpoint_flags()
 shared_flags.define_legacy_flags()
 
-flags.DEFINE_string(
-    "checkpoint_path",
-    "/tmp/tfmodel/",
-    "Training folder (its last checkpoint is taken), checkpoint, .keras or .h5 file, or the word "
-    "pretrained.",
-)
-shared_flags.define_cache_dir_flag()
 flags.DEFINE_string("eval_dir", "/tmp/tfmodel/", "Folder for the numbers, tables and the report.")
 flags.DEFINE_integer("batch_size", 100, "Images at once.", lower_bound=1)
 flags.DEFINE_integer(
@@ -33,11 +26,6 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "eval_image_size", None, "Side of the images; unset: as trained, else the net's.", lower_bound=1
-)
-flags.DEFINE_float(
-    "moving_average_decay",
-    None,
-    "Evaluate the moving averages of the variables; unset: if the run kept them; 0: never.",
 )
 flags.DEFINE_enum(
     "precision", "float32", ["float32", "bfloat16"], "Arithmetic of the net's layers."
@@ -49,8 +37,9 @@ _SPLITS = ("test", "validation")  # the first that is there, unless one is asked
 
 def main() -> None:
     shared_flags.check_legacy_flags()
-    config = _run_config()
-    if not _dataset_given() and not (config and (config.dataset_dir or config.tfrecord_file)):
+    config = shared_flags.run_of_checkpoint(size_flag="eval_image_size")
+    source = shared_flags.dataset_source(config)
+    if not (source["dataset_dir"] or source["tfrecord_file"]):
         raise UsageError(
             f"say where the data is: --dataset_dir=FOLDER or --tfrecord_file=FILE. "
             f"({FLAGS.checkpoint_path} has no run.json that would know.)"
@@ -77,7 +66,7 @@ def evaluate(config) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
     dataset, dropped = bad_records.drop(_dataset(config), FLAGS.max_bad_records)
     for record in dropped:
-        _say(f"Passed over: {record}")
+        say(f"Passed over: {record}")
     reader = _open_checkpoint(config, dataset.num_classes)
     config = config or _config_without_run(reader, dataset)
     _check_labels(config, dataset)
@@ -93,13 +82,13 @@ def evaluate(config) -> None:
         **config.net_options,
     )
     averages = bool(config.moving_average_decay)
-    _say(str(checkpoints.restore(model, reader, use_moving_averages=averages)))
-    _say(
+    say(str(checkpoints.restore(model, reader, use_moving_averages=averages)))
+    say(
         f"Net: {config.model_name}, images {config.image_size} x {config.image_size} x "
         f"{config.channels}, recipe {config.preprocessing_name}, {FLAGS.precision}"
         + (", moving averages" if averages else "")
     )
-    _say(
+    say(
         f"Data: {dataset.num_examples} examples of split {dataset.split} in "
         f"{os.path.dirname(dataset.files[0]) or '.'}, {dataset.num_classes} classes"
     )
@@ -144,7 +133,7 @@ def evaluate(config) -> None:
             "were counted. The files changed meanwhile: run the evaluation again."
         )
 
-    step = _global_step(reader)
+    step = checkpoints.global_step(reader) or 0
     about = {
         "model_name": config.model_name,
         "checkpoint": reader.path,
@@ -170,75 +159,39 @@ def evaluate(config) -> None:
         step=step,
         value_range=recipe.value_range,
     )
-    _say(
+    say(
         f"{evaluation.num_correct} of {evaluation.num_examples} are right, "
         f"{evaluation.num_examples / evaluation.seconds:.1f} images/s. "
         f"See {os.path.join(FLAGS.eval_dir, 'report.html')}, or "
-        f"tensorboard --logdir_spec=train:{_train_dir()},eval:{FLAGS.eval_dir}"
+        f"tensorboard --logdir_spec=train:{shared_flags.checkpoint_dir()},eval:{FLAGS.eval_dir}"
     )
-    _say(f"eval/Accuracy[{evaluation.accuracy:.4f}]")
-    _say(f"eval/Recall_5[{evaluation.recall_at(5):.4f}]")
-
-
-def _train_dir() -> str:
-    path = FLAGS.checkpoint_path
-    return path if os.path.isdir(path) else os.path.dirname(path) or "."
-
-
-def _run_config():
-    """What run.json says, held against the flags set by hand; None where there is no run.json."""
-    import dataclasses
-
-    from training import run_config
-
-    config = run_config.load(FLAGS.checkpoint_path)
-    if config is None:
-        return None
-    given = shared_flags.explicit("model_name", "eval_image_size", "use_grayscale", "labels_offset")
-    run_config.check_agrees(config, given | _preprocessing_given(), _train_dir())
-    asked = FLAGS.moving_average_decay
-    if asked and asked != config.moving_average_decay:
-        raise ValueError(
-            f"--moving_average_decay={asked}, but the run has {config.moving_average_decay} "
-            f"({os.path.join(_train_dir(), run_config.FILE_NAME)}). Leave the flag out to take the "
-            "run's value."
-        )
-    return dataclasses.replace(config, moving_average_decay=None) if asked == 0 else config
-
-
-def _dataset_given() -> bool:
-    return bool(FLAGS.dataset_dir or FLAGS.tfrecord_file)
+    say(f"eval/Accuracy[{evaluation.accuracy:.4f}]")
+    say(f"eval/Recall_5[{evaluation.recall_at(5):.4f}]")
 
 
 def _dataset(config):
-    """The dataset of the flags, else that of the run."""
+    """The dataset of the run, where the flags name no other."""
     from datasets import tfrecord_dataset
 
-    source = FLAGS if _dataset_given() else config
+    source = shared_flags.dataset_source(config)
+    file_of_run = source["tfrecord_file"] and not FLAGS.tfrecord_file
     splits = _SPLITS
     if FLAGS["dataset_split_name"].present:
         splits = (FLAGS.dataset_split_name,)
-    elif source.tfrecord_file:
+    elif source["tfrecord_file"]:
         # Files have no splits to choose from; those of a run are what it was trained on.
-        splits = (source.dataset_split_name,)
+        splits = (config.dataset_split_name if file_of_run else FLAGS.dataset_split_name,)
     first_error = None
     for split in splits:
         try:
-            dataset = tfrecord_dataset.find(
-                dataset_dir=source.dataset_dir,
-                dataset_name=source.dataset_name,
-                split=split,
-                tfrecord_file=source.tfrecord_file,
-                path_to_csv=source.path_to_csv,
-                labels_offset=config.labels_offset if config else FLAGS.labels_offset,
-            )
+            dataset = tfrecord_dataset.find(split=split, **source)
         except ValueError as error:
             first_error = first_error or error
             continue
         if first_error:
-            _say(f"{first_error} Evaluating the {dataset.split} split.")
-        elif source is config and config.tfrecord_file:
-            _say(
+            say(f"{first_error} Evaluating the {dataset.split} split.")
+        elif file_of_run:
+            say(
                 f"Evaluating on {config.tfrecord_file}, which the run was trained on; "
                 "--tfrecord_file=FILE would take another."
             )
@@ -250,82 +203,34 @@ def _open_checkpoint(config, num_classes: int):
     from nets import pretrained
 
     name = config.model_name if config else FLAGS.model_name
-    return pretrained.read(name, FLAGS.checkpoint_path, num_classes, FLAGS.cache_dir, _say)
+    return pretrained.read(name, FLAGS.checkpoint_path, num_classes, FLAGS.cache_dir, say)
 
 
 def _config_without_run(reader, dataset):
     """TF-Slim's own checkpoints: net from the flags, classes from the dataset."""
-    from nets import nets_factory, pretrained
-    from training import run_config
+    from nets import checkpoints, nets_factory
 
     net = nets_factory.get(FLAGS.model_name)
-    preprocessing_name = _preprocessing_given().get("preprocessing_name", net.preprocessing)
     num_classes = dataset.num_classes
-    if net.background_class and _head_size(net, reader, num_classes) == num_classes + 1:
+    channels = 1 if FLAGS.use_grayscale else None
+    head_size = checkpoints.head_size(net, reader, num_classes, FLAGS.eval_image_size, channels)
+    if net.background_class and head_size == num_classes + 1:
         num_classes += 1
-        _say(
+        say(
             f"The checkpoint has {num_classes} classes, the dataset {dataset.num_classes}: "
             f"its class 0 is the background of {net.name}, and is left out."
         )
-    _say(
-        f"{reader.path} has no run.json: taken as {net.name} with {num_classes} classes, "
-        f"preprocessing {preprocessing_name}."
+    return shared_flags.run_of_flags(
+        net, reader, num_classes, dataset.labels, FLAGS.eval_image_size
     )
-    return run_config.RunConfig(
-        model_name=net.name,
-        num_classes=num_classes,
-        labels=dataset.labels,
-        image_size=FLAGS.eval_image_size or net.image_size,
-        preprocessing_name=preprocessing_name,
-        use_grayscale=bool(FLAGS.use_grayscale),
-        labels_offset=FLAGS.labels_offset,
-        moving_average_decay=FLAGS.moving_average_decay,
-        net_options=pretrained.net_options(net.name, reader),
-    )
-
-
-def _head_size(net, reader, guess: int) -> int:
-    """The number of classes in a checkpoint: the only shapes that depend on it tell."""
-    from nets import checkpoints
-
-    model = net.build(guess, FLAGS.eval_image_size, 1 if FLAGS.use_grayscale else None)
-    for there, here in checkpoints.plan(model, reader).other_shape.values():
-        if here[-1] == guess:
-            return there[-1]
-    return guess
-
-
-def _preprocessing_given() -> dict[str, str]:
-    """The recipe set by hand; a net's name stands for that net's recipe."""
-    if not FLAGS.preprocessing_name:
-        return {}
-    shared_flags.load_tensorflow()
-    from preprocessing import preprocessing_factory
-
-    return {"preprocessing_name": preprocessing_factory.get(FLAGS.preprocessing_name).name}
 
 
 def _check_labels(config, dataset) -> None:
     if dataset.labels != config.labels:
         raise ValueError(
-            f"The checkpoint was trained on the classes {_shortened(config.labels)}, the dataset "
-            f"has {_shortened(dataset.labels)}. Evaluate on a dataset with the same classes."
+            f"The checkpoint was trained on the classes {shortened(config.labels)}, the dataset "
+            f"has {shortened(dataset.labels)}. Evaluate on a dataset with the same classes."
         )
-
-
-def _shortened(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:5])}{' …' if names[5:] else ''} ({len(names)})"
-
-
-def _global_step(reader) -> int:
-    if "global_step" in reader.shapes:
-        return int(reader.get("global_step"))
-    number = re.search(r"-(\d+)$", reader.path)
-    return int(number[1]) if number else 0
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,29 +6,22 @@ Takes the place of TF-Slim's export_inference_graph.py and of freezing its graph
 --output_file=graph.pb it writes one frozen graph, weights included.
 """
 
-import dataclasses
 import functools
 import os
 
 from absl import flags
 
 import shared_flags
-from shared_flags import UsageError
+from shared_flags import UsageError, say, shortened
 
 _FORMATS = ("saved_model", "frozen_graph", "tflite", "onnx")
 _NUM_EXAMPLES = 8
 
 shared_flags.define_dataset_flags(split="validation")
 shared_flags.define_model_flags(name_default=None)
+shared_flags.define_checkpoint_flags()
 shared_flags.define_legacy_flags()
 
-flags.DEFINE_string(
-    "checkpoint_path",
-    "/tmp/tfmodel/",
-    "Training folder (its last checkpoint is taken), checkpoint, .keras or .h5 file, or the word "
-    "pretrained.",
-)
-shared_flags.define_cache_dir_flag()
 flags.DEFINE_string("output_dir", None, "Folder to write the export into.")
 flags.DEFINE_string(
     "output_file", None, "Frozen graph to write (X.pb), alone, in place of --output_dir."
@@ -63,11 +56,6 @@ flags.DEFINE_bool(
     "write_text_graphdef",
     False,
     "Also write the frozen graph as text (.pbtxt), without weights, for reading.",
-)
-flags.DEFINE_float(
-    "moving_average_decay",
-    None,
-    "Export the moving averages of the variables; unset: if the run kept them; 0: never.",
 )
 flags.DEFINE_string(
     "labels_file",
@@ -112,13 +100,13 @@ def check_flags() -> None:
         raise UsageError("--write_text_graphdef needs frozen_graph among --formats.")
     if FLAGS.tflite_quantization != "none" and "tflite" not in FLAGS.formats:
         raise UsageError("--tflite_quantization needs tflite among --formats.")
-    if FLAGS.labels_file and _dataset_given():
+    if FLAGS.labels_file and (FLAGS.dataset_dir or FLAGS.tfrecord_file):
         raise UsageError("--labels_file and a dataset both name the classes. Give one of them.")
 
 
 def main() -> None:
     check_flags()
-    config = _run_config()
+    config = _run()
     shared_flags.load_tensorflow()
     export(config)
 
@@ -156,8 +144,8 @@ def export(config) -> None:
     )
     averages = bool(config.moving_average_decay)
     report = checkpoints.restore(model, reader, use_moving_averages=averages)
-    _say(str(report))
-    _say(
+    say(str(report))
+    say(
         f"Net: {config.model_name}, {config.num_classes} classes; images {config.image_size} x "
         f"{config.image_size} x {config.channels}, recipe {config.preprocessing_name}"
         + (", moving averages" if averages else "")
@@ -183,7 +171,7 @@ def export(config) -> None:
             batch_size=FLAGS.batch_size,
             labels_offset=config.labels_offset,
             checkpoint=os.path.basename(reader.path),
-            global_step=_global_step(reader),
+            global_step=checkpoints.global_step(reader),
             moving_averages=averages,
             files={},
             nodes={},
@@ -213,50 +201,26 @@ def export(config) -> None:
         paths = {
             name: os.path.join(FLAGS.output_dir, file) for name, file in exported.files.items()
         }
-    _say(f"Each file was run beside the checkpoint on {len(examples)} {source}:")
+    say(f"Each file was run beside the checkpoint on {len(examples)} {source}:")
     for name, path in paths.items():
         difference = exported.check["largest_difference"][name]
-        _say(f"  {path}  {_size(path) / 2**20:.1f} MiB, logits within {difference:.1e}")
+        say(f"  {path}  {_size(path) / 2**20:.1f} MiB, logits within {difference:.1e}")
     if "frozen_graph" in paths:
         nodes = exported.nodes
-        _say(f"Graph nodes: {nodes['input']} -> {nodes['logits']}, {nodes['probabilities']}")
+        say(f"Graph nodes: {nodes['input']} -> {nodes['logits']}, {nodes['probabilities']}")
     model_path = FLAGS.output_file or FLAGS.output_dir
-    _say(f"Next: python classify_image.py --model={model_path} --image=photo.jpg")
+    say(f"Next: python classify_image.py --model={model_path} --image=photo.jpg")
 
 
-def _run_config():
-    """What run.json says, held against the flags set by hand; None where there is no run.json."""
-    from training import run_config
-
-    path = FLAGS.checkpoint_path
-    config = run_config.load(path)
-    if config is None:
-        return None
-    train_dir = path if os.path.isdir(path) else os.path.dirname(path)
-    given = shared_flags.explicit("model_name", "image_size", "use_grayscale", "labels_offset")
-    run_config.check_agrees(config, given | _preprocessing_given(), train_dir)
-    asked = FLAGS.moving_average_decay
-    if asked and asked != config.moving_average_decay:
+def _run():
+    """The RunConfig beside the checkpoint, or None; it names the classes, and nothing else may."""
+    config = shared_flags.run_of_checkpoint(size_flag="image_size")
+    if config and FLAGS.labels_file:
         raise ValueError(
-            f"--moving_average_decay={asked}, but the run has {config.moving_average_decay} "
-            f"({train_dir}). Leave the flag out to take the run's value."
+            f"--labels_file={FLAGS.labels_file}: the run.json in {shared_flags.checkpoint_dir()} "
+            "names the classes. Leave the flag out."
         )
-    if FLAGS.labels_file:
-        raise ValueError(
-            f"--labels_file={FLAGS.labels_file}: the run.json in {train_dir} names the classes. "
-            "Leave the flag out."
-        )
-    return dataclasses.replace(config, moving_average_decay=None) if asked == 0 else config
-
-
-def _preprocessing_given() -> dict[str, str]:
-    """The recipe set by hand; a net's name stands for that net's recipe."""
-    if not FLAGS.preprocessing_name:
-        return {}
-    shared_flags.load_tensorflow()
-    from preprocessing import preprocessing_factory
-
-    return {"preprocessing_name": preprocessing_factory.get(FLAGS.preprocessing_name).name}
+    return config
 
 
 def _open_checkpoint(config):
@@ -264,7 +228,7 @@ def _open_checkpoint(config):
 
     name = config.model_name if config else _model_name()
     num_classes = config.num_classes if config else nets_factory.get(name).checkpoint_outputs
-    return pretrained.read(name, FLAGS.checkpoint_path, num_classes, FLAGS.cache_dir, _say)
+    return pretrained.read(name, FLAGS.checkpoint_path, num_classes, FLAGS.cache_dir, say)
 
 
 def _model_name() -> str:
@@ -274,39 +238,15 @@ def _model_name() -> str:
 
 def _config_without_run(reader):
     """TF-Slim's own checkpoints: net from the flags, number of classes from the checkpoint."""
-    from nets import nets_factory, pretrained
-    from training import run_config
+    from nets import checkpoints, nets_factory
 
     net = nets_factory.get(_model_name())
-    num_classes = _num_classes(net, reader)
-    preprocessing_name = _preprocessing_given().get("preprocessing_name", net.preprocessing)
-    _say(
-        f"{reader.path} has no run.json: taken as {net.name} with {num_classes} classes, "
-        f"preprocessing {preprocessing_name}."
+    channels = 1 if FLAGS.use_grayscale else None
+    num_classes = checkpoints.head_size(
+        net, reader, net.checkpoint_outputs, FLAGS.image_size, channels
     )
-    return run_config.RunConfig(
-        model_name=net.name,
-        num_classes=num_classes,
-        labels=_labels_of(num_classes),
-        image_size=FLAGS.image_size or net.image_size,
-        preprocessing_name=preprocessing_name,
-        use_grayscale=bool(FLAGS.use_grayscale),
-        labels_offset=FLAGS.labels_offset,
-        moving_average_decay=FLAGS.moving_average_decay,
-        net_options=pretrained.net_options(net.name, reader),
-    )
-
-
-def _num_classes(net, reader) -> int:
-    """The size of the head in a checkpoint: the only shape that depends on it."""
-    from nets import checkpoints
-
-    guess = net.checkpoint_outputs
-    model = net.build(guess, FLAGS.image_size, 1 if FLAGS.use_grayscale else None)
-    for there, here in checkpoints.plan(model, reader).other_shape.values():
-        if here[-1] == guess:
-            return there[-1]
-    return guess
+    labels = _labels_of(num_classes)
+    return shared_flags.run_of_flags(net, reader, num_classes, labels, FLAGS.image_size)
 
 
 def _labels_of(num_classes: int) -> tuple[str, ...]:
@@ -315,14 +255,14 @@ def _labels_of(num_classes: int) -> tuple[str, ...]:
 
     if FLAGS.labels_file:
         source, labels = FLAGS.labels_file, export_config.load_labels(FLAGS.labels_file)
-    elif _dataset_given():
-        dataset = _dataset(FLAGS)
+    elif shared_flags.dataset_given():
+        dataset = _dataset(None)
         source, labels = "the dataset", dataset.labels
     else:
-        _say("The classes are named by their numbers; --labels_file=FILE would name them.")
+        say("The classes are named by their numbers; --labels_file=FILE would name them.")
         return tuple(str(index) for index in range(num_classes))
     if len(labels) == num_classes - 1:
-        _say("The checkpoint has one class more than there are names: class 0 is the background.")
+        say("The checkpoint has one class more than there are names: class 0 is the background.")
         labels = ("background", *labels)
     if len(labels) != num_classes:
         raise ValueError(
@@ -341,11 +281,11 @@ def _examples(config) -> tuple[list[bytes], str]:
     from datasets import schema
 
     try:
-        dataset = _dataset(FLAGS if _dataset_given() else config)
+        dataset = _dataset(config)
         if dataset.labels != config.labels:
             raise ValueError(
-                f"The dataset's classes are {_shortened(dataset.labels)}, the model's "
-                f"{_shortened(config.labels)}. Leave the dataset's flags out, or give its own."
+                f"The dataset's classes are {shortened(dataset.labels)}, the model's "
+                f"{shortened(config.labels)}. Leave the dataset's flags out, or give its own."
             )
         records = tf.data.TFRecordDataset(dataset.files, dataset.compression)
         examples = [
@@ -354,31 +294,21 @@ def _examples(config) -> tuple[list[bytes], str]:
         ]
         return examples, f"pictures of {dataset.name or 'the dataset'}, split {dataset.split}"
     except (ValueError, OSError, tf.errors.OpError):
-        if _dataset_given():
+        if shared_flags.dataset_given():
             raise
     return _drawn_pictures(), "drawn pictures (the run's dataset is not within reach)"
 
 
-def _dataset_given() -> bool:
-    return bool(FLAGS.dataset_dir or FLAGS.tfrecord_file)
-
-
-def _dataset(source):
-    """The dataset that flags or a run speak of, in the first of its splits that is there."""
+def _dataset(config):
+    """The dataset of flags and run, in the first of its splits that is there."""
     from datasets import tfrecord_dataset
 
+    source = shared_flags.dataset_source(config)
     wanted = FLAGS.dataset_split_name
     splits = [wanted] if FLAGS["dataset_split_name"].present else [wanted, "test", "train"]
     for split in splits:
         try:
-            return tfrecord_dataset.find(
-                dataset_dir=source.dataset_dir,
-                dataset_name=source.dataset_name,
-                split=split,
-                tfrecord_file=source.tfrecord_file,
-                path_to_csv=source.path_to_csv,
-                labels_offset=source.labels_offset,
-            )
+            return tfrecord_dataset.find(split=split, **source)
         except ValueError:
             if split == splits[-1]:
                 raise
@@ -402,25 +332,12 @@ def _drawn_pictures() -> list[bytes]:
     return pictures
 
 
-def _shortened(labels: tuple[str, ...]) -> str:
-    more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
-    return ", ".join(labels[:5]) + more
-
-
-def _global_step(reader) -> int | None:
-    return int(reader.get("global_step")) if "global_step" in reader.shapes else None
-
-
 def _size(path: str) -> int:
     """Bytes of a file, or of all files of a folder."""
     if os.path.isfile(path):
         return os.path.getsize(path)
     places = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names]
     return sum(os.path.getsize(place) for place in places)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Only the scripts and this module know absl flags; everything below takes plain a
 TensorFlow is not imported here, so that `--help` answers at once.
 """
 
+import dataclasses
 import os
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from absl import app, flags
 USAGE_ERROR = 2
 INPUT_ERROR = 1
 _TRUTH_WORDS = {"true", "false", "t", "f", "yes", "no", "y", "n", "1", "0"}
+
+_DATASET_FLAGS = ("dataset_dir", "dataset_name", "tfrecord_file", "path_to_csv")
 
 _DEBUG = flags.DEFINE_bool(
     "debug", False, "Show the full stack trace of an error in place of its one line."
@@ -106,6 +109,22 @@ def define_cache_dir_flag() -> None:
     )
 
 
+def define_checkpoint_flags() -> None:
+    """Which trained net; its run.json, if it has one, says what the other flags leave open."""
+    flags.DEFINE_string(
+        "checkpoint_path",
+        "/tmp/tfmodel/",
+        "Training folder (its last checkpoint is taken), checkpoint, .keras or .h5 file, or the "
+        "word pretrained.",
+    )
+    flags.DEFINE_float(
+        "moving_average_decay",
+        None,
+        "Take the moving averages of the variables; unset: if the run kept them; 0: never.",
+    )
+    define_cache_dir_flag()
+
+
 def define_legacy_flags() -> None:
     """Flags of TF-Slim whose mechanism is gone; values that mean 'off' are accepted."""
     flags.DEFINE_string("master", "", "Gone with TensorFlow 1; only the empty value is accepted.")
@@ -140,6 +159,94 @@ def explicit(*names: str) -> dict[str, object]:
 def printable(text: str) -> str:
     """Text for the screen: bytes of a file name that are no text, and control characters, as �."""
     return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def preprocessing_given() -> dict[str, str]:
+    """The recipe set by hand; a net's name stands for that net's recipe."""
+    if not flags.FLAGS.preprocessing_name:
+        return {}
+    load_tensorflow()
+    from preprocessing import preprocessing_factory
+
+    return {"preprocessing_name": preprocessing_factory.get(flags.FLAGS.preprocessing_name).name}
+
+
+def checkpoint_dir() -> str:
+    """The folder of --checkpoint_path."""
+    path = flags.FLAGS.checkpoint_path
+    return path if os.path.isdir(path) else os.path.dirname(path) or "."
+
+
+def run_of_checkpoint(size_flag: str):
+    """The RunConfig beside --checkpoint_path, or None where there is no run.json.
+
+    Raises:
+      ValueError: a flag set by hand (`size_flag` is the one of the image size) contradicts it.
+    """
+    from training import run_config
+
+    config = run_config.load(flags.FLAGS.checkpoint_path)
+    if config is None:
+        return None
+    averages = flags.FLAGS.moving_average_decay
+    given = explicit("model_name", size_flag, "use_grayscale", "labels_offset")
+    given |= preprocessing_given() | {"moving_average_decay": averages or None}
+    run_config.check_agrees(config, given, checkpoint_dir())
+    return dataclasses.replace(config, moving_average_decay=None) if averages == 0 else config
+
+
+def run_of_flags(net, reader, num_classes: int, labels: tuple[str, ...], image_size: int | None):
+    """The RunConfig of a checkpoint of `net` without run.json; says what it is taken as."""
+    from nets import pretrained
+    from training import run_config
+
+    recipe = preprocessing_given().get("preprocessing_name", net.preprocessing)
+    say(
+        f"{reader.path} has no run.json: taken as {net.name} with {num_classes} classes, "
+        f"preprocessing {recipe}."
+    )
+    return run_config.RunConfig(
+        model_name=net.name,
+        num_classes=num_classes,
+        labels=labels,
+        image_size=image_size or net.image_size,
+        preprocessing_name=recipe,
+        use_grayscale=bool(flags.FLAGS.use_grayscale),
+        labels_offset=flags.FLAGS.labels_offset,
+        moving_average_decay=flags.FLAGS.moving_average_decay,
+        net_options=pretrained.net_options(net.name, reader),
+    )
+
+
+def dataset_given() -> bool:
+    """Whether any flag that says where the examples lie was set by hand."""
+    named = any(flags.FLAGS[name].value for name in _DATASET_FLAGS)
+    return named or bool(flags.FLAGS["dataset_split_name"].present)
+
+
+def dataset_source(config) -> dict[str, object]:
+    """Arguments of `tfrecord_dataset.find` but the split: the run's, and over them the flags.
+
+    Args:
+      config: the RunConfig, or None. Where the flags name another place than its own, nothing but
+        its labels_offset is taken from it.
+    """
+    given = {name: flags.FLAGS[name].value for name in _DATASET_FLAGS if flags.FLAGS[name].value}
+    elsewhere = "dataset_dir" in given or "tfrecord_file" in given
+    known = None if elsewhere else config
+    of_run = {name: getattr(known, name, None) for name in _DATASET_FLAGS}
+    offset = config.labels_offset if config else flags.FLAGS.labels_offset
+    return of_run | given | {"labels_offset": offset}
+
+
+def say(line: str) -> None:
+    """Prints a line at once, also into a file or a pipe."""
+    print(line, flush=True)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first few names, and how many there are."""
+    return f"{', '.join(names[:5])}{' …' if names[5:] else ''} ({len(names)})"
 
 
 def run(

@@ -11,7 +11,7 @@ import sys
 from absl import flags
 
 import shared_flags
-from shared_flags import UsageError, comma_list
+from shared_flags import UsageError, comma_list, say, shortened
 
 shared_flags.define_dataset_flags(split="train")
 shared_flags.define_input_flags()
@@ -275,16 +275,16 @@ def train() -> None:
     )
     dataset, bad = bad_records.drop(dataset, FLAGS.max_bad_records, FLAGS.num_preprocessing_threads)
     for record in bad:
-        _say(f"Passed over: {record}.")
+        say(f"Passed over: {record}.")
     config = _run_config(dataset)
     recipe = preprocessing_factory.get(config.preprocessing_name)
     options = _options(run, dataset.num_examples, where.strategy.num_replicas_in_sync)
     if FLAGS.restore_dry_run:
-        return run.restore_dry_run(options, config, _say)
-    current = run.Run(options, config, where, dataset.num_examples, _say)
+        return run.restore_dry_run(options, config, say)
+    current = run.Run(options, config, where, dataset.num_examples, say)
     _describe(current, dataset)
     if options.last_step is not None and current.first_step >= options.last_step:
-        _say(f"Already at step {current.first_step}: nothing left to train.")
+        say(f"Already at step {current.first_step}: nothing left to train.")
         _say_what_next(current.first_step)
         return
 
@@ -336,8 +336,8 @@ def list_models() -> None:
             cell.rjust(width) if 0 < i < 4 else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        _say("  ".join(cells).rstrip())
-    _say(
+        say("  ".join(cells).rstrip())
+    say(
         "image: side in pixels. outputs: of an ImageNet checkpoint; with 1001, 0 is the background "
         "(--labels_offset). pretrained: where --checkpoint_path=pretrained takes weights from."
     )
@@ -367,12 +367,12 @@ def list_scopes() -> None:
         if scope.count("/") < 3 and not scope.endswith("/BatchNorm"):
             inside = [shape for name, shape in found.items() if name.startswith(f"{scope}/")]
             count = sum(map(math.prod, inside))
-            _say(f"{scope}  {len(inside)} variables, {count / 1e6:.2f} M parameters")
+            say(f"{scope}  {len(inside)} variables, {count / 1e6:.2f} M parameters")
     if FLAGS.head:
-        return _say("The head is the run's own: a checkpoint is restored without it.")
+        return say("The head is the run's own: a checkpoint is restored without it.")
     sized = [name for name, shape in found.items() if shape != other[name]]
     heads = dict.fromkeys("/".join(name.split("/")[:-1][:2]) for name in sized)
-    _say(f"For other classes than the checkpoint's: --checkpoint_exclude_scopes={','.join(heads)}")
+    say(f"For other classes than the checkpoint's: --checkpoint_exclude_scopes={','.join(heads)}")
 
 
 def _options(run, num_examples: int, replicas: int):
@@ -451,8 +451,8 @@ def _run_config(dataset):
                 )
         if earlier.labels != dataset.labels:
             raise ValueError(
-                f"{FLAGS.train_dir} was trained on the classes {_shortened(earlier.labels)}, the "
-                f"dataset has {_shortened(dataset.labels)}. Choose another --train_dir."
+                f"{FLAGS.train_dir} was trained on the classes {shortened(earlier.labels)}, the "
+                f"dataset has {shortened(dataset.labels)}. Choose another --train_dir."
             )
         return dataclasses.replace(earlier, **_sources(), flags=_flag_values())
     net = nets_factory.get(FLAGS.model_name)
@@ -499,39 +499,31 @@ def _describe(current, dataset) -> None:
     config, options, first_step = current.config, current.options, current.first_step
     count = sum(math.prod(variable.shape) for variable in current.weights.values())
     moved = sum(math.prod(variable.shape) for variable in current.trained.values())
-    _say(
+    say(
         f"Data: {dataset.num_examples} examples of split {dataset.split}, "
-        f"{dataset.num_classes} classes: {_shortened(dataset.labels)}"
+        f"{dataset.num_classes} classes: {shortened(dataset.labels)}"
     )
-    _say(
+    say(
         f"Net: {config.model_name}, {count / 1e6:.2f} M parameters, {moved / 1e6:.2f} M of them "
         f"trained; images {config.image_size} x {config.image_size} x {config.channels}, "
         f"recipe {config.preprocessing_name}"
     )
-    _say(f"On: {current.where.description}, {current.precision.removeprefix('mixed_')}")
+    say(f"On: {current.where.description}, {current.precision.removeprefix('mixed_')}")
     if options.last_step is None:
-        _say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
+        say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
     elif first_step < options.last_step:
         images = (options.last_step - first_step) * current.images_per_step
         epochs = images / dataset.num_examples
-        _say(f"Steps: {first_step} to {options.last_step}, {epochs:.1f} epochs")
+        say(f"Steps: {first_step} to {options.last_step}, {epochs:.1f} epochs")
 
 
 def _say_what_next(step: int) -> None:
-    _say(f"The run is in {FLAGS.train_dir}, at step {step}. Next:")
-    _say(
+    say(f"The run is in {FLAGS.train_dir}, at step {step}. Next:")
+    say(
         f"  python eval_image_classifier.py --checkpoint_path={FLAGS.train_dir} --eval_dir=EVAL_DIR"
     )
-    _say(f"  python export_model.py --checkpoint_path={FLAGS.train_dir} --output_dir=EXPORT_DIR")
-    _say(f"  tensorboard --logdir={FLAGS.train_dir}")
-
-
-def _shortened(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:5])}{' …' if names[5:] else ''} ({len(names)})"
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    say(f"  python export_model.py --checkpoint_path={FLAGS.train_dir} --output_dir=EXPORT_DIR")
+    say(f"  tensorboard --logdir={FLAGS.train_dir}")
 
 
 if __name__ == "__main__":

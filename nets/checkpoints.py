@@ -333,6 +333,32 @@ def plan(
     return Report(reader.path, restored, excluded, missing, other_shape, other_type, unused)
 
 
+def head_size(
+    net, reader: Reader | Values, guess: int, image_size: int | None, channels: int | None
+) -> int:
+    """How many outputs the head in a checkpoint of `net` has: only its shapes depend on that.
+
+    Args:
+      net: a `nets_factory.Net`.
+      reader: the checkpoint.
+      guess: a number to compare with, given back where nothing in the checkpoint differs from it.
+      image_size, channels: as for `net.build`.
+    """
+    model = net.build(guess, image_size, channels)
+    for there, here in plan(model, reader).other_shape.values():
+        if here[-1] == guess:
+            return there[-1]
+    return guess
+
+
+def global_step(reader: Reader | Values) -> int | None:
+    """The step a checkpoint was written at, by its content, else by its name; None if unknown."""
+    if "global_step" in reader.shapes:
+        return int(reader.get("global_step"))
+    number = re.search(r"-(\d+)$", reader.path)
+    return int(number[1]) if number else None
+
+
 def restore(
     model: keras.Model,
     source: str | Reader | Values,

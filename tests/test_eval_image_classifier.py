@@ -232,6 +232,11 @@ def test_errors_are_one_line(place, tmp_path):
         "--dataset_split_name=holdout",
         message="--dataset_split_name=holdout",
     )
+    fail(
+        f"--checkpoint_path={place}/train",
+        "--dataset_name=birds",
+        message="--dataset_name=birds: ",
+    )
     other = tmp_path / "other"
     other.mkdir()
     write_records(other / "x_test-00000-of-00001.tfrecord", [0, 1], ["ant", "bee"])

@@ -273,6 +273,8 @@ def test_a_zoo_checkpoint_gets_its_background_class(tmp_path):
         ),
         (["--moving_average_decay=0.9"], "--moving_average_decay=0.9, but the run has None"),
         (["--labels_file=names.txt"], "names the classes. Leave the flag out"),
+        (["--dataset_name=birds"], "--dataset_name=birds: "),
+        (["--dataset_split_name=holdout"], "--dataset_split_name=holdout"),
     ],
 )
 def test_flags_that_contradict_the_run_are_shown_with_both_values(
