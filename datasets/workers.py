@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -51,7 +52,8 @@ def results(
     try:
         waiting = collections.deque()
         for chunk in _chunks(images):
-            waiting.append((chunk, pool.submit(_work, chunk)))
+            with _interrupts_held():
+                waiting.append((chunk, pool.submit(_work, chunk)))
             if len(waiting) >= num_workers * _CHUNKS_AHEAD:
                 chunk, future = waiting.popleft()
                 yield from zip(chunk, future.result(), strict=True)
@@ -64,6 +66,23 @@ def results(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block is over; a process started in it never hears of Ctrl-C.
+
+    A terminal sends it to all processes, also to those that are still importing and would print a
+    stack trace; this one tells its workers to stop.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _chunks(images: Iterable[LabeledImage]) -> Iterator[list[LabeledImage]]:
