@@ -235,6 +235,8 @@ def dataset_source(config) -> dict[str, object]:
     elsewhere = "dataset_dir" in given or "tfrecord_file" in given
     known = None if elsewhere else config
     of_run = {name: getattr(known, name, None) for name in _DATASET_FLAGS}
+    if not os.path.exists(of_run["path_to_csv"] or ""):
+        of_run["path_to_csv"] = None  # moved away since the training; run.json has the classes
     offset = config.labels_offset if config else flags.FLAGS.labels_offset
     return of_run | given | {"labels_offset": offset}
 
