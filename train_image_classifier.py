@@ -93,6 +93,13 @@ flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+flags.DEFINE_integer(
+    "recalibrate_batch_norm",
+    0,
+    "At the end of the run, also of one that has ended before, replace batch norm's moving "
+    "statistics by the means over so many batches; 0: keep them.",
+    lower_bound=0,
+)
 
 # Optimizer
 flags.DEFINE_enum(
@@ -283,7 +290,8 @@ def train() -> None:
         return run.restore_dry_run(options, config, say)
     current = run.Run(options, config, where, dataset.num_examples, say)
     _describe(current, dataset)
-    if options.last_step is not None and current.first_step >= options.last_step:
+    ended = options.last_step is not None and current.first_step >= options.last_step
+    if ended and not options.recalibrate_batch_norm:
         say(f"Already at step {current.first_step}: nothing left to train.")
         _say_what_next(current.first_step)
         return

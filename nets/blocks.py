@@ -94,7 +94,7 @@ class BatchNorm(keras.layers.Layer):
     statistics and does not move them. Functions traced before `frozen` changed keep the old way.
 
     Replicas of a tf.distribute strategy each move their own statistics; reading them outside of
-    the replicas gives the mean.
+    the replicas gives the mean. `batch_statistics` overrules all this for a check or a repair.
     """
 
     def __init__(self, decay: float, epsilon: float, scale: bool, activation=None, **kwargs):
@@ -112,7 +112,10 @@ class BatchNorm(keras.layers.Layer):
         self.moving_variance = _moving_statistic("ones", shape, "moving_variance")
 
     def call(self, x, training=False):
-        learns = bool(training) and self.trainable and not self.frozen
+        move = _MOVE.get()
+        if move is None:
+            move = 1.0 - self.decay if training else None
+        learns = move is not None and self.trainable and not self.frozen
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x,
             scale=tf.ones(self.beta.shape) if self.gamma is None else self.gamma,
@@ -120,8 +123,8 @@ class BatchNorm(keras.layers.Layer):
             mean=self.moving_mean,
             variance=self.moving_variance,
             epsilon=self.epsilon,
-            # The kernel mixes old and new itself: moving += (1 - decay) * (batch - moving).
-            exponential_avg_factor=1.0 - self.decay if learns else 1.0,
+            # The kernel mixes old and new itself: moving += move * (batch - moving).
+            exponential_avg_factor=move if learns else 1.0,
             is_training=learns,
         )
         if learns:
@@ -158,6 +161,7 @@ def _moving_statistic(initializer: str, shape, name: str) -> keras.Variable:
 
 _SEED: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("seed", default=None)
 _STEP: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("step", default=None)
+_MOVE: contextvars.ContextVar[float | None] = contextvars.ContextVar("move", default=None)
 
 
 def random_seed(seed: tf.Tensor) -> contextlib.AbstractContextManager:
@@ -170,8 +174,17 @@ def training_step(step: tf.Tensor) -> contextlib.AbstractContextManager:
     return _holding(_STEP, step)
 
 
+def batch_statistics(move: float) -> contextlib.AbstractContextManager:
+    """Batch norms of the nets called in this block normalise by the batch, dropout or not.
+
+    Their stored statistics move towards the batch's by `move`: 0 leaves them as they are, 1 puts
+    the batch's in their place. Frozen ones keep to the stored statistics, as always.
+    """
+    return _holding(_MOVE, move)
+
+
 @contextlib.contextmanager
-def _holding(variable: contextvars.ContextVar, value: tf.Tensor) -> Iterator[None]:
+def _holding(variable: contextvars.ContextVar, value: object) -> Iterator[None]:
     token = variable.set(value)
     try:
         yield

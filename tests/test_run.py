@@ -170,3 +170,26 @@ def test_options_have_the_flags_defaults():
     assert run.last_step(50, 2.05, 100, 10) == 21
     assert run.last_step(5, 2.0, 100, 10) == 5
     assert dataclasses.fields(run.Options)[0].name == "train_dir"
+
+
+def test_batch_norm_is_recalibrated_after_a_run_that_ended(make, tmp_path):
+    options = {"moving_average_decay": 0.9, "last_step": 3}
+    current, train, lines = make(**options)
+    train()
+    assert any("Add --batch_norm_decay=0.5" in line for line in lines)
+    assert any(line.startswith("Batch norm: of the same 256 training images") for line in lines)
+    before = values_at(tmp_path / "run")
+    current, train, lines = make(**options, recalibrate_batch_norm=2)
+    assert train() == 3
+    after = values_at(tmp_path / "run")
+    changed = {name for name in before if (before[name] != after[name]).any()}
+    statistics = [name for name in before if "/BatchNorm/moving_" in name]
+    # The averages have statistics of their own, since they are other weights.
+    assert changed == set(statistics) and len(statistics) == 2 * 2 * 27
+    layer = "MobilenetV1/Conv2d_3_pointwise/BatchNorm/moving_mean"
+    assert (after[layer] != after[f"{layer}/ExponentialMovingAverage"]).any()
+
+
+def test_there_must_be_a_batch_norm_to_recalibrate(make):
+    with pytest.raises(ValueError, match="--recalibrate_batch_norm=2: there is no batch norm"):
+        make(trainable_scopes=("MobilenetV1/Logits",), recalibrate_batch_norm=2)

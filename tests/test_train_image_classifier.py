@@ -164,8 +164,10 @@ def test_fine_tuning_reports_what_it_restores(colours, tmp_path):
 
 def test_two_clones_on_the_processor(colours, tmp_path):
     flags = ("--clone_on_cpu", "--num_clones=2", "--max_number_of_steps=4")
-    result = train(colours, tmp_path / "run", *flags)
+    result = train(colours, tmp_path / "run", *flags, "--recalibrate_batch_norm=2")
     assert result.returncode == 0, result.stderr
+    assert "Recalibrating batch norm over 2 batches" in result.stdout
+    assert "of the same 256 training images" in result.stdout
     assert "2 clones on CPU:0, CPU:1" in result.stdout
     reader = checkpoints.read(str(tmp_path / "run"))
     assert reader.get("global_step") == 4

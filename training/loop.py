@@ -75,6 +75,11 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether the run is to end by its own rules, and not because somebody is waiting."""
+        return self.reason is not None and not self.reason.startswith("SIG")
+
     def look_at_the_clock(self) -> None:
         if time.monotonic() >= self._deadline and self.reason is None:
             self.reason = "the time limit"

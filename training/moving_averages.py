@@ -1,5 +1,8 @@
 """Moving averages of a net's variables, as TF1's ExponentialMovingAverage keeps them."""
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from nets.checkpoints import AVERAGE
@@ -48,6 +51,21 @@ class MovingAverages:
         """Sets every average to its variable: the start after weights were restored."""
         for name, shadow in self._shadows.items():
             shadow.assign(tf.convert_to_tensor(self._variables[name]))
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Variables and averages change places while the block runs."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for name, shadow in self._shadows.items():
+            value = tf.convert_to_tensor(self._variables[name])
+            self._variables[name].assign(tf.convert_to_tensor(shadow))
+            shadow.assign(value)
 
     def slots(self) -> dict[str, tf.Variable]:
         """The averages under the names that a checkpoint has them by."""

@@ -4,6 +4,7 @@ The scripts give plain values and the batches; see the modules beside this one f
 does.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 from nets import blocks, checkpoints, heads, nets_factory, pretrained, slim_names
 from training import (
+    batch_norm,
     distribution,
     learning_rates,
     loop,
@@ -28,8 +30,8 @@ from training import (
 )
 from training.step import TrainingStep
 
-# Of batch norm's first statistics, what may be left in the last ones.
-_STALE_SHARE = 0.01
+# How long the end of a run may look at its batch norms.
+_COMPARISON_SECS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Options:
     ignore_missing_vars: bool = False
     frozen_batch_norm: str = "inference"
     batch_norm_decay: float | None = None
+    recalibrate_batch_norm: int = 0
     optimizer: str = "rmsprop"
     weight_decay: float = 4e-5
     adadelta_rho: float = 0.95
@@ -140,6 +143,11 @@ class Run:
             options.train_dir, self.model, self.step.step, slots, options.keep_checkpoints
         )
         self._warn_of_slow_statistics()
+        if options.recalibrate_batch_norm and not batch_norm.moving(self.model):
+            raise ValueError(
+                f"--recalibrate_batch_norm={options.recalibrate_batch_norm}: there is no batch "
+                "norm in this run whose statistics move. Leave the flag out."
+            )
         self.examples = self._take_first_weights()
         self.first_step = int(self.step.step.numpy())
 
@@ -183,6 +191,8 @@ class Run:
                 stop,
                 self._pauses(),
             )
+        if reached == options.last_step or stop.is_planned:
+            self._settle_batch_norm(iterator, log)
         log.close()
         if stop.reason:
             self._say(f"Stopped by {stop.reason} at step {reached}; the same command carries on.")
@@ -215,17 +225,41 @@ class Run:
     def _warn_of_slow_statistics(self) -> None:
         """The usual cause of "good in training, poor in evaluation": statistics that lag behind."""
         steps = self.options.last_step
-        norms = [layer for layer in self.model.layers if isinstance(layer, blocks.BatchNorm)]
-        decay = max((norm.decay for norm in norms if not norm.frozen), default=0.0)
-        # What the first statistics, which say nothing, still weigh at the end.
-        if steps is None or decay**steps < _STALE_SHARE:
+        if steps is None or (slow := batch_norm.too_slow(self.model, steps)) is None:
             return
-        fitting = max(0.5, 1 - math.log(1 / _STALE_SHARE) / steps)
         self._say(
-            f"Warning: batch norm averages its statistics with decay {decay:g}, which takes about "
-            f"{math.log(_STALE_SHARE) / math.log(decay):.0f} steps; this run has {steps}, so its "
-            f"evaluation may be far worse than its training. Add --batch_norm_decay={fitting:.2g}."
+            f"Warning: batch norm averages its statistics with decay {slow.decay:g}, which takes "
+            f"about {slow.steps} steps; this run has {steps}, so its "
+            "evaluation may be far worse than its training. Add "
+            f"--batch_norm_decay={slow.fitting:.2g}."
         )
+
+    def _settle_batch_norm(self, batches, log) -> None:
+        """At the end of a run: renews the moving statistics if asked to, and measures them."""
+        strategy, count = self.where.strategy, self.options.recalibrate_batch_norm
+        if count:
+            self._say(f"Recalibrating batch norm over {count} batches …")
+            batch_norm.recalibrate(strategy, self.model, batches, count)
+            if self._averages:
+                with self._averages.in_place():
+                    batch_norm.recalibrate(strategy, self.model, batches, count)
+            self._save(log, int(self.step.step.numpy()))
+        with self._averages.in_place() if self._averages else contextlib.nullcontext():
+            found = batch_norm.compare(strategy, self.model, batches, max_seconds=_COMPARISON_SECS)
+        if found is None:
+            return
+        self._say(
+            f"Batch norm: of the same {found.num_examples} training images {found.training:.1%} "
+            f"are right by their batches' statistics, {found.evaluation:.1%} by the moving ones "
+            "that evaluation uses."
+        )
+        if found.parted:
+            remedy = "train longer" if count else "run this command again with "
+            remedy += "" if count else "--recalibrate_batch_norm=100, or train longer"
+            self._say(
+                "Warning: the moving statistics lag behind the weights, and evaluation will be as "
+                f"poor: {remedy} or with a lower --batch_norm_decay."
+            )
 
     def _build_optimizer(self) -> optimizers.Optimizer:
         options = self.options

@@ -1,0 +1,154 @@
+"""Batch norm's moving statistics: whether they fit the weights, and how to make them fit.
+
+In training a batch norm normalises by the batch, in evaluation by moving averages. Where these lag
+behind the weights a net is good in training and poor in evaluation.
+"""
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nets import blocks
+
+# Of the first statistics, which say nothing, what may be left in the last ones.
+_STALE_SHARE = 0.01
+# Beyond chance and beyond this, the two accuracies have parted.
+_PARTED = 0.05
+
+
+def moving(model: keras.Model) -> list[blocks.BatchNorm]:
+    """The batch norms whose statistics training moves."""
+    norms = (layer for layer in model.layers if isinstance(layer, blocks.BatchNorm))
+    return [norm for norm in norms if norm.trainable and not norm.frozen]
+
+
+class SlowDecay(NamedTuple):
+    """A decay, the steps that it needs, and the decay that fits the steps there are."""
+
+    decay: float
+    steps: int
+    fitting: float
+
+
+def too_slow(model: keras.Model, steps: int) -> SlowDecay | None:
+    """What is wrong with the slowest decay where `steps` are too few for it."""
+    decay = max((norm.decay for norm in moving(model)), default=0.0)
+    if decay**steps < _STALE_SHARE:
+        return None
+    needed = round(math.log(_STALE_SHARE) / math.log(decay))
+    return SlowDecay(decay, needed, max(0.5, 1 - math.log(1 / _STALE_SHARE) / steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Accuracies, 0 to 1, on the same `num_examples` training images without dropout.
+
+    `training` normalises by each batch as training does, `evaluation` by the moving statistics.
+    """
+
+    training: float
+    evaluation: float
+    num_examples: int
+
+    @property
+    def parted(self) -> bool:
+        """Whether evaluation is worse by more than chance explains."""
+        # Twice the deviation of a difference of two shares; an upper bound, since both are of the
+        # same images.
+        spread = sum(share * (1 - share) for share in (self.training, self.evaluation))
+        chance = 2 * math.sqrt(spread / self.num_examples)
+        return self.training - self.evaluation > max(_PARTED, chance)
+
+
+def compare(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    batches: Iterable[Mapping[str, tf.Tensor]],
+    num_examples: int = 256,
+    max_seconds: float = math.inf,
+) -> Comparison | None:
+    """Measures what the moving statistics cost; changes nothing.
+
+    Args:
+      strategy: that the net was built under.
+      model: net whose outputs are a dict with "logits".
+      batches: of {"image": float32 [N, H, W, C], "label": int [N] or float [N, num_classes]}, as
+        the strategy hands them to its replicas.
+      num_examples: how many are enough.
+      max_seconds: after which no further batch is begun.
+
+    Returns:
+      None where the net has no batch norm that training moves.
+    """
+    if not moving(model):
+        return None
+
+    def correct(batch):
+        labels = batch["label"]
+        classes = labels if labels.shape.rank == 1 else tf.argmax(labels, axis=-1)
+
+        def count():
+            logits = model(batch["image"], training=False)["logits"]
+            right = tf.equal(tf.argmax(logits, axis=-1), tf.cast(classes, tf.int64))
+            return tf.reduce_sum(tf.cast(right, tf.int64))
+
+        with blocks.batch_statistics(0.0):
+            by_batch = count()
+        return tf.stack([by_batch, count(), tf.shape(labels, tf.int64)[0]])
+
+    def of_all_replicas(batch):
+        return strategy.run(correct, args=(batch,))
+
+    if strategy.num_replicas_in_sync > 1:
+        of_all_replicas = tf.function(of_all_replicas, autograph=False)
+    # Else a graph for a few batches would take longer to make than they do.
+    began, sums = time.monotonic(), np.zeros(3, np.int64)
+    for batch in batches:
+        counts = of_all_replicas(batch)
+        sums += np.sum(strategy.experimental_local_results(counts), axis=0)
+        if sums[2] >= num_examples or time.monotonic() - began > max_seconds:
+            break
+    return Comparison(*(sums[:2] / sums[2]).tolist(), int(sums[2]))
+
+
+def recalibrate(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    batches: Iterable[Mapping[str, tf.Tensor]],
+    count: int,
+) -> None:
+    """Replaces moving statistics by the means over `count` batches.
+
+    The weights stand still meanwhile, so that the statistics are theirs alone (Wu and Johnson,
+    "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, section 3). Frozen batch norms keep what
+    they have.
+
+    Args:
+      strategy, model, batches: as `compare` takes them; images as in training.
+      count: of the batches, each of them of all replicas together.
+    """
+    statistics = [v for norm in moving(model) for v in (norm.moving_mean, norm.moving_variance)]
+
+    @tf.function(autograph=False)
+    def take(batch):
+        def forward(batch):
+            with blocks.batch_statistics(1.0):
+                model(batch["image"], training=False)
+
+        strategy.run(forward, args=(batch,))
+
+    sums, done = [np.zeros(part.shape) for part in statistics], 0
+    for batch in itertools.islice(batches, count):
+        take(batch)
+        done += 1
+        for total, part in zip(sums, statistics, strict=True):
+            total += np.asarray(tf.convert_to_tensor(part.value))
+    for total, part in zip(sums, statistics, strict=True):
+        part.assign((total / done).astype(np.float32))
