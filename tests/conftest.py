@@ -29,6 +29,18 @@ def run_script(script: str, *args: str, **options) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
+def events(folder) -> dict[str, list]:
+    """TensorBoard's events in a folder: tag → its (step, tensor proto) in order."""
+    import tensorflow as tf
+
+    found = {}
+    for path in sorted(pathlib.Path(folder).glob("events*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.tensor))
+    return found
+
+
 def write_colours(folder: pathlib.Path, per_class: int = 8, size: int = 40) -> pathlib.Path:
     """Shards of noisy pictures in three colours: NAME colours, splits train and validation."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import pytest
 from datasets import batches, tfrecord_dataset
 from nets import checkpoints
 from preprocessing import preprocessing_factory
+from tests.conftest import events
 from training import distribution, run, run_config
 
 LABELS = ("blue", "green", "red")
@@ -141,6 +142,12 @@ def test_what_a_run_leaves_behind(make, tmp_path):
         "run.json",
     }
     assert run_config.load(str(tmp_path / "run")) == current.config
+    shown = events(tmp_path / "run")
+    weights = "MobilenetV1/Conv2d_0/weights"
+    assert {weights, "activations/Conv2d_0", "sparsity/Conv2d_0", "inputs"} <= set(shown)
+    assert [step for step, _ in shown[weights]] == [6]  # no more often than --save_summaries_secs
+    assert [step for step, _ in shown["gradient_norm"]] == [1, 3, 6]
+    assert {"flags", "_hparams_/session_start_info"} <= set(shown)
     assert [line.split("  ")[0] for line in lines if line.startswith("step")] == [
         "step 1/6",
         "step 3/6",

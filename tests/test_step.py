@@ -54,6 +54,16 @@ def batches():
     return iter(tf.data.Dataset.from_tensors(batch).repeat())
 
 
+def test_the_gradients_norm_is_that_of_the_first_step():
+    step, (kernel,) = make_step()
+    batch = next(batches())
+    with tf.GradientTape() as tape:
+        wrong = tf.linalg.matmul(batch["image"], kernel)[:, 0] - tf.cast(batch["label"], tf.float32)
+        loss = tf.reduce_mean(wrong**2)
+    expected = float(tf.norm(tape.gradient(loss, kernel)))
+    assert step.run(batches(), 3)["gradient_norm"] == pytest.approx(expected)
+
+
 def test_several_steps_in_a_call_equal_single_steps():
     together, kernel = make_step()
     results = together.run(batches(), 6)

@@ -1,10 +1,10 @@
 import csv
-import glob
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tests.conftest import events
 from training.loop import Progress
 from training.summaries import RunLog
 
@@ -16,15 +16,6 @@ def progress(step, loss):
 def rows(folder):
     with open(folder / "history.csv", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def events(folder):
-    found = {}
-    for path in sorted(glob.glob(f"{folder}/events*")):
-        for event in tf.compat.v1.train.summary_iterator(path):
-            for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value.tensor))
-    return found
 
 
 def test_a_log_line_reaches_tensorboard_history_and_curves(tmp_path):
@@ -56,3 +47,22 @@ def test_rows_of_a_lost_stretch_go_when_the_run_resumes(tmp_path):
     resumed.save()
     resumed.close()
     assert [row["step"] for row in rows(tmp_path)] == ["10", "20", "25"]
+
+
+def test_hyperparameters_histograms_and_sparsity_reach_tensorboard(tmp_path):
+    log = RunLog(str(tmp_path), 0)
+    log.hyperparameters({"optimizer": "sgd", "learning_rate": 0.1, "unfreeze": (), "seed": None})
+    spread = np.linspace(-1, 3, 1_000_000, dtype=np.float32)
+    spread[7] = np.nan
+    sparse = np.array([[0, 0], [0, 5]], np.float32)
+    log.histograms({"Net/weights": spread}, {"Mixed_7c": sparse}, 40)
+    log.close()
+    found = events(tmp_path)
+    assert "_hparams_/session_start_info" in found
+    step, buckets = found["Net/weights"][0]
+    buckets = tf.make_ndarray(buckets)  # rows of left edge, right edge, count
+    assert step == 40
+    np.testing.assert_allclose([buckets[0, 0], buckets[-1, 1]], [-1, 3], atol=1e-3)
+    assert 90_000 <= buckets[:, 2].sum() <= 100_000
+    assert tf.make_ndarray(found["sparsity/Mixed_7c"][0][1]) == 0.75
+    assert tf.make_ndarray(found["activations/Mixed_7c"][0][1])[:, 2].sum() == 4

@@ -24,7 +24,8 @@ class Progress:
     """What happened since the previous log line.
 
     `losses` holds means over these steps by name, "loss" the sum that is minimised; `input_share`
-    is the part of the time, 0 to 1, that steps waited for their images. The first step of a run
+    is the part of the time, 0 to 1, that steps waited for their images, `gradient_norm` the norm of
+    all gradients together, before clipping, in some of the steps. The first step of a run
     is slow, since it compiles the others; `compiled` marks it, and it foretells no seconds left.
     """
 
@@ -36,6 +37,7 @@ class Progress:
     seconds_per_step: float
     seconds_left: float | None
     compiled: bool = False
+    gradient_norm: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +203,7 @@ class _Window:
         left = None
         if not compiled and self._last_step is not None:
             left = (self._last_step - step) * seconds / steps
-        apart = ("learning_rate", "input_seconds")
+        apart = ("learning_rate", "gradient_norm", "input_seconds")
         progress = Progress(
             step=step,
             losses={name: sums[name] / steps for name in sums if name not in apart},
@@ -211,6 +213,7 @@ class _Window:
             seconds_per_step=seconds / steps,
             seconds_left=left,
             compiled=compiled,
+            gradient_norm=sums["gradient_norm"] / steps if "gradient_norm" in sums else None,
         )
         self._clear()
         return progress

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from nets import blocks, checkpoints, heads, nets_factory, pretrained, slim_names
@@ -193,10 +194,34 @@ class Run:
             )
         if reached == options.last_step or stop.is_planned:
             self._settle_batch_norm(iterator, log)
+            if reached > self.first_step:
+                log.histograms(reached)
         log.close()
         if stop.reason:
             self._say(f"Stopped by {stop.reason} at step {reached}; the same command carries on.")
         return reached
+
+    def hyperparameters(self) -> dict[str, object]:
+        """What distinguishes this run from others."""
+        config = self.config
+        about = {"model_name": config.model_name, "train_image_size": config.image_size}
+        about |= {"preprocessing_name": config.preprocessing_name}
+        about |= {"moving_average_decay": config.moving_average_decay}
+        return about | dataclasses.asdict(self.options)
+
+    def tensors(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Variables by slim name, and end points by name for a few images of the last batch.
+
+        Several workers would have to ask for the moving statistics and the images together, so
+        there it is the trained variables alone.
+        """
+        if self.where.num_workers > 1:
+            return {name: variable.numpy() for name, variable in self.trained.items()}, {}
+        variables = {name: variable.numpy() for name, variable in self.weights.items()}
+        end_points = keras.Model(self.model.input, dict(nets_factory.end_points(self.model)))
+        with blocks.batch_statistics(0.0):
+            activations = end_points(self.step.images, training=False)
+        return variables, {k: tf.cast(v, tf.float32).numpy() for k, v in activations.items()}
 
     def _save(self, log, now: int) -> None:
         consumed = self.examples + (now - self.first_step) * self.images_per_step
@@ -430,7 +455,8 @@ class _Log:
         self._run, self._say = run, say
         self._files = summaries.RunLog(run.options.train_dir, run.first_step)
         self._files.text("flags", _as_table(run.config.flags.items()))
-        self._shown_at = -math.inf
+        self._files.hyperparameters(run.hyperparameters())
+        self._shown_at, self._spread_at = -math.inf, time.monotonic()
 
     def progress(self, progress: loop.Progress) -> None:
         self._files.progress(progress)
@@ -439,6 +465,14 @@ class _Log:
         if 0 < interval <= time.monotonic() - self._shown_at:
             self._files.images(self._run.step.images.numpy(), progress.step)
             self._shown_at = time.monotonic()
+        if 0 < interval <= time.monotonic() - self._spread_at:
+            self.histograms(progress.step)
+
+    def histograms(self, step: int) -> None:
+        """TF-Slim's summaries of variables and end points; they cost seconds, so not at once."""
+        if self._run.options.save_summaries_secs:
+            self._files.histograms(*self._run.tensors(), step)
+            self._spread_at = time.monotonic()
 
     def save(self) -> None:
         self._files.save()
@@ -451,6 +485,9 @@ class _Silence:
     """What workers besides the chief log."""
 
     def progress(self, progress: loop.Progress) -> None:
+        pass
+
+    def histograms(self, step: int) -> None:
         pass
 
     def save(self) -> None:

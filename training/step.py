@@ -71,7 +71,8 @@ class TrainingStep:
 
         Returns:
           Means over the updates: every loss by name and "loss", their sum; and
-          "learning_rate" of the last update, "input_seconds" waited in all. The attribute
+          "learning_rate" of the last update, "gradient_norm" of the first one (over all trained
+          variables, before clipping), "input_seconds" waited in all. The attribute
           `images` then has a few images of the first batch, as the net saw them.
         """
         results, self.images = self._call(iterator, tf.constant(count, tf.int64))
@@ -89,7 +90,7 @@ class TrainingStep:
             total = tf.add_n(list(losses.values()))
         return tape.gradient(total, self._trained), losses
 
-    def _replica_step(self, batches):
+    def _replica_step(self, batches, measured):
         context = tf.distribute.get_replica_context()
         gradients, losses = zip(
             *(self._gradients_of(batch, i, context) for i, batch in enumerate(batches)), strict=True
@@ -105,7 +106,8 @@ class TrainingStep:
         self.step.assign_add(1)
         if self._averages is not None:
             self._averages.update(self.step)
-        return losses, rate
+        # Of one step in a call: a norm reads all gradients once more.
+        return losses, rate, tf.linalg.global_norm(gradients) if measured else None
 
     def _next_batches(self, iterator):
         """The batches of an update, and the seconds waited for them."""
@@ -132,25 +134,26 @@ class TrainingStep:
     def _several_steps(self, iterator, count):
         strategy = self._distribution.strategy
 
-        def one_step():
+        def one_step(measured=False):
             batches, waited = self._next_batches(iterator)
             if self._several:
-                outcome = strategy.run(self._replica_step, args=(batches,))
-                losses, rate = tf.nest.map_structure(
+                outcome = strategy.run(self._replica_step, args=(batches, measured))
+                outcome = tf.nest.map_structure(
                     lambda value: strategy.experimental_local_results(value)[0], outcome
                 )
             else:
-                losses, rate = self._replica_step(batches)
+                outcome = self._replica_step(batches, measured)
+            losses, rate, norm = outcome
             images = strategy.experimental_local_results(batches[0])[0]["image"]
-            return losses, rate, waited, images[:_SHOWN_IMAGES]
+            return losses, rate, waited, images[:_SHOWN_IMAGES], norm
 
         def next_step(done, sums, rate, waited):
-            losses, rate, longer, _ = one_step()
+            losses, rate, longer, *_ = one_step()
             sums = {name: sums[name] + losses[name] for name in sums}
             return done + 1, sums, rate, waited + longer
 
         # The first step stands before the loop: it gives the loop its structure.
-        losses, rate, waited, images = one_step()
+        losses, rate, waited, images, norm = one_step(measured=True)
         one = tf.ones([], tf.int64)
         _, losses, rate, waited = tf.while_loop(
             lambda done, *_: done < count, next_step, (one, losses, rate, waited)
@@ -161,6 +164,7 @@ class TrainingStep:
         means |= {
             "loss": tf.add_n(list(means.values())),
             "learning_rate": rate,
+            "gradient_norm": norm,
             "input_seconds": waited,
         }
         return means, images

@@ -1,7 +1,9 @@
 """What a run shows: TensorBoard events, history.csv and curves.png."""
 
 import csv
+import math
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +12,8 @@ from training.loop import Progress
 
 HISTORY = "history.csv"
 CURVES = "curves.png"
+# More of a tensor than this, evenly taken, draws no better histogram.
+_HISTOGRAM_VALUES = 100_000
 
 
 class RunLog:
@@ -30,6 +34,8 @@ class RunLog:
             "images_per_second": progress.images_per_second,
             "input_share": progress.input_share,
         }
+        if progress.gradient_norm is not None:
+            row["gradient_norm"] = progress.gradient_norm
         with self._events.as_default(step=progress.step):
             for name, value in row.items():
                 if name != "step":
@@ -53,6 +59,39 @@ class RunLog:
         """Shows a text (Markdown)."""
         with self._events.as_default(step=0):
             tf.summary.text(name, content)
+
+    def hyperparameters(self, values: Mapping[str, object]) -> None:
+        """Lists the run in TensorBoard's HParams; values of other types are shown as text."""
+        from tensorboard.plugins.hparams import api
+
+        plain = (bool, int, float, str)
+        shown = {k: v if isinstance(v, plain) else str(v) for k, v in values.items()}
+        metrics = [api.Metric(tag) for tag in ("losses/total", "eval/Accuracy")]
+        with self._events.as_default(step=0):
+            api.hparams_config([api.HParam(name) for name in shown], metrics)
+            api.hparams(shown)
+
+    def histograms(
+        self, variables: Mapping[str, np.ndarray], activations: Mapping[str, np.ndarray], step: int
+    ) -> None:
+        """Shows how values are spread, under TF-Slim's tags, and what share of each end point is 0.
+
+        Args:
+          variables: values by slim name.
+          activations: end points by name, as a few images gave them.
+          step: of the values.
+        """
+        from tensorboard.plugins.histogram import summary
+
+        named = variables | {f"activations/{name}": value for name, value in activations.items()}
+        with self._events.as_default(step=step):
+            for name, value in named.items():
+                # TensorBoard's own tf.summary.histogram takes 240 bytes for each value.
+                part = np.ravel(value)[:: math.ceil(np.size(value) / _HISTOGRAM_VALUES)]
+                histogram = summary.histogram_pb(name, part[np.isfinite(part)])
+                tf.summary.experimental.write_raw_pb(histogram.SerializeToString())
+            for name, value in activations.items():
+                tf.summary.scalar(f"sparsity/{name}", np.mean(value == 0))
 
     def save(self) -> None:
         """Writes history.csv and curves.png; call it with each checkpoint."""
@@ -98,10 +137,11 @@ class RunLog:
         os.replace(f"{path}.tmp", path)
 
 
-_TAGS_APART = ("learning_rate", "images_per_second", "input_share")
+_TAGS_APART = ("learning_rate", "images_per_second", "input_share", "gradient_norm")
 _TAGS = {
     "loss": "losses/total",
     "learning_rate": "learning_rate",
+    "gradient_norm": "gradient_norm",
     "images_per_second": "speed/images_per_second",
     "input_share": "speed/input_share",
 }
