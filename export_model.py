@@ -21,6 +21,7 @@ shared_flags.define_dataset_flags(split="validation")
 shared_flags.define_model_flags(name_default=None)
 shared_flags.define_checkpoint_flags()
 shared_flags.define_legacy_flags()
+shared_flags.define_tracking_flag("the export, beside the run that it is of,")
 
 flags.DEFINE_string("output_dir", None, "Folder to write the export into.")
 flags.DEFINE_string(
@@ -107,6 +108,7 @@ def check_flags() -> None:
 def main() -> None:
     check_flags()
     config = _run()
+    _check_tracking(config)
     shared_flags.load_tensorflow()
     export(config)
 
@@ -209,6 +211,13 @@ def export(config) -> None:
         nodes = exported.nodes
         say(f"Graph nodes: {nodes['input']} -> {nodes['logits']}, {nodes['probabilities']}")
     model_path = FLAGS.output_file or FLAGS.output_dir
+    if FLAGS.tracking == "mlflow":
+        from training import tracking
+
+        tracked = tracking.MlflowRun(config.mlflow_uri, "", config.mlflow_run_id)
+        tracked.file(model_path, "exported_model")
+        tracked.close(finished=True)
+        say(f"MLflow: among the artifacts of run {tracked.run_id} as exported_model")
     say(f"Next: python classify_image.py --model={model_path} --image=photo.jpg")
 
 
@@ -221,6 +230,14 @@ def _run():
             "names the classes. Leave the flag out."
         )
     return config
+
+
+def _check_tracking(config) -> None:
+    if FLAGS.tracking == "mlflow" and not (config and config.mlflow_run_id):
+        raise ValueError(
+            f"--tracking=mlflow: MLflow knows no run of {FLAGS.checkpoint_path}. Train it with "
+            "--tracking=mlflow, or leave the flag out."
+        )
 
 
 def _open_checkpoint(config):

@@ -125,6 +125,13 @@ def define_checkpoint_flags() -> None:
     define_cache_dir_flag()
 
 
+def define_tracking_flag(what: str) -> None:
+    """Whether MLflow gets to know; `what` it gets."""
+    flags.DEFINE_enum(
+        "tracking", "none", ["none", "mlflow"], f"mlflow: also log {what} to MLflow (extra mlflow)."
+    )
+
+
 def define_legacy_flags() -> None:
     """Flags of TF-Slim whose mechanism is gone; values that mean 'off' are accepted."""
     flags.DEFINE_string("master", "", "Gone with TensorFlow 1; only the empty value is accepted.")

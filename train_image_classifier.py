@@ -43,6 +43,13 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "save_summaries_secs", 600, "Seconds between two sets of input images in TensorBoard; 0: none."
 )
+shared_flags.define_tracking_flag("parameters, metrics and curves")
+flags.DEFINE_string(
+    "mlflow_uri",
+    None,
+    "MLflow's store, such as sqlite:///mlflow.db or a server's address; unset: MLflow's own "
+    "choice, mlflow.db in the working folder.",
+)
 flags.DEFINE_integer(
     "keep_checkpoints", 5, "How many of the newest checkpoints stay; 0: all.", lower_bound=0
 )
@@ -240,6 +247,8 @@ def check_flags() -> None:
         len(FLAGS.profile_steps) != 2 or not all(part.isdigit() for part in FLAGS.profile_steps)
     ):
         raise UsageError("--profile_steps: write the first and the last step, such as 10,20.")
+    if FLAGS.mlflow_uri and FLAGS.tracking != "mlflow":
+        raise UsageError("--mlflow_uri needs --tracking=mlflow.")
     if FLAGS.warmup_epochs and FLAGS.warmup_steps:
         raise UsageError("--warmup_epochs and --warmup_steps: leave one of them out.")
     if FLAGS.moving_average_decay is not None and not 0 < FLAGS.moving_average_decay < 1:

@@ -28,6 +28,7 @@ from training import (
     run_config,
     run_state,
     summaries,
+    tracking,
 )
 from training.step import TrainingStep
 
@@ -91,6 +92,8 @@ class Options:
     warmup_steps: int = 0
     precision: str = "auto"
     jit_compile: str = "auto"
+    tracking: str = "none"
+    mlflow_uri: str | None = None
 
 
 class Run:
@@ -173,8 +176,9 @@ class Run:
             iterator = iter(read())
         os.makedirs(options.train_dir, exist_ok=True)
         if where.is_chief:
+            tracked = self._tracked()
             run_config.save(options.train_dir, self.config)
-            log = _Log(self, self._say)
+            log = _Log(self, self._say, tracked)
         else:
             log = _Silence()
         minutes = math.inf if options.max_minutes is None else options.max_minutes
@@ -196,10 +200,28 @@ class Run:
             self._settle_batch_norm(iterator, log)
             if reached > self.first_step:
                 log.histograms(reached)
-        log.close()
+        log.close(finished=reached == options.last_step)
         if stop.reason:
             self._say(f"Stopped by {stop.reason} at step {reached}; the same command carries on.")
         return reached
+
+    def _tracked(self) -> tracking.MlflowRun | None:
+        """The run in MLflow, a new one or the one that is carried on."""
+        if self.options.tracking != "mlflow":
+            return None
+        experiment = os.path.basename(os.path.abspath(self.options.train_dir))
+        tracked = tracking.MlflowRun(
+            self.options.mlflow_uri or self.config.mlflow_uri,
+            self.config.dataset_name or experiment,
+            self.config.mlflow_run_id,
+        )
+        if not self.config.mlflow_run_id:
+            tracked.parameters(self.hyperparameters())
+        self.config = dataclasses.replace(
+            self.config, mlflow_run_id=tracked.run_id, mlflow_uri=tracked.uri
+        )
+        self._say(f"MLflow: run {tracked.run_id} in {tracked.uri}")
+        return tracked
 
     def hyperparameters(self) -> dict[str, object]:
         """What distinguishes this run from others."""
@@ -449,10 +471,12 @@ def last_step(
 
 
 class _Log:
-    """Sends what happens to the screen, to TensorBoard and to history.csv."""
+    """Sends what happens to the screen, to TensorBoard, to history.csv and to MLflow."""
 
-    def __init__(self, run: Run, say: Callable[[str], None]):
-        self._run, self._say = run, say
+    def __init__(
+        self, run: Run, say: Callable[[str], None], tracked: tracking.MlflowRun | None = None
+    ):
+        self._run, self._say, self._tracked = run, say, tracked
         self._files = summaries.RunLog(run.options.train_dir, run.first_step)
         self._files.text("flags", _as_table(run.config.flags.items()))
         self._files.hyperparameters(run.hyperparameters())
@@ -460,6 +484,8 @@ class _Log:
 
     def progress(self, progress: loop.Progress) -> None:
         self._files.progress(progress)
+        if self._tracked:
+            self._tracked.progress(progress)
         self._say(_progress_line(progress, self._run.options.last_step))
         interval = self._run.options.save_summaries_secs
         if 0 < interval <= time.monotonic() - self._shown_at:
@@ -477,8 +503,14 @@ class _Log:
     def save(self) -> None:
         self._files.save()
 
-    def close(self) -> None:
+    def close(self, finished: bool) -> None:
         self._files.close()
+        if self._tracked:
+            for name in (summaries.HISTORY, summaries.CURVES, run_config.FILE_NAME):
+                path = os.path.join(self._run.options.train_dir, name)
+                if os.path.exists(path):
+                    self._tracked.file(path)
+            self._tracked.close(finished)
 
 
 class _Silence:
@@ -493,7 +525,7 @@ class _Silence:
     def save(self) -> None:
         pass
 
-    def close(self) -> None:
+    def close(self, finished: bool) -> None:
         pass
 
 

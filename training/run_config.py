@@ -27,7 +27,8 @@ class RunConfig:
     """What a train_dir was trained on and for.
 
     `labels` are the class names in the order of the logits; `image_size` is the side in pixels.
-    The dataset fields repeat the flags, so that evaluation finds the same examples.
+    The dataset fields repeat the flags, so that evaluation finds the same examples. The last two
+    say where MLflow has the run.
     """
 
     model_name: str
@@ -46,6 +47,8 @@ class RunConfig:
     net_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     preprocessing_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     flags: dict[str, Any] = dataclasses.field(default_factory=dict)
+    mlflow_run_id: str | None = None
+    mlflow_uri: str | None = None
 
     @property
     def channels(self) -> int:

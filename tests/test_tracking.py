@@ -1,0 +1,64 @@
+"""Runs in MLflow, where it is installed (extra mlflow)."""
+
+import json
+
+import pytest
+
+from tests.conftest import run_script
+from training import tracking
+from training.loop import Progress
+
+
+def test_without_mlflow_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
+    with pytest.raises(ImportError, match=r"--tracking=mlflow needs MLflow: pip install"):
+        tracking.MlflowRun(None, "animals")
+
+
+@pytest.fixture
+def mlflow():
+    return pytest.importorskip("mlflow")
+
+
+def test_a_run_is_begun_and_carried_on(mlflow, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # artifacts go beside the database
+    uri = f"sqlite:///{tmp_path}/store.db"
+    first = tracking.MlflowRun(uri, "animals")
+    first.parameters({f"flag_{i}": "x" * 9000 for i in range(150)} | {"optimizer": "sgd"})
+    first.progress(Progress(10, {"loss": 2.0, "main": float("nan")}, 0.1, 50.0, 0.0, 0.1, None))
+    first.close(finished=False)
+    again = tracking.MlflowRun(uri, "animals", first.run_id)
+    again.progress(Progress(20, {"loss": 1.0, "main": 1.0}, 0.1, 50.0, 0.0, 0.1, None))
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "labels.txt").write_text("0:cat\n")
+    again.file(str(tmp_path / "exported"), "exported_model")
+    again.close(finished=True)
+    client = mlflow.MlflowClient(uri)
+    run = client.get_run(first.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["optimizer"] == "sgd" and len(run.data.params["flag_149"]) == 6000
+    history = client.get_metric_history(first.run_id, "losses/loss")
+    assert [(one.step, one.value) for one in history] == [(10, 2.0), (20, 1.0)]
+    kept = client.list_artifacts(first.run_id, "exported_model")
+    assert [one.path for one in kept] == ["exported_model/labels.txt"]
+
+
+def test_a_store_that_cant_be_used_is_one_line(mlflow):
+    with pytest.raises(ValueError, match="--mlflow_uri=nonsense://x can't be used"):
+        tracking.MlflowRun("nonsense://x", "animals")
+
+
+def test_training_and_export_by_their_command_lines(mlflow, colours, tmp_path):
+    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", "--model_name=small_cnn")
+    flags += ("--train_image_size=16", "--batch_size=8", "--max_number_of_steps=2")
+    flags += ("--tracking=mlflow", f"--mlflow_uri=sqlite:///{tmp_path}/store.db")
+    result = run_script("train_image_classifier.py", *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    run_id = json.loads((tmp_path / "run" / "run.json").read_text())["mlflow_run_id"]
+    exported = ("--checkpoint_path=run", "--output_dir=export", "--formats=frozen_graph")
+    result = run_script("export_model.py", *exported, "--tracking=mlflow", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/store.db")
+    kept = {one.path for one in client.list_artifacts(run_id)}
+    assert kept == {"curves.png", "history.csv", "run.json", "exported_model"}
+    assert client.get_run(run_id).data.params["model_name"] == "small_cnn"

@@ -1,0 +1,87 @@
+"""Logs a run to MLflow, on request; `mlflow ui` shows it."""
+
+import math
+import os
+import time
+from collections.abc import Mapping
+
+from training.loop import Progress
+
+# MLflow's limit for the text of a parameter.
+_PARAMETER_LENGTH = 6_000
+
+
+class MlflowRun:
+    """One run of an MLflow experiment, begun or carried on."""
+
+    def __init__(self, uri: str | None, experiment: str, run_id: str | None = None):
+        """Opens the run; a new one where there is no `run_id`.
+
+        Args:
+          uri: of the store, such as sqlite:///mlflow.db or a server's address. None is MLflow's own
+            choice: MLFLOW_TRACKING_URI, else mlflow.db in the working folder.
+          experiment: name that the runs are listed under; made if it is not there.
+          run_id: of a run to carry on.
+
+        Raises:
+          ImportError: MLflow is not installed.
+          ValueError: the store can't be reached, or has no such run.
+        """
+        try:
+            import mlflow
+        except ImportError as error:
+            raise ImportError(
+                '--tracking=mlflow needs MLflow: pip install -c constraints.txt ".[mlflow]".'
+            ) from error
+        self._entities = mlflow.entities
+        self.uri = uri or mlflow.get_tracking_uri()
+        try:
+            self._client = mlflow.MlflowClient(self.uri)
+            self.run_id = run_id or self._begin(experiment)
+            self._client.update_run(self.run_id, status="RUNNING")
+        except Exception as error:  # of its stores each raises errors of its own
+            raise ValueError(
+                f"--mlflow_uri={self.uri} can't be used: {str(error).splitlines()[0]} Correct it, "
+                "or leave --tracking out."
+            ) from error
+
+    def _begin(self, experiment: str) -> str:
+        known = self._client.get_experiment_by_name(experiment)
+        identity = known.experiment_id if known else self._client.create_experiment(experiment)
+        return self._client.create_run(identity).info.run_id
+
+    def parameters(self, values: Mapping[str, object]) -> None:
+        """Logs what the run is; MLflow keeps a parameter's first value, so do this once."""
+        parameters = [
+            self._entities.Param(name, str(value)[:_PARAMETER_LENGTH])
+            for name, value in values.items()
+        ]
+        for first in range(0, len(parameters), 100):  # as many as MLflow takes at once
+            self._client.log_batch(self.run_id, params=parameters[first : first + 100])
+
+    def progress(self, progress: Progress) -> None:
+        """Logs one log line's numbers."""
+        values = {f"losses/{name}": value for name, value in progress.losses.items()}
+        values |= {
+            "learning_rate": progress.learning_rate,
+            "images_per_second": progress.images_per_second,
+        }
+        self.metrics(values, progress.step)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Logs numbers; those that are not finite are left out."""
+        now = int(time.time() * 1000)
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        metrics = [self._entities.Metric(name, v, now, step) for name, v in finite.items()]
+        self._client.log_batch(self.run_id, metrics=metrics)
+
+    def file(self, path: str, folder: str | None = None) -> None:
+        """Keeps a copy of a file or of a folder's content among the run's artifacts."""
+        if os.path.isdir(path):
+            self._client.log_artifacts(self.run_id, path, folder)
+        else:
+            self._client.log_artifact(self.run_id, path, folder)
+
+    def close(self, finished: bool) -> None:
+        """Ends the run: as finished, or as stopped before its end."""
+        self._client.set_terminated(self.run_id, "FINISHED" if finished else "KILLED")
