@@ -108,6 +108,39 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 
+# Frozen layers computed once
+flags.DEFINE_bool(
+    "augment",
+    True,
+    "Draw training images (crop, mirror, colour); false prepares them as evaluation does.",
+)
+flags.DEFINE_enum(
+    "feature_cache",
+    "auto",
+    ["auto", "on", "off"],
+    "Compute the layers before the first of --trainable_scopes once an image and keep the result. "
+    "auto: where training stays the same, which needs --augment=false or "
+    "--feature_cache_augmentations.",
+)
+flags.DEFINE_integer(
+    "feature_cache_augmentations",
+    0,
+    "Draws of each image that the cache holds; epochs take turns with them.",
+    lower_bound=0,
+)
+flags.DEFINE_enum(
+    "feature_cache_storage",
+    "disk",
+    ["disk", "memory"],
+    "Where the cache is: in --train_dir, found again on resuming, or in memory.",
+)
+flags.DEFINE_enum(
+    "feature_cache_dtype",
+    "float32",
+    ["float32", "float16"],
+    "As which numbers features are kept; float16 takes half the room and rounds them.",
+)
+
 # Optimizer
 flags.DEFINE_enum(
     "optimizer",
@@ -249,6 +282,11 @@ def check_flags() -> None:
         raise UsageError("--profile_steps: write the first and the last step, such as 10,20.")
     if FLAGS.mlflow_uri and FLAGS.tracking != "mlflow":
         raise UsageError("--mlflow_uri needs --tracking=mlflow.")
+    if FLAGS.feature_cache_augmentations and not FLAGS.augment:
+        raise UsageError(
+            f"--feature_cache_augmentations={FLAGS.feature_cache_augmentations} and "
+            "--augment=false exclude each other: leave one of them out."
+        )
     if FLAGS.warmup_epochs and FLAGS.warmup_steps:
         raise UsageError("--warmup_epochs and --warmup_steps: leave one of them out.")
     if FLAGS.moving_average_decay is not None and not 0 < FLAGS.moving_average_decay < 1:
@@ -305,25 +343,40 @@ def train() -> None:
         _say_what_next(current.first_step)
         return
 
-    decode, finish = recipe.training_stages(
-        config.image_size, config.use_grayscale, **config.preprocessing_options
-    )
+    look = {"use_grayscale": config.use_grayscale, **config.preprocessing_options}
+    decode, finish = recipe.training_stages(config.image_size, **look)
+    if not options.augment:
+        finish = None
+
+        def decode(encoded, boxes, seed):
+            return recipe.evaluate(encoded, config.image_size, **look)
+
+    shared = {
+        "finish": finish,
+        "seed": options.seed,
+        "num_threads": FLAGS.num_preprocessing_threads,
+        "cache": FLAGS.cache,
+    }
 
     def read(context=None):
         return batches.training_batches(
             dataset,
             decode,
             options.batch_size,
-            finish=finish,
-            seed=options.seed,
             skip_examples=current.examples // where.num_workers,
-            num_threads=FLAGS.num_preprocessing_threads,
             shard_index=where.worker,
             num_shards=where.num_workers,
-            cache=FLAGS.cache,
+            **shared,
         )
 
-    _say_what_next(batches.explained(dataset, lambda: current.train(read)))
+    def read_once(draw):
+        size = max(options.batch_size, 32)
+        return batches.single_pass_batches(dataset, decode, size, draw=draw, **shared)
+
+    def run_it():
+        return current.train(read, read_once, dataset.fingerprint)
+
+    _say_what_next(batches.explained(dataset, run_it))
 
 
 def list_models() -> None:

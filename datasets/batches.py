@@ -92,23 +92,44 @@ def training_batches(
     later = tf.data.Dataset.counter(epoch + 1)
     ds = first.flat_map(records).skip(position).concatenate(later.flat_map(records))
 
-    def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, Any]:
-        example = schema.parse_example(record)
-        label = _label(example["label"], dataset)
-        image_seed = _seeds(seed, index * num_shards + shard_index)[0]
-        image = decode(example["encoded"], example["boxes"], image_seed)
-        return {"image": image, "label": label}
-
     ds = ds.enumerate(skip_examples)
+    prepare = _training_example(dataset, decode, seed, num_shards, shard_index)
     ds = ds.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
     ds = ds.batch(batch_size, drop_remainder=True)
-    if finish is not None:
-        ds = ds.map(
-            lambda batch: batch | {"image": finish(batch["image"])},
-            num_parallel_calls=_BATCHES_AHEAD,
-            deterministic=True,
-        )
-    return ds.prefetch(_BATCHES_AHEAD).with_options(_options(num_threads))
+    return _finished(ds, finish, num_threads)
+
+
+def single_pass_batches(
+    dataset: Dataset,
+    decode: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Any],
+    batch_size: int,
+    *,
+    finish: Callable[[Any], tf.Tensor] | None = None,
+    seed: int = 0,
+    draw: int = 0,
+    num_threads: int | None = None,
+    cache: str = "none",
+) -> tf.data.Dataset:
+    """Each example once, in the order of the files, prepared as for training.
+
+    Args:
+      dataset, decode, finish, seed, num_threads, cache: as `training_batches` takes them.
+      batch_size: of all batches but the last, which may be smaller.
+      draw: which of the seed's draws of the augmentation, from 0.
+
+    Returns:
+      Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}.
+
+    Raises:
+      ValueError: the files are damaged.
+      tf.errors.OpError: while iterating, for a record that cannot be read; `explained` names it.
+    """
+    _check(dataset)
+    paths, compression = file_cache.copies(dataset.files, dataset.compression, cache)
+    ds = _read(list(paths), compression).enumerate(draw * dataset.num_examples)
+    prepare = _training_example(dataset, decode, seed)
+    ds = ds.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
+    return _finished(ds.batch(batch_size), finish, num_threads)
 
 
 def evaluation_batches(
@@ -183,6 +204,29 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
         raise ValueError(
             f"{found[0]}. Convert it anew, or pass over such records with --max_bad_records."
         ) from error
+
+
+def _training_example(dataset: Dataset, decode, seed: int, num_shards: int = 1, shard_index=0):
+    """From the number of an example in a worker's sequence, and its record, to image and label."""
+
+    def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, Any]:
+        example = schema.parse_example(record)
+        label = _label(example["label"], dataset)
+        image_seed = _seeds(seed, index * num_shards + shard_index)[0]
+        image = decode(example["encoded"], example["boxes"], image_seed)
+        return {"image": image, "label": label}
+
+    return prepare
+
+
+def _finished(ds: tf.data.Dataset, finish, num_threads: int | None) -> tf.data.Dataset:
+    if finish is not None:
+        ds = ds.map(
+            lambda batch: batch | {"image": finish(batch["image"])},
+            num_parallel_calls=_BATCHES_AHEAD,
+            deterministic=True,
+        )
+    return ds.prefetch(_BATCHES_AHEAD).with_options(_options(num_threads))
 
 
 class _Part:

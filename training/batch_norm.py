@@ -43,7 +43,8 @@ def too_slow(model: keras.Model, steps: int) -> SlowDecay | None:
     if decay**steps < _STALE_SHARE:
         return None
     needed = round(math.log(_STALE_SHARE) / math.log(decay))
-    return SlowDecay(decay, needed, max(0.5, 1 - math.log(1 / _STALE_SHARE) / steps))
+    rate = min(0.5, math.log(1 / _STALE_SHARE) / steps)
+    return SlowDecay(decay, needed, 1 - float(f"{rate:.1g}"))
 
 
 @dataclasses.dataclass(frozen=True)

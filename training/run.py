@@ -20,6 +20,7 @@ from nets import blocks, checkpoints, heads, nets_factory, pretrained, slim_name
 from training import (
     batch_norm,
     distribution,
+    feature_cache,
     learning_rates,
     loop,
     losses,
@@ -63,6 +64,11 @@ class Options:
     frozen_batch_norm: str = "inference"
     batch_norm_decay: float | None = None
     recalibrate_batch_norm: int = 0
+    augment: bool = True
+    feature_cache: str = "off"
+    feature_cache_augmentations: int = 0
+    feature_cache_storage: str = "disk"
+    feature_cache_dtype: str = "float32"
     optimizer: str = "rmsprop"
     weight_decay: float = 4e-5
     adadelta_rho: float = 0.95
@@ -141,6 +147,9 @@ class Run:
             self.trained = self._choose_trained()
             self._optimizer = self._build_optimizer()
             self._averages = self._build_averages()
+            self._split = self._choose_split()
+        # What takes steps: the net, or where features are cached what comes after them.
+        self._learner = self._split.head if self._split else self.model
         self.step = self._build_step()
         slots = self._optimizer.slots() | (self._averages.slots() if self._averages else {})
         self._state = run_state.RunState(
@@ -155,12 +164,20 @@ class Run:
         self.examples = self._take_first_weights()
         self.first_step = int(self.step.step.numpy())
 
-    def train(self, read: Callable[..., tf.data.Dataset]) -> int:
+    def train(
+        self,
+        read: Callable[..., tf.data.Dataset],
+        read_once: Callable[[int], tf.data.Dataset] | None = None,
+        data_key: str = "",
+    ) -> int:
         """Trains to the last step, until stopped, or until the time is over.
 
         Args:
           read: makes batches of {"image", "label"} from `self.examples` on; may be given a
             tf.distribute.InputContext.
+          read_once: number of a draw of the augmentation → batches of the same, each example once;
+            for the feature cache.
+          data_key: changes when the examples do.
 
         Returns:
           The step reached.
@@ -170,6 +187,8 @@ class Run:
           OSError: a checkpoint could not be written.
         """
         options, where = self.options, self.where
+        if self._split:
+            read = self._from_features(read_once, data_key)
         if where.strategy.num_replicas_in_sync > 1:
             iterator = iter(where.strategy.distribute_datasets_from_function(read))
         else:
@@ -235,15 +254,90 @@ class Run:
         """Variables by slim name, and end points by name for a few images of the last batch.
 
         Several workers would have to ask for the moving statistics and the images together, so
-        there it is the trained variables alone.
+        there it is the trained variables alone; features from the cache have no end points.
         """
         if self.where.num_workers > 1:
             return {name: variable.numpy() for name, variable in self.trained.items()}, {}
         variables = {name: variable.numpy() for name, variable in self.weights.items()}
+        if self._split:
+            return variables, {}
         end_points = keras.Model(self.model.input, dict(nets_factory.end_points(self.model)))
         with blocks.batch_statistics(0.0):
             activations = end_points(self.step.images, training=False)
         return variables, {k: tf.cast(v, tf.float32).numpy() for k, v in activations.items()}
+
+    def _choose_split(self) -> feature_cache.Split | None:
+        """The net in two where its frozen part is to be computed once, as --feature_cache says."""
+        options = self.options
+        wish = options.feature_cache
+        if wish == "off" or not options.trainable_scopes:
+            if wish == "on":
+                raise ValueError(
+                    "--feature_cache=on: nothing is frozen. Name the late layers that are trained "
+                    "by --trainable_scopes, or leave the flag out."
+                )
+            return None
+        found = None
+        try:
+            found = feature_cache.split(self.model, self.trained)
+            problem = found.drawback()
+        except ValueError as error:
+            problem = str(error)
+        draws = options.feature_cache_augmentations
+        if self.where.num_workers > 1:
+            found, problem = None, "several workers can't share one"
+        elif not problem and options.augment and not draws:
+            # Not the same training: so only on request.
+            found = None if wish == "auto" else found
+            problem = (
+                "each image is augmented anew in each epoch. --augment=false, or "
+                "--feature_cache_augmentations=4 with so many draws, trains many times faster"
+            )
+            if wish == "on":
+                raise ValueError(f"--feature_cache=on: {problem}.")
+        if found is None or (problem and wish == "auto"):
+            if wish == "on":
+                raise ValueError(f"--feature_cache=on: {problem}. Leave the flag out.")
+            self._say(f"Feature cache: off, since {problem}.")
+            return None
+        size = found.frozen.count_params() / 1e6
+        self._say(f"Feature cache: on; {size:.2f} M parameters are computed once an image.")
+        return found
+
+    def _from_features(self, read_once, data_key: str) -> Callable[..., tf.data.Dataset]:
+        """Fills the feature cache, or finds it filled; `read` from it."""
+        options, config = self.options, self.config
+        folder = os.path.join(options.train_dir, "feature_cache")
+        folder = folder if options.feature_cache_storage == "disk" else None
+        draws = options.feature_cache_augmentations
+        about = {
+            "net": (config.model_name, config.image_size, config.channels, config.net_options),
+            "features": [tensor.shape for tensor in self._split.frozen.outputs],
+            "precision": (self.precision, options.feature_cache_dtype),
+            "preprocessing": (config.preprocessing_name, config.preprocessing_options),
+            "draws": (draws, options.seed if draws else None),
+            "data": data_key,
+        }
+        key = feature_cache.key(self._split.frozen, about)
+        features = feature_cache.load(folder, key) if folder else None
+        if features is not None:
+            self._say(f"Feature cache: reused from {folder}.")
+        else:
+            if folder and os.path.exists(folder):
+                self._say(f"Feature cache: {folder} is of other weights, data or flags: anew.")
+            features = feature_cache.compute(
+                self._split.frozen,
+                read_once,
+                self._num_examples,
+                max(1, draws),
+                options.feature_cache_dtype,
+                folder,
+                key,
+                self._say,
+            )
+        return lambda context=None: features.batches(
+            options.batch_size, options.seed, self.examples
+        )
 
     def _save(self, log, now: int) -> None:
         consumed = self.examples + (now - self.first_step) * self.images_per_step
@@ -278,7 +372,7 @@ class Run:
             f"Warning: batch norm averages its statistics with decay {slow.decay:g}, which takes "
             f"about {slow.steps} steps; this run has {steps}, so its "
             "evaluation may be far worse than its training. Add "
-            f"--batch_norm_decay={slow.fitting:.2g}."
+            f"--batch_norm_decay={slow.fitting:g}."
         )
 
     def _settle_batch_norm(self, batches, log) -> None:
@@ -286,13 +380,15 @@ class Run:
         strategy, count = self.where.strategy, self.options.recalibrate_batch_norm
         if count:
             self._say(f"Recalibrating batch norm over {count} batches …")
-            batch_norm.recalibrate(strategy, self.model, batches, count)
+            batch_norm.recalibrate(strategy, self._learner, batches, count)
             if self._averages:
                 with self._averages.in_place():
-                    batch_norm.recalibrate(strategy, self.model, batches, count)
+                    batch_norm.recalibrate(strategy, self._learner, batches, count)
             self._save(log, int(self.step.step.numpy()))
         with self._averages.in_place() if self._averages else contextlib.nullcontext():
-            found = batch_norm.compare(strategy, self.model, batches, max_seconds=_COMPARISON_SECS)
+            found = batch_norm.compare(
+                strategy, self._learner, batches, max_seconds=_COMPARISON_SECS
+            )
         if found is None:
             return
         self._say(
@@ -366,7 +462,7 @@ class Run:
 
         return TrainingStep(
             self.where,
-            self.model,
+            self._learner,
             self._optimizer,
             self._learning_rate(),
             loss,
@@ -488,8 +584,9 @@ class _Log:
             self._tracked.progress(progress)
         self._say(_progress_line(progress, self._run.options.last_step))
         interval = self._run.options.save_summaries_secs
-        if 0 < interval <= time.monotonic() - self._shown_at:
-            self._files.images(self._run.step.images.numpy(), progress.step)
+        images = self._run.step.images
+        if tf.is_tensor(images) and 0 < interval <= time.monotonic() - self._shown_at:
+            self._files.images(images.numpy(), progress.step)
             self._shown_at = time.monotonic()
         if 0 < interval <= time.monotonic() - self._spread_at:
             self.histograms(progress.step)

@@ -32,7 +32,7 @@ class TrainingStep:
 
         Args:
           distribution: strategy under whose scope everything here was created.
-          model: net whose outputs are a dict with "logits".
+          model: net whose outputs are a dict with "logits"; it gets what batches have as "image".
           optimizer: of training.optimizers, built on `trained`.
           learning_rate: int64 step → float32 rate.
           loss: (labels int32 [N], outputs) → float32 scalars by name, means over the N examples
@@ -145,7 +145,8 @@ class TrainingStep:
                 outcome = self._replica_step(batches, measured)
             losses, rate, norm = outcome
             images = strategy.experimental_local_results(batches[0])[0]["image"]
-            return losses, rate, waited, images[:_SHOWN_IMAGES], norm
+            few = tf.nest.map_structure(lambda part: part[:_SHOWN_IMAGES], images)
+            return losses, rate, waited, few, norm
 
         def next_step(done, sums, rate, waited):
             losses, rate, longer, *_ = one_step()

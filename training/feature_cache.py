@@ -1,0 +1,298 @@
+"""The frozen part of a net, computed once an image and kept.
+
+Where only late layers are trained, all before them gives an image the same features in every epoch.
+So it is run once over the data; the trained part then learns from the kept features, many times
+faster than from pixels, and the same.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nets import blocks, slim_names
+
+_ABOUT = "cache.json"
+_LABELS = "labels"
+_SAY_SECS = 10.0
+# Layers that draw in training, and what says that they do.
+_RANDOM = ("rate", "drop_rate", "drop_path_rate", "stddev")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A net in two: `frozen` gives features of images, `head` outputs of features.
+
+    Both share the net's layers. `held_back` names layers that are not trained and yet are part of
+    the head, since dropout or a moving batch norm comes before them.
+    """
+
+    frozen: keras.Model
+    head: keras.Model
+    held_back: tuple[str, ...]
+
+    def drawback(self) -> str | None:
+        """Why it would save little, or None."""
+        pixels = math.prod(self.frozen.input.shape[1:])
+        features = sum(math.prod(tensor.shape[1:]) for tensor in self.frozen.outputs)
+        if features > pixels:
+            return f"{features} features an image are more than its {pixels} pixels"
+        late = sum(self.head.get_layer(name).count_params() for name in self.held_back)
+        if late > self.frozen.count_params():
+            return (
+                f"something random or moving comes before {self.held_back[0]} and most other "
+                "frozen layers"
+            )
+        return None
+
+
+def split(model: keras.Model, trained: Collection[str]) -> Split:
+    """Cuts a net as late as possible before the first layers that training changes.
+
+    Args:
+      model: functional net whose outputs are a dict with "logits".
+      trained: slim names of the variables to train.
+
+    Raises:
+      ValueError: nothing of the net is frozen.
+    """
+    constant: dict[int, bool] = {}  # by tensor: whether an image has the same in every epoch
+    learned: dict[int, bool] = {}  # by tensor: whether a trained layer comes before it
+    cut: dict[int, keras.KerasTensor] = {}
+    held_back: list[str] = []
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            layer, inputs = node.operation, node.input_tensors
+            trains = _trains(layer, trained)
+            after = any(learned[id(tensor)] for tensor in inputs)
+            stays = all(constant[id(tensor)] for tensor in inputs)
+            if not stays and not after and not trains and getattr(layer, "weights", ()):
+                held_back.append(layer.name)
+            stays = stays and not trains and not _changes(layer)
+            for tensor in node.outputs:
+                constant[id(tensor)], learned[id(tensor)] = stays, after or trains
+            if not stays:
+                cut.update({id(tensor): tensor for tensor in inputs if constant[id(tensor)]})
+    outputs = dict(model.output)
+    for name, tensor in outputs.items():
+        if constant[id(tensor)]:
+            cut[id(tensor)] = tensor
+            outputs[name] = keras.layers.Identity()(tensor)  # a model's input is no output
+    features = list(cut.values())
+    if any(tensor is image for tensor in features for image in model.inputs):
+        raise ValueError("nothing of the net is frozen, or something random comes first")
+    head = keras.Model(tuple(features), outputs)
+    return Split(keras.Model(model.input, features), head, tuple(held_back))
+
+
+def _trains(operation, trained: Collection[str]) -> bool:
+    weights = getattr(operation, "weights", ())
+    return any(slim_names.slim_name(variable) in trained for variable in weights)
+
+
+def _changes(layer) -> bool:
+    """Whether a layer that isn't trained gives an image something else from step to step."""
+    if isinstance(layer, blocks.BatchNorm):
+        return layer.trainable and not layer.frozen
+    if isinstance(layer, blocks.Dropout):
+        return layer.keep_prob < 1
+    rates = (getattr(layer, name, None) for name in _RANDOM)
+    return any(isinstance(rate, int | float) and rate for rate in rates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """What the frozen part gave: `arrays` [draws * N, …] each, and int32 `labels` [N].
+
+    Row d * N + i is of image i in draw d of its augmentation.
+    """
+
+    arrays: tuple[np.ndarray, ...]
+    labels: np.ndarray
+
+    @property
+    def num_draws(self) -> int:
+        return len(self.arrays[0]) // len(self.labels)
+
+    def batches(self, batch_size: int, seed: int, skip_examples: int = 0) -> tf.data.Dataset:
+        """Draws batches without end: every image once an epoch, in a new order each.
+
+        Equal arguments give equal batches. Epoch e takes draw e modulo the number of draws.
+
+        Args:
+          batch_size: of every batch; may exceed the number of images.
+          seed: decides the order.
+          skip_examples: how many examples of this sequence were consumed already.
+
+        Returns:
+          Batches of {"image": (features float32 [B, …], …), "label": int32 [B]}.
+        """
+        count = len(self.labels)
+        epoch, position = divmod(skip_examples, count)
+
+        def rows(number: tf.Tensor) -> tf.data.Dataset:
+            words = tf.bitcast(tf.stack([tf.constant(seed, tf.int64), number]), tf.int32)
+            words = tf.reshape(words, [4])
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(count, dtype=tf.int64), seed=tf.stack([words[0] + words[3], words[2]])
+            )
+            draw = number % self.num_draws
+            return tf.data.Dataset.from_tensor_slices(order + draw * count)
+
+        def take(chosen: np.ndarray):
+            # From a file, rows in its order are read faster.
+            order = np.argsort(chosen, kind="stable")
+            back = np.argsort(order, kind="stable")
+            parts = [np.float32(array[chosen[order]])[back] for array in self.arrays]
+            return [*parts, self.labels[chosen % count]]
+
+        def gather(chosen: tf.Tensor) -> dict[str, object]:
+            types = [tf.float32] * len(self.arrays) + [tf.int32]
+            *parts, labels = tf.numpy_function(take, [chosen], types, stateful=False)
+            for part, array in zip(parts, self.arrays, strict=True):
+                part.set_shape([batch_size, *array.shape[1:]])
+            labels.set_shape([batch_size])
+            return {"image": tuple(parts), "label": labels}
+
+        first = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64))
+        later = tf.data.Dataset.counter(epoch + 1)
+        ds = first.flat_map(rows).skip(position).concatenate(later.flat_map(rows))
+        ds = ds.batch(batch_size, drop_remainder=True).map(gather)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        policy = tf.data.experimental.AutoShardPolicy.OFF
+        options.experimental_distribute.auto_shard_policy = policy
+        return ds.prefetch(2).with_options(options)
+
+
+def key(frozen: keras.Model, about: Mapping[str, object]) -> str:
+    """Changes with the frozen weights and with whatever `about` (plain values) says of the rest."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
+    for name, variable in sorted(slim_names.variables(frozen).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tf.convert_to_tensor(variable.value)).tobytes())
+    return digest.hexdigest()
+
+
+def load(folder: str, wanted: str) -> Features | None:
+    """The features kept in `folder`, or None where they are not those of the key `wanted`."""
+    try:
+        with open(os.path.join(folder, _ABOUT), encoding="utf-8") as file:
+            about = json.load(file)
+        if about["key"] != wanted:
+            return None
+        read = [np.load(os.path.join(folder, f"{n}.npy"), mmap_mode="r") for n in about["arrays"]]
+        labels = np.load(os.path.join(folder, f"{_LABELS}.npy"))
+        if any(len(array) != about["draws"] * len(labels) for array in read):
+            return None
+        return Features(tuple(read), labels)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def compute(
+    frozen: keras.Model,
+    read: Callable[[int], Iterable[Mapping[str, tf.Tensor]]],
+    num_examples: int,
+    draws: int,
+    dtype: str,
+    folder: str | None,
+    wanted: str,
+    say: Callable[[str], None],
+) -> Features:
+    """Runs the frozen part over all images.
+
+    Args:
+      frozen: of `split`.
+      read: number of a draw → batches of {"image", "label"}, each example once.
+      num_examples: in a draw.
+      draws: how many.
+      dtype: float32 or float16, as which features are kept.
+      folder: where they are kept, replaced once the new ones are whole; None: in memory.
+      wanted: the key to keep them under.
+      say: gets a line of progress every ten seconds.
+
+    Raises:
+      OSError: they can't be written; what was there is untouched.
+      ValueError: the examples are not as many as were counted.
+    """
+    run = tf.function(lambda images: frozen(images, training=False), autograph=False)
+    rows, writing = draws * num_examples, f"{folder}.writing"
+    names = [f"features_{i}" for i in range(len(frozen.outputs))]
+    shapes = [(rows, *tensor.shape[1:]) for tensor in frozen.outputs]
+    size = sum(math.prod(shape) for shape in shapes) * np.dtype(dtype).itemsize
+    say(
+        f"Feature cache: the frozen part of the net sees {rows} images once; "
+        f"{size / 2**20:.0f} MiB in {folder or 'memory'}."
+    )
+    try:
+        if folder:
+            shutil.rmtree(writing, ignore_errors=True)
+            os.makedirs(writing)
+            free = shutil.disk_usage(writing).free
+            if size > free:
+                raise OSError(
+                    f"{folder}: the features take {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB "
+                    "are free. Make room, add --feature_cache_dtype=float16, or turn it off by "
+                    "--feature_cache=off."
+                )
+            arrays = [
+                np.lib.format.open_memmap(
+                    os.path.join(writing, f"{name}.npy"), "w+", np.dtype(dtype), shape
+                )
+                for name, shape in zip(names, shapes, strict=True)
+            ]
+        else:
+            arrays = [np.empty(shape, dtype) for shape in shapes]
+        labels = np.empty(num_examples, np.int32)
+        began = said = time.monotonic()
+        done = 0
+        for draw in range(draws):
+            end = (draw + 1) * num_examples
+            for batch in read(draw):
+                parts = tf.nest.flatten(run(batch["image"]))
+                last = done + len(batch["label"])
+                if last > end:
+                    break
+                for array, part in zip(arrays, parts, strict=True):
+                    array[done:last] = tf.cast(part, tf.float32).numpy()
+                labels[done - draw * num_examples : last - draw * num_examples] = batch["label"]
+                done = last
+                if time.monotonic() - said > _SAY_SECS:
+                    said = time.monotonic()
+                    speed = done / (said - began)
+                    left = round((rows - done) / speed)
+                    say(
+                        f"  {done}/{rows} images  {speed:.1f} images/s  "
+                        f"{left // 60}:{left % 60:02} left"
+                    )
+            if done != end:
+                raise ValueError(
+                    f"{num_examples} examples were counted, but others were read. The files "
+                    "changed meanwhile: run the command again."
+                )
+        speed = rows / max(time.monotonic() - began, 1e-9)
+        say(f"Feature cache: filled at {speed:.1f} images/s.")
+        if not folder:
+            return Features(tuple(arrays), labels)
+        for array in arrays:
+            array.flush()
+        del arrays
+        np.save(os.path.join(writing, f"{_LABELS}.npy"), labels)
+        about = {"key": wanted, "arrays": names, "draws": draws}
+        with open(os.path.join(writing, _ABOUT), "w", encoding="utf-8") as file:
+            json.dump(about, file)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(writing, folder)
+    finally:
+        if folder:
+            shutil.rmtree(writing, ignore_errors=True)
+    return load(folder, wanted)
