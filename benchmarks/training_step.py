@@ -5,6 +5,8 @@ python -m benchmarks.training_step --model_name=inception_v3 --batch_size=8 --im
 Each side is a process of its own; the sides take turns and the medians are compared, since
 machines are noisy. With --peer_python, the Python of an environment that has TF-Slim
 (`pip install tensorflow-cpu==2.12.1 tf-slim==1.1.0`, Python 3.11), its own net is one of them.
+With --trainable_scopes the other layers are frozen; then learning from cached features is one of
+the sides too.
 """
 
 import json
@@ -23,25 +25,38 @@ flags.DEFINE_integer("num_classes", 1001, "Outputs.")
 flags.DEFINE_integer("steps", 10, "Steps that are timed in a turn.")
 flags.DEFINE_integer("turns", 3, "Turns of each side.")
 flags.DEFINE_list("precisions", ["float32", "bfloat16"], "Of our side.")
+flags.DEFINE_list("trainable_scopes", [], "What is trained; unset: all.")
 flags.DEFINE_string("peer_python", None, "Python of an environment with TF-Slim.")
 flags.DEFINE_string("measure", None, "Internal: time this precision here and print the result.")
 FLAGS = flags.FLAGS
 
 
-def measure(precision: str) -> float:
+_CACHED = "float32, cached"
+_CACHED_STEPS = 20  # for each of the others, since they are so much shorter
+
+
+def measure(side: str) -> float:
     """Images per second of our step, after a warm-up call."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import numpy as np
     import tensorflow as tf
 
-    from nets import nets_factory, slim_names
-    from training import distribution, losses, optimizers
+    from nets import blocks, nets_factory, slim_names
+    from training import distribution, feature_cache, losses, optimizers
     from training.step import TrainingStep
 
     where = distribution.create()
-    dtype = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    dtype = "mixed_bfloat16" if side == "bfloat16" else "float32"
     model = nets_factory.build(FLAGS.model_name, FLAGS.num_classes, FLAGS.image_size, dtype=dtype)
     trained = {n: v for n, v in slim_names.variables(model).items() if v.trainable}
+    if FLAGS.trainable_scopes:
+        caught = slim_names.caught_by_match(FLAGS.trainable_scopes, trained)
+        chosen = {name for names in caught.values() for name in names}
+        trained = {name: variable for name, variable in trained.items() if name in chosen}
+        for layer in model.layers:
+            names = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
+            if isinstance(layer, blocks.BatchNorm) and not names & chosen:
+                layer.frozen = True
     optimizer = optimizers.create("rmsprop")
     decay = dict.fromkeys(slim_names.regularized(model), 4e-5)
     optimizer.build(list(trained.values()), list(trained), weight_decay=decay)
@@ -50,24 +65,24 @@ def measure(precision: str) -> float:
         parts = losses.classification(labels, outputs["logits"], outputs.get("aux_logits"))
         return {"main": parts.main, "auxiliary": parts.auxiliary}
 
-    step = TrainingStep(
-        where,
-        model,
-        optimizer,
-        lambda step: 1e-4,
-        loss,
-        [variable.value for variable in trained.values()],
-    )
     shape = (FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3)
-    batch = {
-        "image": np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32),
-        "label": np.arange(FLAGS.batch_size, dtype=np.int32) % FLAGS.num_classes,
-    }
-    iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
+    labels = np.arange(FLAGS.batch_size, dtype=np.int32) % FLAGS.num_classes
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    learner, steps = model, FLAGS.steps
+    if side == _CACHED:
+        parts = feature_cache.split(model, trained)
+        found = tuple(part.numpy() for part in tf.nest.flatten(parts.frozen(images)))
+        ds = feature_cache.Features(found, labels).batches(FLAGS.batch_size, seed=0)
+        learner, steps = parts.head, _CACHED_STEPS * steps
+    else:
+        ds = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
+    weights = [variable.value for variable in trained.values()]
+    step = TrainingStep(where, learner, optimizer, lambda step: 1e-4, loss, weights)
+    iterator = iter(ds)
     step.run(iterator, 3)
     began = time.perf_counter()
-    step.run(iterator, FLAGS.steps)
-    return FLAGS.batch_size * FLAGS.steps / (time.perf_counter() - began)
+    step.run(iterator, steps)
+    return FLAGS.batch_size * steps / (time.perf_counter() - began)
 
 
 def _side(command: list[str]) -> float:
@@ -86,8 +101,10 @@ def main(argv: list[str]) -> None:
         f"--{name}={FLAGS[name].value}"
         for name in ("model_name", "batch_size", "image_size", "num_classes", "steps")
     ]
+    shared.append(f"--trainable_scopes={','.join(FLAGS.trainable_scopes)}")
     ours = [sys.executable, "-m", "benchmarks.training_step", *shared]
-    sides = {precision: [*ours, f"--measure={precision}"] for precision in FLAGS.precisions}
+    names = [*FLAGS.precisions, *([_CACHED] if FLAGS.trainable_scopes else [])]
+    sides = {name: [*ours, f"--measure={name}"] for name in names}
     if FLAGS.peer_python:
         peer = os.path.join(os.path.dirname(__file__), "peers", "tf_slim_step.py")
         sides["TF-Slim, float32"] = [FLAGS.peer_python, peer, *shared]

@@ -28,6 +28,7 @@ def main():
     parser.add_argument("--model_name", default="inception_v3")
     for name in ("batch_size", "image_size", "num_classes", "steps"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--trainable_scopes", default="", help="Comma-separated; empty: all.")
     args = parser.parse_args()
 
     tf.disable_eager_execution()
@@ -44,7 +45,9 @@ def main():
     tf.losses.softmax_cross_entropy(one_hot, logits)
     step = tf.train.get_or_create_global_step()
     optimizer = tf.train.RMSPropOptimizer(1e-4, decay=0.9, momentum=0.9, epsilon=1.0)
-    gradients = optimizer.compute_gradients(tf.losses.get_total_loss())
+    scopes = [scope for scope in args.trainable_scopes.split(",") if scope]
+    trained = [v for scope in scopes for v in tf.trainable_variables(scope)] or None
+    gradients = optimizer.compute_gradients(tf.losses.get_total_loss(), trained)
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
     with tf.control_dependencies([optimizer.apply_gradients(gradients, step), *updates]):
         train = tf.no_op()
