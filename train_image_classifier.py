@@ -27,7 +27,29 @@ flags.DEFINE_float(
     "num_epochs", None, "Length of the run in passes over the data.", lower_bound=0.0
 )
 flags.DEFINE_float("max_minutes", None, "Longest time the run may take.", lower_bound=0.0)
-flags.DEFINE_integer("batch_size", 32, "Images a step and clone.", lower_bound=1)
+
+
+class _NumberOrAuto(flags.ArgumentParser):
+    """A whole number above 0, or the word auto."""
+
+    def parse(self, argument: str | int) -> int | str:
+        if argument == "auto":
+            return argument
+        try:
+            number = int(argument)
+        except ValueError:
+            number = 0
+        if number < 1:
+            raise ValueError("write a whole number above 0, or auto")
+        return number
+
+
+flags.DEFINE(
+    _NumberOrAuto(),
+    "batch_size",
+    32,
+    "Images a step and clone; auto measures which number trains the most images/s.",
+)
 flags.DEFINE_integer(
     "train_image_size", None, "Side of the training images; unset: the net's.", lower_bound=1
 )
@@ -54,6 +76,36 @@ flags.DEFINE_integer(
     "keep_checkpoints", 5, "How many of the newest checkpoints stay; 0: all.", lower_bound=0
 )
 
+flags.DEFINE_float(
+    "keep_checkpoint_every_n_hours",
+    10_000.0,
+    "Of the checkpoints that --keep_checkpoints removes, one stays for each so many hours.",
+    lower_bound=0.0,
+)
+flags.DEFINE_enum(
+    "on_nan",
+    "stop",
+    ["stop", "rollback"],
+    "When the loss is NaN or infinite: stop, or go on from the last checkpoint with the data after "
+    "the bad batch, three times at most.",
+)
+
+# Evaluation inside the run
+flags.DEFINE_integer(
+    "eval_every_n_steps",
+    0,
+    "Steps between two evaluations on --eval_split_name; the best checkpoint is kept in best/ of "
+    "--train_dir. 0: none.",
+    lower_bound=0,
+)
+flags.DEFINE_string("eval_split_name", "validation", "Split of these evaluations.")
+flags.DEFINE_integer(
+    "early_stopping_patience",
+    0,
+    "Stop after so many evaluations without a better accuracy; 0: never.",
+    lower_bound=0,
+)
+
 # Where training starts and what is trained
 flags.DEFINE_string(
     "checkpoint_path",
@@ -67,6 +119,18 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string(
     "trainable_scopes", None, "Comma-separated scopes to train (matched from the start of a name)."
+)
+flags.DEFINE_list(
+    "unfreeze",
+    [],
+    "STEP:SCOPE, …: scopes that --trainable_scopes leaves out and that are trained from a step on, "
+    "such as 1000:InceptionV3/Mixed_7.",
+)
+flags.DEFINE_list(
+    "progressive_resizing",
+    [],
+    "SIZE:STEP, …: sizes of the training images and the steps they begin at, such as "
+    "128:0,192:2000,250:4000; the last is the net's.",
 )
 flags.DEFINE_bool("ignore_missing_vars", False, "Start variables missing in the checkpoint anew.")
 flags.DEFINE_bool(
@@ -169,6 +233,17 @@ flags.DEFINE_float("label_smoothing", 0.0, "Amount of label smoothing.", 0.0, 1.
 flags.DEFINE_float(
     "focal_gamma", 0.0, "Exponent of the focal loss; 0 is plain cross entropy.", lower_bound=0.0
 )
+flags.DEFINE_string(
+    "class_weights",
+    None,
+    "balanced: rare classes weigh more in the loss, as much as frequent ones in sum; or "
+    "CLASS:WEIGHT, … with 1 for the others.",
+)
+flags.DEFINE_bool(
+    "balanced_sampling",
+    False,
+    "Draw images of rare classes more often, as often as of the most frequent one.",
+)
 flags.DEFINE_float("clip_gradient_norm", None, "Largest global norm of the gradients.", 0.0)
 flags.DEFINE_float("clip_gradient_value", None, "Largest magnitude in a gradient.", 0.0)
 flags.DEFINE_integer(
@@ -181,6 +256,12 @@ flags.DEFINE_list(
 )
 
 # Learning rate
+flags.DEFINE_bool(
+    "find_learning_rate",
+    False,
+    "Try rates from tiny to large in 100 steps, draw the losses into learning_rates.png of "
+    "--train_dir, name a good rate, and stop; nothing is trained.",
+)
 flags.DEFINE_float("learning_rate", 0.01, "First learning rate.")
 flags.DEFINE_float("end_learning_rate", 0.0001, "Last rate of polynomial and cosine decay.")
 flags.DEFINE_enum(
@@ -282,6 +363,10 @@ def check_flags() -> None:
         raise UsageError("--profile_steps: write the first and the last step, such as 10,20.")
     if FLAGS.mlflow_uri and FLAGS.tracking != "mlflow":
         raise UsageError("--mlflow_uri needs --tracking=mlflow.")
+    if FLAGS.early_stopping_patience and not FLAGS.eval_every_n_steps:
+        raise UsageError("--early_stopping_patience needs --eval_every_n_steps.")
+    _pairs("progressive_resizing", "128:0,192:2000,250:4000")
+    _pairs("unfreeze", "1000:InceptionV3/Mixed_7")
     if FLAGS.feature_cache_augmentations and not FLAGS.augment:
         raise UsageError(
             f"--feature_cache_augmentations={FLAGS.feature_cache_augmentations} and "
@@ -332,10 +417,24 @@ def train() -> None:
         say(f"Passed over: {record}.")
     config = _run_config(dataset)
     recipe = preprocessing_factory.get(config.preprocessing_name)
-    options = _options(run, dataset.num_examples, where.strategy.num_replicas_in_sync)
+    labels = repeats = weights = None
+    if FLAGS.balanced_sampling or FLAGS.class_weights == "balanced":
+        labels = batches.explained(dataset, lambda: batches.labels(dataset))
+    if FLAGS.balanced_sampling:
+        repeats = batches.balanced_repeats(labels)
+    if FLAGS.class_weights:
+        weights = _class_weights(dataset, labels)
+    num_examples = dataset.num_examples if repeats is None else int(repeats.sum())
+    options = _options(run, num_examples, where.strategy.num_replicas_in_sync, weights)
     if FLAGS.restore_dry_run:
         return run.restore_dry_run(options, config, say)
-    current = run.Run(options, config, where, dataset.num_examples, say)
+    if FLAGS.batch_size == "auto":
+        from training import batch_size
+
+        FLAGS.batch_size = batch_size.find(options, config, where, say)
+        config = dataclasses.replace(config, flags=_flag_values())
+        options = _options(run, num_examples, where.strategy.num_replicas_in_sync, weights)
+    current = run.Run(options, config, where, num_examples, say)
     _describe(current, dataset)
     ended = options.last_step is not None and current.first_step >= options.last_step
     if ended and not options.recalibrate_batch_norm:
@@ -344,39 +443,122 @@ def train() -> None:
         return
 
     look = {"use_grayscale": config.use_grayscale, **config.preprocessing_options}
-    decode, finish = recipe.training_stages(config.image_size, **look)
-    if not options.augment:
-        finish = None
 
-        def decode(encoded, boxes, seed):
-            return recipe.evaluate(encoded, config.image_size, **look)
+    def shared(size):
+        """How images of a size in pixels are prepared."""
+        decode, finish = recipe.training_stages(size, **look)
+        if not options.augment:
+            finish = None
 
-    shared = {
-        "finish": finish,
-        "seed": options.seed,
-        "num_threads": FLAGS.num_preprocessing_threads,
-        "cache": FLAGS.cache,
-    }
+            def decode(encoded, boxes, seed):
+                return recipe.evaluate(encoded, size, **look)
 
-    def read(context=None):
+        return {
+            "decode": decode,
+            "finish": finish,
+            "seed": options.seed,
+            "num_threads": FLAGS.num_preprocessing_threads,
+            "cache": FLAGS.cache,
+        }
+
+    def read(size):
         return batches.training_batches(
             dataset,
-            decode,
-            options.batch_size,
+            batch_size=options.batch_size,
             skip_examples=current.examples // where.num_workers,
             shard_index=where.worker,
             num_shards=where.num_workers,
-            **shared,
+            repeats=repeats,
+            **shared(size),
         )
 
     def read_once(draw):
         size = max(options.batch_size, 32)
-        return batches.single_pass_batches(dataset, decode, size, draw=draw, **shared)
+        return batches.single_pass_batches(
+            dataset, batch_size=size, draw=draw, **shared(config.image_size)
+        )
+
+    if FLAGS.find_learning_rate:
+        from training import rate_finder
+
+        return batches.explained(dataset, lambda: rate_finder.find(current, read, say))
+    evaluate = _evaluation(config, recipe, look) if FLAGS.eval_every_n_steps else None
 
     def run_it():
-        return current.train(read, read_once, dataset.fingerprint)
+        return current.train(read, read_once, dataset.fingerprint, evaluate)
 
     _say_what_next(batches.explained(dataset, run_it))
+
+
+def _evaluation(config, recipe, look):
+    """From the net to its metrics on the validation split."""
+    import tensorflow as tf
+
+    from datasets import batches, tfrecord_dataset
+    from evaluation import evaluator
+
+    try:
+        source = {**shared_flags.dataset_source(config), "split": FLAGS.eval_split_name}
+        dataset = tfrecord_dataset.find(**source)
+    except ValueError as error:
+        raise ValueError(
+            f"--eval_every_n_steps: {error} Name another by --eval_split_name, or leave the flag "
+            "out."
+        ) from error
+    if dataset.labels != config.labels:
+        raise ValueError(
+            f"--eval_split_name={dataset.split} has the classes {shortened(dataset.labels)}, the "
+            f"training {shortened(config.labels)}."
+        )
+    say(f"Evaluation: {dataset.num_examples} examples of split {dataset.split}")
+    examples = batches.evaluation_batches(
+        dataset,
+        lambda encoded: recipe.evaluate(encoded, config.image_size, **look),
+        32,
+        num_threads=FLAGS.num_preprocessing_threads,
+        cache=FLAGS.cache,
+    )
+    traced = {}
+
+    def evaluate(model):
+        if "predict" not in traced:
+            traced["predict"] = tf.function(
+                lambda images: model(images, training=False)["logits"],
+                autograph=False,
+                reduce_retracing=True,
+            )
+        found = batches.explained(
+            dataset,
+            lambda: evaluator.evaluate(traced["predict"], examples, dataset.num_classes),
+        )
+        return {"Accuracy": found.accuracy, "Recall_5": found.recall_at(5), "loss": found.loss}
+
+    return evaluate
+
+
+def _class_weights(dataset, labels) -> tuple[float, ...]:
+    """Of --class_weights, a factor for each class; `labels` are those of the examples."""
+    import numpy as np
+
+    from training import losses
+
+    if FLAGS.class_weights == "balanced":
+        counts = np.bincount(labels, minlength=dataset.num_classes)
+        return losses.balanced_class_weights(counts.tolist())
+    weights = dict.fromkeys(dataset.labels, 1.0)
+    for entry in comma_list(FLAGS.class_weights):
+        name, _, weight = entry.rpartition(":")
+        try:
+            value = float(weight)
+        except ValueError:
+            value = -1.0
+        if name not in weights or value < 0:
+            raise ValueError(
+                f"--class_weights={entry}: write balanced, or CLASS:WEIGHT with one of the classes "
+                f"{shortened(dataset.labels)}."
+            )
+        weights[name] = value
+    return tuple(weights.values())
 
 
 def list_models() -> None:
@@ -445,8 +627,10 @@ def list_scopes() -> None:
     say(f"For other classes than the checkpoint's: --checkpoint_exclude_scopes={','.join(heads)}")
 
 
-def _options(run, num_examples: int, replicas: int):
+def _options(run, num_examples: int, replicas: int, class_weights):
     """The flags under the names of training.run.Options."""
+    # While it is being found, a single image stands for it.
+    batch_size = 1 if FLAGS.batch_size == "auto" else FLAGS.batch_size
     accumulation = FLAGS.gradient_accumulation_steps
     if FLAGS.sync_replicas:
         accumulation = FLAGS.replicas_to_aggregate // FLAGS.worker_replicas
@@ -465,8 +649,12 @@ def _options(run, num_examples: int, replicas: int):
                 FLAGS.max_number_of_steps,
                 FLAGS.num_epochs,
                 num_examples,
-                FLAGS.batch_size * accumulation * replicas,
+                batch_size * accumulation * replicas,
             ),
+            "batch_size": batch_size,
+            "class_weights": class_weights,
+            "progressive_resizing": _pairs("progressive_resizing", "128:0,192:2000,250:4000"),
+            "unfreeze": _pairs("unfreeze", "1000:InceptionV3/Mixed_7"),
             "gradient_accumulation_steps": accumulation,
             "checkpoint_exclude_scopes": comma_list(FLAGS.checkpoint_exclude_scopes),
             "trainable_scopes": comma_list(FLAGS.trainable_scopes),
@@ -474,6 +662,17 @@ def _options(run, num_examples: int, replicas: int):
             "profile_steps": tuple(map(int, FLAGS.profile_steps)) or None,
         }
     )
+
+
+def _pairs(flag: str, example: str) -> tuple[tuple[int, int | str], ...]:
+    """The entries NUMBER:WORD of a flag; whole numbers become numbers."""
+    pairs = []
+    for entry in FLAGS[flag].value:
+        first, _, second = entry.strip().partition(":")
+        if not first.isdigit() or not second or (flag != "unfreeze" and not second.isdigit()):
+            raise UsageError(f"--{flag}={entry}: write it like {example}.")
+        pairs.append((int(first), int(second) if second.isdigit() else second))
+    return tuple(pairs)
 
 
 def _multipliers() -> dict[str, float]:
@@ -501,6 +700,8 @@ def _run_config(dataset):
 
     # Without a checkpoint the earlier command never got anywhere: it may be started differently.
     earlier = run_config.load(FLAGS.train_dir) if checkpoints.latest(FLAGS.train_dir) else None
+    if earlier and FLAGS.batch_size == "auto":
+        FLAGS.batch_size = earlier.flags.get("batch_size", "auto")
     if earlier:
         given = shared_flags.explicit(
             "model_name",

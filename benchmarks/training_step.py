@@ -76,7 +76,7 @@ def measure(side: str) -> float:
         learner, steps = parts.head, _CACHED_STEPS * steps
     else:
         ds = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
-    weights = [variable.value for variable in trained.values()]
+    weights = {name: variable.value for name, variable in trained.items()}
     step = TrainingStep(where, learner, optimizer, lambda step: 1e-4, loss, weights)
     iterator = iter(ds)
     step.run(iterator, 3)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 from datasets import bad_records, file_cache, schema
@@ -39,6 +40,7 @@ def training_batches(
     shard_index: int = 0,
     num_shards: int = 1,
     cache: str = "none",
+    repeats: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Draws batches without end; equal arguments give equal batches.
 
@@ -57,6 +59,8 @@ def training_batches(
       shard_index, num_shards: this worker's part of the data: every num_shards-th file, or record
         where there are fewer files than workers. Each worker's skip_examples counts its own.
       cache: "memory" or "disk" copies this worker's files there first, see `file_cache`.
+      repeats: int64, how often each example, in the order of the files, comes in an epoch, from
+        `balanced_repeats`; None: once.
 
     Returns:
       Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}.
@@ -66,7 +70,9 @@ def training_batches(
       tf.errors.OpError: while iterating, for a record that cannot be read; `explained` names it.
     """
     _check(dataset)
-    part = _Part.of(dataset, shard_index, num_shards)
+    if repeats is None:
+        repeats = np.ones(dataset.num_examples, np.int64)
+    part = _Part.of(dataset, shard_index, num_shards, repeats)
     mean_bytes = max(1, dataset.num_bytes // dataset.num_examples)
     buffer = max(1, min(shuffle_buffer, _SHUFFLE_BYTES // mean_bytes, part.num_examples))
     epoch, position = divmod(skip_examples, part.num_examples)
@@ -75,10 +81,11 @@ def training_batches(
     @tf.autograph.experimental.do_not_convert
     def records(number: tf.Tensor) -> tf.data.Dataset:
         order_seed, shuffle_seed = _seeds(seed, number)
-        files = tf.random.experimental.stateless_shuffle(tf.constant(paths), seed=order_seed)
-        ds = tf.data.Dataset.from_tensor_slices(files)
+        order = tf.range(len(paths))
+        order = tf.random.experimental.stateless_shuffle(order, seed=order_seed)
+        ds = tf.data.Dataset.from_tensor_slices(order)
         ds = ds.interleave(
-            lambda path: _read(path, compression),
+            lambda file: part.repeated(_read(tf.gather(paths, file), compression), file),
             cycle_length=_OPEN_FILES,
             num_parallel_calls=_READ_AHEAD,
             deterministic=True,
@@ -182,6 +189,34 @@ def evaluation_batches(
     return ds.prefetch(_BATCHES_AHEAD).with_options(_options(num_threads))
 
 
+def labels(dataset: Dataset) -> np.ndarray:
+    """int64 [N], the class of each example in the order of the files; reads them all once.
+
+    Raises:
+      ValueError: the files are damaged.
+      tf.errors.OpError: for a record that cannot be read; `explained` names it.
+    """
+    _check(dataset)
+    records = _read(list(dataset.files), dataset.compression).batch(1024)
+    ds = records.map(schema.parse_labels).with_options(_options(None))
+    return np.concatenate([part.numpy() for part in ds]) - dataset.labels_offset
+
+
+def balanced_repeats(labels: np.ndarray) -> np.ndarray:
+    """How often each example must come for all classes to be equally frequent; int64 [N].
+
+    Every class fills as many places as the largest has examples, each of its examples as many as
+    any other of them, or one more.
+    """
+    counts = np.bincount(labels)
+    repeats = np.empty_like(labels)
+    for label in np.flatnonzero(counts):
+        own = np.flatnonzero(labels == label)
+        times, rest = divmod(counts.max(), len(own))
+        repeats[own] = times + (np.arange(len(own)) < rest)
+    return repeats
+
+
 def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
     """Calls `function`, which consumes batches of `dataset`, and names the record it fails on.
 
@@ -232,29 +267,37 @@ def _finished(ds: tf.data.Dataset, finish, num_threads: int | None) -> tf.data.D
 class _Part:
     """What one worker reads of a dataset."""
 
-    def __init__(self, files: tuple[str, ...], num_examples: int, every: int, offset: int):
+    def __init__(self, files: tuple[str, ...], repeats: list[np.ndarray], every: int, offset: int):
         self.files = files
-        self.num_examples = num_examples
+        self.num_examples = len(range(offset, sum(int(part.sum()) for part in repeats), every))
+        self._repeats = repeats  # by file
         self._every = every
         self._offset = offset
 
     @classmethod
-    def of(cls, dataset: Dataset, index: int, count: int) -> "_Part":
+    def of(cls, dataset: Dataset, index: int, count: int, repeats: np.ndarray) -> "_Part":
         if not 0 <= index < count:
             raise ValueError(f"There is no part {index} of {count}.")
-        by_file = len(dataset.files) >= count
-        if by_file:
-            files, counts = dataset.files[index::count], dataset.file_counts[index::count]
-            part = cls(files, sum(counts), 1, 0)
+        by_file = np.split(repeats, np.cumsum(dataset.file_counts)[:-1])
+        if len(dataset.files) >= count:
+            part = cls(dataset.files[index::count], by_file[index::count], 1, 0)
         else:
-            own = len(range(index, dataset.num_examples, count))
-            part = cls(dataset.files, own, count, index)
+            part = cls(dataset.files, by_file, count, index)
         if not part.num_examples:
             raise ValueError(
                 f"{dataset.files[0]}: with {dataset.num_examples} examples in "
                 f"{len(dataset.files)} files nothing is left for worker {index} of {count}."
             )
         return part
+
+    def repeated(self, ds: tf.data.Dataset, file: tf.Tensor) -> tf.data.Dataset:
+        """The records of one file, each as often as it is wanted."""
+        if all((part == 1).all() for part in self._repeats):
+            return ds
+        lengths = [len(part) for part in self._repeats]
+        times = tf.RaggedTensor.from_row_lengths(np.concatenate(self._repeats), lengths)[file]
+        pairs = tf.data.Dataset.zip(ds, tf.data.Dataset.from_tensor_slices(times))
+        return pairs.flat_map(lambda record, n: tf.data.Dataset.from_tensors(record).repeat(n))
 
     def own_records(self, ds: tf.data.Dataset) -> tf.data.Dataset:
         return ds.shard(self._every, self._offset) if self._every > 1 else ds

@@ -161,6 +161,13 @@ def parse_example(serialized):
     }
 
 
+def parse_labels(serialized):
+    """The labels of a batch of records, int64 [B], from a string tensor [B]; raises as above."""
+    import tensorflow as tf
+
+    return tf.io.parse_example(serialized, {LABEL: tf.io.FixedLenFeature([], tf.int64)})[LABEL]
+
+
 def _feature(example, key: str):
     """Adds a feature to the message and returns its value, to be filled."""
     entry = example.features.feature.add()

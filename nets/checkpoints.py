@@ -17,7 +17,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -132,7 +132,12 @@ def latest(path: str) -> str | None:
     return max(found, key=lambda prefix: (int(steps[prefix].group(1)), prefix))
 
 
-def write(prefix: str, values: Mapping[str, object], keep: int = 0) -> None:
+def write(
+    prefix: str,
+    values: Mapping[str, object],
+    keep: int = 0,
+    spare: Callable[[float], bool] = lambda written_at: False,
+) -> None:
     """Writes `prefix.index` and `prefix.data-00000-of-00001` and records them in `checkpoint`.
 
     Each file appears when it is whole, the index last: a killed writer leaves no half checkpoint.
@@ -142,6 +147,8 @@ def write(prefix: str, values: Mapping[str, object], keep: int = 0) -> None:
       values: arrays or tensors by name.
       keep: how many of the recorded checkpoints of the directory stay, this one included; the
         oldest are deleted. 0 keeps all.
+      spare: time when a checkpoint was written, seconds of the epoch → whether it stays all the
+        same; asked for those that would be deleted.
 
     Raises:
       OSError: it could not be written.
@@ -171,7 +178,8 @@ def write(prefix: str, values: Mapping[str, object], keep: int = 0) -> None:
     _record(directory, everything)
     if keep and len(everything) > keep:
         for old in everything[:-keep]:
-            _remove(old)
+            if not (os.path.exists(f"{old}.index") and spare(os.path.getmtime(f"{old}.index"))):
+                _remove(old)
         _record(directory, everything[-keep:])
 
 

@@ -153,7 +153,7 @@ def test_the_result_is_that_of_training_on_images(make, colours, tmp_path):
         rows = tf.cast(batch["image"][0], tf.int32)
         return {"image": tf.gather(images, rows), "label": batch["label"]}
 
-    _, train, lines = make("plain", read=lambda: order.map(in_pixels), feature_cache="off")
+    _, train, lines = make("plain", read=lambda size: order.map(in_pixels), feature_cache="off")
     train()
     cached, plain = values_at(tmp_path / "cached"), values_at(tmp_path / "plain")
     assert cached.keys() == plain.keys()  # a whole net, as any other

@@ -38,7 +38,7 @@ def make(colours, tmp_path):
 
         def train():
             return current.train(
-                lambda: batches.training_batches(
+                lambda size: batches.training_batches(
                     dataset, decode, 8, seed=1, skip_examples=current.examples
                 )
             )

@@ -40,7 +40,7 @@ def make_step(model=None, factor=1.0, seed=0, accumulation=1):
         PlainDescent(trained),
         lambda step: 0.1,
         loss,
-        trained,
+        {str(i): variable for i, variable in enumerate(trained)},
         penalty=lambda: tf.constant(0.25),
         accumulation=accumulation,
         seed=seed,

@@ -108,6 +108,48 @@ def _changes(layer) -> bool:
     return any(isinstance(rate, int | float) and rate for rate in rates)
 
 
+def choose(
+    model: keras.Model,
+    trained: Collection[str],
+    wish: str,
+    *,
+    obstacle: str | None,
+    drawn: bool,
+    say: Callable[[str], None],
+) -> Split | None:
+    """The net in two where features are to be cached, else None; says what it chose and why.
+
+    Args:
+      model, trained: as `split` takes them.
+      wish: "on", or "auto": where it saves time and the training stays the same.
+      obstacle: what of the run rules a cache out.
+      drawn: whether each image is augmented anew in each epoch.
+
+    Raises:
+      ValueError: the wish is "on" and can't be granted.
+    """
+    found, problem = None, obstacle
+    if not problem:
+        try:
+            found = split(model, trained)
+            problem = found.drawback() if wish == "auto" else None
+        except ValueError as error:
+            problem = str(error)
+    if not problem and drawn:
+        problem = (
+            "each image is augmented anew in each epoch; --augment=false, or "
+            "--feature_cache_augmentations=4 with so many draws of each, trains many times faster"
+        )
+    if problem and wish == "on":
+        raise ValueError(f"--feature_cache=on: {problem}.")
+    if problem:
+        say(f"Feature cache: off, since {problem}.")
+        return None
+    size = found.frozen.count_params() / 1e6
+    say(f"Feature cache: on; {size:.2f} M parameters are computed once an image.")
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Features:
     """What the frozen part gave: `arrays` [draws * N, …] each, and int32 `labels` [N].

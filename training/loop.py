@@ -104,8 +104,9 @@ def train(
     save: Callable[[int], None],
     stop: StopRequest,
     pauses: Sequence[Pause] = (),
+    until: int | None = None,
 ) -> int:
-    """Runs until `last_step` or until asked to stop.
+    """Runs until `last_step`, or `until`, or until asked to stop.
 
     Args:
       step: where training stands and how it goes on.
@@ -119,35 +120,32 @@ def train(
       save: called with the step; also at the end and when asked to stop.
       stop: looked at between calls of several steps.
       pauses: what else is done between steps; under several workers at the same steps on all.
+      until: the step to return at where it is another than `last_step`; it is saved too.
 
     Returns:
       The step reached.
 
     Raises:
-      ValueError: the loss is not finite; nothing was saved since.
+      NotFiniteError: the loss is not finite; nothing was saved since.
     """
+    end = last_step if until is None else until
     now = int(step.step.numpy())
     saved_at, saved_step = time.monotonic(), now
     window = _Window(images_per_step, last_step)
     seconds_per_step = math.inf  # unknown: the first call is a single step
-    while last_step is None or now < last_step:
+    while end is None or now < end:
         pace = seconds_per_step
         if distribution.num_workers > 1 and math.isfinite(pace):
             pace = 0.0  # every worker must make the same calls, whatever its own clock says
-        count = _steps_until_next(now, log_every_n_steps, last_step, pace)
+        count = _steps_until_next(now, log_every_n_steps, end, pace)
         pause_at = min((pause.next_after(now) for pause in pauses), default=math.inf)
         count = int(min(count, pause_at - now))
         began = time.monotonic()
         results = step.run(iterator, count)
         took = time.monotonic() - began
         first_call, now = math.isinf(seconds_per_step), now + count
-        if not math.isfinite(results["loss"]):
-            raise ValueError(
-                f"The loss became {results['loss']} between step {now - count + 1} and {now}. "
-                f"Lower --learning_rate; the checkpoint of step {saved_step} is untouched."
-            )
         window.add(results, count, took)
-        if first_call or is_due(now, log_every_n_steps, last_step) or stop.reason:
+        if first_call or is_due(now, log_every_n_steps, end) or stop.reason:
             log(window.close(now, compiled=first_call))
         # Tracing makes the first step slow; it says nothing about the others.
         seconds_per_step = 1.0 if first_call else took / count

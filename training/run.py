@@ -9,14 +9,13 @@ import dataclasses
 import functools
 import math
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from nets import blocks, checkpoints, heads, nets_factory, pretrained, slim_names
+from nets import blocks, checkpoints, heads, nets_factory, pretrained, resizing, slim_names
 from training import (
     batch_norm,
     distribution,
@@ -26,23 +25,27 @@ from training import (
     losses,
     moving_averages,
     optimizers,
+    phases,
+    reporting,
     run_config,
     run_state,
-    summaries,
     tracking,
+    validation,
 )
-from training.step import TrainingStep
+from training.step import NotFiniteError, TrainingStep
 
 # How long the end of a run may look at its batch norms.
 _COMPARISON_SECS = 30.0
+_MOST_ROLLBACKS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """How to train; fields are named, and explained, as the flags of train_image_classifier.py.
 
-    `last_step` None trains until stopped. None in `opt_epsilon` and `adam_beta2` means what suits
-    the optimizer.
+    `last_step` None trains until stopped. `progressive_resizing` holds pairs of image size and
+    step, `unfreeze` of step and scope, `class_weights` a factor for each class. None in
+    `opt_epsilon` and `adam_beta2` means what suits the optimizer.
     """
 
     train_dir: str
@@ -56,6 +59,13 @@ class Options:
     save_interval_secs: int = 600
     save_summaries_secs: int = 600
     keep_checkpoints: int = 5
+    keep_checkpoint_every_n_hours: float = 10_000.0
+    eval_every_n_steps: int = 0
+    early_stopping_patience: int = 0
+    on_nan: str = "stop"
+    progressive_resizing: tuple[tuple[int, int], ...] = ()
+    unfreeze: tuple[tuple[int, str], ...] = ()
+    class_weights: tuple[float, ...] | None = None
     checkpoint_path: str | None = None
     checkpoint_exclude_scopes: tuple[str, ...] = ()
     cache_dir: str | None = None
@@ -129,31 +139,45 @@ class Run:
         self._num_examples, self._say = num_examples, say
         replicas = where.strategy.num_replicas_in_sync
         self.images_per_step = options.batch_size * options.gradient_accumulation_steps * replicas
+        self._phases = phases.plan(
+            config.image_size,
+            options.trainable_scopes,
+            options.progressive_resizing,
+            options.unfreeze,
+        )
+        resumed = checkpoints.latest(options.train_dir)
         keras.utils.set_random_seed(options.seed)
         if options.deterministic:
             tf.config.experimental.enable_op_determinism()
         self.precision = _precision(options.precision)
+        self._build_net = functools.partial(
+            nets_factory.build,
+            config.model_name,
+            config.num_classes,
+            channels=config.channels,
+            dtype=self.precision,
+            batch_norm_decay=options.batch_norm_decay,
+        )
         with where.strategy.scope():
-            self.model = nets_factory.build(
-                config.model_name,
-                config.num_classes,
-                config.image_size,
-                config.channels,
-                dtype=self.precision,
-                batch_norm_decay=options.batch_norm_decay,
-                **_net_options(config),
-            )
+            self.model = self._build_net(image_size=config.image_size, **_net_options(config))
             self.weights = slim_names.variables(self.model)
-            self.trained = self._choose_trained()
-            self._optimizer = self._build_optimizer()
+            self._optimizer = self._create_optimizer()
+            # A checkpoint holds what belongs to the phase that made it.
+            made = checkpoints.global_step(checkpoints.read(resumed)) or 0 if resumed else 0
+            self._phase = phases.at(self._phases, max(0, made - 1))
+            self._choose_trained()
             self._averages = self._build_averages()
             self._split = self._choose_split()
         # What takes steps: the net, or where features are cached what comes after them.
-        self._learner = self._split.head if self._split else self.model
+        self._learner = self._split.head if self._split else self._sized()
         self.step = self._build_step()
-        slots = self._optimizer.slots() | (self._averages.slots() if self._averages else {})
         self._state = run_state.RunState(
-            options.train_dir, self.model, self.step.step, slots, options.keep_checkpoints
+            options.train_dir,
+            self.model,
+            self.step.step,
+            self._slots(),
+            options.keep_checkpoints,
+            options.keep_checkpoint_every_n_hours,
         )
         self._warn_of_slow_statistics()
         if options.recalibrate_batch_norm and not batch_norm.moving(self.model):
@@ -163,58 +187,71 @@ class Run:
             )
         self.examples = self._take_first_weights()
         self.first_step = int(self.step.step.numpy())
+        self._best = validation.Best.load(options.train_dir, self.first_step)
 
     def train(
         self,
-        read: Callable[..., tf.data.Dataset],
+        read: Callable[[int], tf.data.Dataset],
         read_once: Callable[[int], tf.data.Dataset] | None = None,
         data_key: str = "",
+        evaluate: Callable[[keras.Model], Mapping[str, float]] | None = None,
     ) -> int:
         """Trains to the last step, until stopped, or until the time is over.
 
         Args:
-          read: makes batches of {"image", "label"} from `self.examples` on; may be given a
-            tf.distribute.InputContext.
+          read: image size → batches of {"image", "label"} from `self.examples` on.
           read_once: number of a draw of the augmentation → batches of the same, each example once;
             for the feature cache.
           data_key: changes when the examples do.
+          evaluate: net → metrics by name, "Accuracy" among them, on the validation split; for
+            `eval_every_n_steps`.
 
         Returns:
           The step reached.
 
         Raises:
-          ValueError: the loss is not finite.
+          ValueError: the loss is not finite, and again after rolling back.
           OSError: a checkpoint could not be written.
         """
         options, where = self.options, self.where
         if self._split:
             read = self._from_features(read_once, data_key)
-        if where.strategy.num_replicas_in_sync > 1:
-            iterator = iter(where.strategy.distribute_datasets_from_function(read))
-        else:
-            iterator = iter(read())
         os.makedirs(options.train_dir, exist_ok=True)
+        log = reporting.Silence()
         if where.is_chief:
             tracked = self._tracked()
             run_config.save(options.train_dir, self.config)
-            log = _Log(self, self._say, tracked)
-        else:
-            log = _Silence()
+            log = reporting.Log(self, self._say, tracked)
         minutes = math.inf if options.max_minutes is None else options.max_minutes
+        pauses = self._pauses(log, evaluate)
+        reached, rollbacks = self.first_step, 0
         with loop.StopRequest(60 * minutes) as stop:
-            reached = loop.train(
-                self.step,
-                iterator,
-                where,
-                self.images_per_step,
-                options.last_step,
-                options.log_every_n_steps,
-                options.save_interval_secs,
-                log.progress,
-                functools.partial(self._save, log),
-                stop,
-                self._pauses(),
-            )
+            while True:
+                self._enter(phases.at(self._phases, reached))
+                iterator = self.batches(read)
+                try:
+                    reached = loop.train(
+                        self.step,
+                        iterator,
+                        where,
+                        self.images_per_step,
+                        options.last_step,
+                        options.log_every_n_steps,
+                        options.save_interval_secs,
+                        log.progress,
+                        functools.partial(self._save, log),
+                        stop,
+                        pauses,
+                        until=self._end_of_phase(),
+                    )
+                except NotFiniteError as error:
+                    rollbacks += 1
+                    reached = self._roll_back(error, rollbacks, log)
+                    continue
+                if stop.reason or reached == options.last_step:
+                    break
+                if self._end_of_phase() is None:
+                    break
         if reached == options.last_step or stop.is_planned:
             self._settle_batch_norm(iterator, log)
             if reached > self.first_step:
@@ -222,7 +259,78 @@ class Run:
         log.close(finished=reached == options.last_step)
         if stop.reason:
             self._say(f"Stopped by {stop.reason} at step {reached}; the same command carries on.")
+        if self._best.step:
+            self._say(
+                f"The best evaluation was at step {self._best.step}, accuracy "
+                f"{self._best.accuracy:.4f}: --checkpoint_path="
+                f"{os.path.join(options.train_dir, validation.FOLDER)}"
+            )
         return reached
+
+    def batches(self, read: Callable[[int], tf.data.Dataset]):
+        """Batches of the present phase, from `self.examples` on."""
+        size, strategy = self._phases[self._phase].image_size, self.where.strategy
+        if strategy.num_replicas_in_sync > 1:
+            return iter(strategy.distribute_datasets_from_function(lambda context: read(size)))
+        return iter(read(size))
+
+    def _end_of_phase(self) -> int | None:
+        """The step at which the next phase begins, where the run gets there."""
+        if self._phase + 1 == len(self._phases):
+            return None
+        last, start = self.options.last_step, self._phases[self._phase + 1].start
+        return start if last is None or start < last else None
+
+    def _enter(self, index: int) -> None:
+        """Changes what the step trains, and on images of which size."""
+        now = int(self.step.step.numpy())
+        self.examples = self._consumed(now)
+        self.first_step = now
+        if index == self._phase:
+            return
+        before, self._phase = self._phases[self._phase], index
+        phase = self._phases[index]
+        if phase.scopes != before.scopes:
+            with self.where.strategy.scope():
+                self._choose_trained(new=phase.scopes[len(before.scopes) :])
+            self._state.slots = self._slots()
+        if phase.image_size != before.image_size:
+            self._say(f"Step {now}: from here on images of {phase.image_size} pixels.")
+        self._learner = self._sized()
+        self.step.change(self._learner, self._trained_values())
+
+    def _sized(self) -> keras.Model:
+        """The net on images of the present phase's size."""
+        size = self._phases[self._phase].image_size
+        if size == self.config.image_size:
+            return self.model
+        build = functools.partial(self._build_net, **_net_options(self.config))
+        other = resizing.at_size(self.model, build, size)
+        if other.output.keys() != self.model.output.keys():
+            self._say(f"At {size} pixels the auxiliary head rests: it has weights for other sizes.")
+        return other
+
+    def _roll_back(self, error: NotFiniteError, rollbacks: int, log) -> int:
+        """Goes on from the last checkpoint with the data after the bad batch; returns its step."""
+        last = checkpoints.latest(self.options.train_dir)
+        kept = f"The last checkpoint is untouched: {last}." if last else "No checkpoint was lost."
+        if self.options.on_nan == "stop" or not last or rollbacks > _MOST_ROLLBACKS:
+            raise ValueError(f"{error} {kept} Lower --learning_rate, or clip gradients.") from error
+        consumed = self._consumed(error.step)
+        self._enter_for_restoring(last)
+        self._state.restore(last, self.images_per_step)
+        self.examples, self.first_step = consumed, int(self.step.step.numpy())
+        log.rewind(self.first_step)
+        self._say(f"{error} Rolled back to {last}; the data goes on after the bad batch.")
+        return self.first_step
+
+    def _enter_for_restoring(self, checkpoint: str) -> None:
+        """The phase that made a checkpoint, so that all it holds finds its place."""
+        made = checkpoints.global_step(checkpoints.read(checkpoint)) or 0
+        self._enter(phases.at(self._phases, max(0, made - 1)))
+
+    def _consumed(self, step: int) -> int:
+        return self.examples + (step - self.first_step) * self.images_per_step
 
     def _tracked(self) -> tracking.MlflowRun | None:
         """The run in MLflow, a new one or the one that is carried on."""
@@ -266,45 +374,7 @@ class Run:
             activations = end_points(self.step.images, training=False)
         return variables, {k: tf.cast(v, tf.float32).numpy() for k, v in activations.items()}
 
-    def _choose_split(self) -> feature_cache.Split | None:
-        """The net in two where its frozen part is to be computed once, as --feature_cache says."""
-        options = self.options
-        wish = options.feature_cache
-        if wish == "off" or not options.trainable_scopes:
-            if wish == "on":
-                raise ValueError(
-                    "--feature_cache=on: nothing is frozen. Name the late layers that are trained "
-                    "by --trainable_scopes, or leave the flag out."
-                )
-            return None
-        found = None
-        try:
-            found = feature_cache.split(self.model, self.trained)
-            problem = found.drawback()
-        except ValueError as error:
-            problem = str(error)
-        draws = options.feature_cache_augmentations
-        if self.where.num_workers > 1:
-            found, problem = None, "several workers can't share one"
-        elif not problem and options.augment and not draws:
-            # Not the same training: so only on request.
-            found = None if wish == "auto" else found
-            problem = (
-                "each image is augmented anew in each epoch. --augment=false, or "
-                "--feature_cache_augmentations=4 with so many draws, trains many times faster"
-            )
-            if wish == "on":
-                raise ValueError(f"--feature_cache=on: {problem}.")
-        if found is None or (problem and wish == "auto"):
-            if wish == "on":
-                raise ValueError(f"--feature_cache=on: {problem}. Leave the flag out.")
-            self._say(f"Feature cache: off, since {problem}.")
-            return None
-        size = found.frozen.count_params() / 1e6
-        self._say(f"Feature cache: on; {size:.2f} M parameters are computed once an image.")
-        return found
-
-    def _from_features(self, read_once, data_key: str) -> Callable[..., tf.data.Dataset]:
+    def _from_features(self, read_once, data_key: str) -> Callable[[int], tf.data.Dataset]:
         """Fills the feature cache, or finds it filled; `read` from it."""
         options, config = self.options, self.config
         folder = os.path.join(options.train_dir, "feature_cache")
@@ -335,33 +405,75 @@ class Run:
                 key,
                 self._say,
             )
-        return lambda context=None: features.batches(
-            options.batch_size, options.seed, self.examples
-        )
+        return lambda size: features.batches(options.batch_size, options.seed, self.examples)
 
     def _save(self, log, now: int) -> None:
-        consumed = self.examples + (now - self.first_step) * self.images_per_step
         # The history first: rows past the last checkpoint are dropped on resuming, gaps stay.
         log.save()
-        path = self._state.save(consumed, write=self.where.is_chief)
+        path = self._state.save(self._consumed(now), write=self.where.is_chief)
         if self.where.is_chief:
             self._say(f"Saved {path}.")
 
-    def _choose_trained(self) -> dict[str, keras.Variable]:
-        """The variables to train by slim name; batch norms that aren't among them stand still."""
-        trainable = {name: v for name, v in self.weights.items() if v.trainable}
-        if not self.options.trainable_scopes:
-            return trainable
-        caught = slim_names.caught_by_match(self.options.trainable_scopes, trainable)
-        for scope, names in caught.items():
-            self._say(f"--trainable_scopes: {scope} catches {len(names)} variables.")
-        chosen = {name for names in caught.values() for name in names}
-        if self.options.frozen_batch_norm == "inference":
+    def _choose_trained(self, new: tuple[str, ...] = ()) -> None:
+        """Sets `self.trained`, by slim name; batch norms that aren't among them stand still.
+
+        `new` are the scopes to tell of; at first all.
+        """
+        scopes = self._phases[self._phase].scopes
+        self.trained = {name: v for name, v in self.weights.items() if v.trainable}
+        if scopes:
+            flag = "--unfreeze" if new else "--trainable_scopes"
+            caught = slim_names.caught_by_match(scopes, self.trained)
+            for scope in new or scopes:
+                self._say(f"{flag}: {scope} catches {len(caught[scope])} variables.")
+            chosen = {name for names in caught.values() for name in names}
             for layer in self.model.layers:
                 own = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
-                if isinstance(layer, blocks.BatchNorm) and not own & chosen:
-                    layer.frozen = True
-        return {name: variable for name, variable in trainable.items() if name in chosen}
+                if isinstance(layer, blocks.BatchNorm):
+                    layer.frozen = (
+                        self.options.frozen_batch_norm == "inference" and not own & chosen
+                    )
+            self.trained = {n: variable for n, variable in self.trained.items() if n in chosen}
+        options, multipliers = self.options, {}
+        for scope, factor in options.learning_rate_multipliers.items():
+            caught = slim_names.caught_by_match(
+                [scope], self.trained, "--learning_rate_multipliers"
+            )
+            multipliers |= dict.fromkeys(caught[scope], factor)
+        self._optimizer.build(
+            list(self.trained.values()),
+            list(self.trained),
+            weight_decay=dict.fromkeys(slim_names.regularized(self.model), options.weight_decay),
+            multipliers=multipliers,
+        )
+
+    def _trained_values(self) -> dict[str, tf.Variable]:
+        return {name: variable.value for name, variable in self.trained.items()}
+
+    def _slots(self) -> dict[str, tf.Variable]:
+        return self._optimizer.slots() | (self._averages.slots() if self._averages else {})
+
+    def _choose_split(self) -> feature_cache.Split | None:
+        """The net in two where its frozen part is to be computed once, as --feature_cache says."""
+        options, obstacle = self.options, None
+        if options.feature_cache == "off":
+            return None
+        if not options.trainable_scopes:
+            if options.feature_cache == "auto":
+                return None
+            obstacle = "nothing is frozen; name the late layers to train by --trainable_scopes"
+        elif self.where.num_workers > 1:
+            obstacle = "several workers can't share one"
+        elif len(self._phases) > 1:
+            obstacle = "--unfreeze and --progressive_resizing change what is computed"
+        return feature_cache.choose(
+            self.model,
+            self.trained,
+            options.feature_cache,
+            obstacle=obstacle,
+            drawn=options.augment and not options.feature_cache_augmentations,
+            say=self._say,
+        )
 
     def _warn_of_slow_statistics(self) -> None:
         """The usual cause of "good in training, poor in evaluation": statistics that lag behind."""
@@ -404,9 +516,9 @@ class Run:
                 f"poor: {remedy} or with a lower --batch_norm_decay."
             )
 
-    def _build_optimizer(self) -> optimizers.Optimizer:
+    def _create_optimizer(self) -> optimizers.Optimizer:
         options = self.options
-        optimizer = optimizers.create(
+        return optimizers.create(
             options.optimizer,
             adadelta_rho=options.adadelta_rho,
             adagrad_initial_accumulator_value=options.adagrad_initial_accumulator_value,
@@ -423,18 +535,6 @@ class Run:
             clip_norm=options.clip_gradient_norm,
             clip_value=options.clip_gradient_value,
         )
-        flag = "--learning_rate_multipliers"
-        multipliers = {}
-        for scope, factor in options.learning_rate_multipliers.items():
-            caught = slim_names.caught_by_match([scope], self.trained, flag)
-            multipliers |= dict.fromkeys(caught[scope], factor)
-        optimizer.build(
-            list(self.trained.values()),
-            list(self.trained),
-            weight_decay=dict.fromkeys(slim_names.regularized(self.model), options.weight_decay),
-            multipliers=multipliers,
-        )
-        return optimizer
 
     def _build_averages(self) -> moving_averages.MovingAverages | None:
         decay = self.config.moving_average_decay
@@ -456,6 +556,7 @@ class Run:
                 outputs.get("aux_logits"),
                 label_smoothing=options.label_smoothing,
                 focal_gamma=options.focal_gamma,
+                class_weights=options.class_weights,
             )
             named = {"main": parts.main}
             return named | ({"auxiliary": parts.auxiliary} if "aux_logits" in outputs else {})
@@ -466,7 +567,7 @@ class Run:
             self._optimizer,
             self._learning_rate(),
             loss,
-            [variable.value for variable in self.trained.values()],
+            self._trained_values(),
             penalty=lambda: losses.l2(decayed, options.weight_decay),
             averages=self._averages,
             accumulation=options.gradient_accumulation_steps,
@@ -513,23 +614,47 @@ class Run:
                 self._averages.follow()
         return 0
 
-    def _pauses(self) -> list[loop.Pause]:
-        if not (self.options.profile_steps and self.where.is_chief):
-            return []
-        first, last = self.options.profile_steps
-        train_dir = self.options.train_dir
+    def _pauses(self, log, evaluate) -> list[loop.Pause]:
+        options, pauses = self.options, []
+        if options.eval_every_n_steps:
+            every, last = options.eval_every_n_steps, options.last_step
+            at = frozenset() if last is None else frozenset({last})
+            act = functools.partial(self._evaluate, evaluate, log)
+            pauses.append(loop.Pause(act, every=every, at=at))
+        if options.profile_steps and self.where.is_chief:
+            first, last = options.profile_steps
 
-        def start(step: int) -> None:
-            tf.profiler.experimental.start(train_dir)
+            def start(step: int) -> None:
+                tf.profiler.experimental.start(options.train_dir)
 
-        def end(step: int) -> None:
-            tf.profiler.experimental.stop()
-            self._say(f"Profiled steps {first} to {last}: tensorboard --logdir={train_dir}")
+            def end(step: int) -> None:
+                tf.profiler.experimental.stop()
+                self._say(
+                    f"Profiled steps {first} to {last}: tensorboard --logdir={options.train_dir}"
+                )
 
-        return [
-            loop.Pause(start, at=frozenset({first - 1})),
-            loop.Pause(end, at=frozenset({last})),
-        ]
+            pauses.append(loop.Pause(start, at=frozenset({first - 1})))
+            pauses.append(loop.Pause(end, at=frozenset({last})))
+        return pauses
+
+    def _evaluate(self, evaluate, log, step: int) -> str | None:
+        """Measures the net on the validation split; returns why to stop, if so."""
+        with self._averages.in_place() if self._averages else contextlib.nullcontext():
+            metrics = evaluate(self.model)
+        log.evaluation(metrics, step)
+        better = self._best.take(metrics["Accuracy"], step)
+        if better:
+            folder = os.path.join(self.options.train_dir, validation.FOLDER)
+            self._state.save(self._consumed(step), self.where.is_chief, folder)
+        if self.where.is_chief:
+            if better:
+                run_config.save(folder, self.config)
+            self._best.save(self.options.train_dir)
+        if self.options.early_stopping_patience and (
+            self._best.since >= self.options.early_stopping_patience
+        ):
+            return f"--early_stopping_patience={self.options.early_stopping_patience}"
+        return None
 
 
 def restore_dry_run(
@@ -566,66 +691,6 @@ def last_step(
     return min(ends, default=None)
 
 
-class _Log:
-    """Sends what happens to the screen, to TensorBoard, to history.csv and to MLflow."""
-
-    def __init__(
-        self, run: Run, say: Callable[[str], None], tracked: tracking.MlflowRun | None = None
-    ):
-        self._run, self._say, self._tracked = run, say, tracked
-        self._files = summaries.RunLog(run.options.train_dir, run.first_step)
-        self._files.text("flags", _as_table(run.config.flags.items()))
-        self._files.hyperparameters(run.hyperparameters())
-        self._shown_at, self._spread_at = -math.inf, time.monotonic()
-
-    def progress(self, progress: loop.Progress) -> None:
-        self._files.progress(progress)
-        if self._tracked:
-            self._tracked.progress(progress)
-        self._say(_progress_line(progress, self._run.options.last_step))
-        interval = self._run.options.save_summaries_secs
-        images = self._run.step.images
-        if tf.is_tensor(images) and 0 < interval <= time.monotonic() - self._shown_at:
-            self._files.images(images.numpy(), progress.step)
-            self._shown_at = time.monotonic()
-        if 0 < interval <= time.monotonic() - self._spread_at:
-            self.histograms(progress.step)
-
-    def histograms(self, step: int) -> None:
-        """TF-Slim's summaries of variables and end points; they cost seconds, so not at once."""
-        if self._run.options.save_summaries_secs:
-            self._files.histograms(*self._run.tensors(), step)
-            self._spread_at = time.monotonic()
-
-    def save(self) -> None:
-        self._files.save()
-
-    def close(self, finished: bool) -> None:
-        self._files.close()
-        if self._tracked:
-            for name in (summaries.HISTORY, summaries.CURVES, run_config.FILE_NAME):
-                path = os.path.join(self._run.options.train_dir, name)
-                if os.path.exists(path):
-                    self._tracked.file(path)
-            self._tracked.close(finished)
-
-
-class _Silence:
-    """What workers besides the chief log."""
-
-    def progress(self, progress: loop.Progress) -> None:
-        pass
-
-    def histograms(self, step: int) -> None:
-        pass
-
-    def save(self) -> None:
-        pass
-
-    def close(self, finished: bool) -> None:
-        pass
-
-
 def _restored_from(options: Options, config: run_config.RunConfig, say: Callable[[str], None]):
     """The open --checkpoint_path and the scopes that are not taken from it."""
     source = pretrained.read(
@@ -653,25 +718,3 @@ def _precision(asked: str) -> str:
 def _jit_compile(asked: str) -> bool:
     # XLA slows these nets down on processors.
     return asked == "on" or (asked == "auto" and bool(tf.config.get_visible_devices("GPU")))
-
-
-def _progress_line(progress: loop.Progress, last: int | None) -> str:
-    parts = [f"step {progress.step}" + (f"/{last}" if last else "")]
-    parts.append(f"loss {progress.losses['loss']:.4f}")
-    parts.append(f"learning rate {progress.learning_rate:.3g}")
-    if progress.compiled:
-        parts.append(f"(took {progress.seconds_per_step:.1f} s: the first compiles the others)")
-        return "  ".join(parts)
-    parts.append(f"{progress.images_per_second:.1f} images/s")
-    if progress.input_share >= 0.05:
-        parts.append(f"waiting {progress.input_share:.0%} of the time for images")
-    if progress.seconds_left:
-        minutes, seconds = divmod(math.ceil(progress.seconds_left), 60)
-        hours, minutes = divmod(minutes, 60)
-        parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
-    return "  ".join(parts)
-
-
-def _as_table(rows: Iterable[tuple[str, object]]) -> str:
-    lines = (f"| {name} | {value} |" for name, value in sorted(rows))
-    return "\n".join(["| flag | value |", "|---|---|", *lines])

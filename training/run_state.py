@@ -4,7 +4,9 @@ Random numbers need no place here: dropout and augmentation are functions of see
 """
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -29,6 +31,7 @@ class RunState:
         step: tf.Variable,
         slots: dict[str, tf.Variable],
         keep_checkpoints: int = 5,
+        keep_every_n_hours: float = math.inf,
     ):
         """Gathers the variables.
 
@@ -38,17 +41,22 @@ class RunState:
           step: int64 scalar.
           slots: further variables by checkpoint name: optimizer slots, moving averages.
           keep_checkpoints: how many of the newest stay; 0 keeps all.
+          keep_every_n_hours: of those that would go, one stays for each so many hours of this
+            process, as with TensorFlow 1's Saver.
         """
         self._train_dir, self._step, self._keep = train_dir, step, keep_checkpoints
         self._weights = {n: v.value for n, v in slim_names.variables(model).items()}
-        self._slots = slots
+        self.slots = slots
+        self._keep_interval = 3600 * keep_every_n_hours
+        self._keep_next = time.time() + self._keep_interval
 
-    def save(self, examples: int, write: bool = True) -> str:
+    def save(self, examples: int, write: bool = True, apart: str | None = None) -> str:
         """Writes `model.ckpt-N` and the `checkpoint` state file.
 
         Args:
           examples: how many were consumed so far, the position in the data.
           write: False on workers that only take part in reading the variables.
+          apart: another folder, in which it is the only one; None: the run's.
 
         Returns:
           The path without endings.
@@ -65,10 +73,19 @@ class RunState:
             )
         values[STEP] = np.int64(self._step.numpy())
         values[_EXAMPLES] = np.int64(examples)
-        prefix = os.path.join(self._train_dir, f"{PREFIX}-{values[STEP]}")
-        if write:
-            checkpoints.write(prefix, values, keep=self._keep)
+        prefix = os.path.join(apart or self._train_dir, f"{PREFIX}-{values[STEP]}")
+        if write and apart:
+            checkpoints.write(prefix, values, keep=1)
+        elif write:
+            checkpoints.write(prefix, values, keep=self._keep, spare=self._stays)
         return prefix
+
+    def _stays(self, written_at: float) -> bool:
+        """Whether a checkpoint that would go is kept for good."""
+        if written_at <= self._keep_next:
+            return False
+        self._keep_next += self._keep_interval
+        return True
 
     def restore(self, prefix: str, images_per_step: int) -> int:
         """Takes everything from a checkpoint of this run, or of TF-Slim's training script.
@@ -109,7 +126,7 @@ class RunState:
         return step * images_per_step
 
     def _variables(self) -> dict[str, tf.Variable]:
-        return self._weights | self._slots
+        return self._weights | self.slots
 
 
 @contextlib.contextmanager

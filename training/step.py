@@ -1,13 +1,32 @@
 """One optimizer update under a tf.distribute strategy, compiled; several of them a call."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from nets import blocks
 from training.distribution import Distribution
 
 _SHOWN_IMAGES = 4
+
+
+class NotFiniteError(ValueError):
+    """The loss became NaN or infinite.
+
+    Attributes:
+      step: the number of the step, from 1; it changed no trained variable.
+      loss: what the loss was.
+      gradient_norms: by name of the trained variable.
+    """
+
+    def __init__(self, step: int, loss: float, gradient_norms: Mapping[str, float]):
+        self.step, self.loss, self.gradient_norms = step, loss, gradient_norms
+        # NaN counts as the largest of all.
+        size = {n: np.inf if np.isnan(value) else value for n, value in gradient_norms.items()}
+        largest = sorted(size, key=size.get, reverse=True)[:3]
+        named = ", ".join(f"{name} ({gradient_norms[name]:.3g})" for name in largest)
+        super().__init__(f"The loss became {loss} at step {step}; largest gradients: {named}.")
 
 
 class TrainingStep:
@@ -20,7 +39,7 @@ class TrainingStep:
         optimizer,
         learning_rate: Callable[[tf.Tensor], tf.Tensor],
         loss: Callable[[tf.Tensor, dict[str, tf.Tensor]], dict[str, tf.Tensor]],
-        trained: list[tf.Variable],
+        trained: Mapping[str, tf.Variable],
         penalty: Callable[[], tf.Tensor] | None = None,
         averages=None,
         accumulation: int = 1,
@@ -37,7 +56,7 @@ class TrainingStep:
           learning_rate: int64 step → float32 rate.
           loss: (labels int32 [N], outputs) → float32 scalars by name, means over the N examples
             of a replica; their sum is minimised.
-          trained: the variables to train.
+          trained: the variables to train, by name.
           penalty: what the optimizer's weight decay stands for, as a loss to report; it is read
             once a call, since weights move little within it.
           averages: a MovingAverages, updated after each step.
@@ -48,8 +67,8 @@ class TrainingStep:
             forbids to look at the clock.
         """
         self._distribution = distribution
-        self._model, self._optimizer, self._averages = model, optimizer, averages
-        self._learning_rate, self._trained = learning_rate, trained
+        self._optimizer, self._averages = optimizer, averages
+        self._learning_rate = learning_rate
         self._loss, self._penalty = loss, penalty
         self._accumulation, self._seed, self._timed = accumulation, seed, timed
         self._several = distribution.strategy.num_replicas_in_sync > 1
@@ -60,23 +79,47 @@ class TrainingStep:
                 trainable=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
+        self._jit_compile = jit_compile
+        self.change(model, trained)
+
+    def change(self, model, trained: Mapping[str, tf.Variable]) -> None:
+        """Goes on with another net on the same weights, or with other variables to train.
+
+        The optimizer must have been built on `trained`. The next call compiles anew.
+        """
+        self._model = model
+        self._names, self._trained = list(trained), list(trained.values())
         # Autograph would rewrite the whole net's Python before tracing it.
         self._gradients = tf.function(
-            self._compute_gradients, autograph=False, jit_compile=jit_compile
+            self._compute_gradients, autograph=False, jit_compile=self._jit_compile
         )
+        self._call = tf.function(self._several_steps, autograph=False)
+
+    def change_learning_rate(self, learning_rate: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        """Goes on with another schedule; the next call compiles anew."""
+        self._learning_rate = learning_rate
         self._call = tf.function(self._several_steps, autograph=False)
 
     def run(self, iterator: Iterator, count: int) -> dict[str, float]:
         """Makes `count` updates, each from `accumulation` batches.
+
+        A step whose loss is not finite changes no trained variable and is the last one.
 
         Returns:
           Means over the updates: every loss by name and "loss", their sum; and
           "learning_rate" of the last update, "gradient_norm" of the first one (over all trained
           variables, before clipping), "input_seconds" waited in all. The attribute
           `images` then has a few images of the first batch, as the net saw them.
+
+        Raises:
+          NotFiniteError: the loss of a step is NaN or infinite.
         """
-        results, self.images = self._call(iterator, tf.constant(count, tf.int64))
-        return {name: float(value) for name, value in results.items()}
+        results, self.images, norms = self._call(iterator, tf.constant(count, tf.int64))
+        results = {name: float(value) for name, value in results.items()}
+        if not np.isfinite(results["loss"]):
+            norms = dict(zip(self._names, norms.numpy().tolist(), strict=True))
+            raise NotFiniteError(int(self.step.numpy()), results["loss"], norms)
+        return results
 
     def _compute_gradients(self, images, labels, seed, step):
         with (
@@ -102,12 +145,21 @@ class TrainingStep:
             gradients = context.all_reduce(mean, gradients)
             losses = context.all_reduce(mean, losses)
         rate = self._learning_rate(self.step)
-        self._optimizer.apply(gradients, rate)
+        finite = tf.math.is_finite(tf.add_n(list(losses.values())))
+
+        def update():
+            self._optimizer.apply(gradients, rate)
+            if self._averages is not None:
+                self._averages.update(self.step + 1)
+            return tf.zeros([len(gradients)])
+
+        def blame():
+            return tf.stack([tf.norm(gradient) for gradient in gradients])
+
+        norms = tf.cond(finite, update, blame)
         self.step.assign_add(1)
-        if self._averages is not None:
-            self._averages.update(self.step)
         # Of one step in a call: a norm reads all gradients once more.
-        return losses, rate, tf.linalg.global_norm(gradients) if measured else None
+        return losses, rate, norms, tf.linalg.global_norm(gradients) if measured else None
 
     def _next_batches(self, iterator):
         """The batches of an update, and the seconds waited for them."""
@@ -143,21 +195,25 @@ class TrainingStep:
                 )
             else:
                 outcome = self._replica_step(batches, measured)
-            losses, rate, norm = outcome
+            losses, rate, norms, norm = outcome
             images = strategy.experimental_local_results(batches[0])[0]["image"]
             few = tf.nest.map_structure(lambda part: part[:_SHOWN_IMAGES], images)
-            return losses, rate, waited, few, norm
+            return losses, rate, waited, norms, few, norm
 
-        def next_step(done, sums, rate, waited):
-            losses, rate, longer, *_ = one_step()
+        def next_step(done, sums, rate, waited, _):
+            losses, rate, longer, norms, *_ = one_step()
             sums = {name: sums[name] + losses[name] for name in sums}
-            return done + 1, sums, rate, waited + longer
+            return done + 1, sums, rate, waited + longer, norms
+
+        def goes_on(done, sums, *_):
+            finite = tf.math.is_finite(tf.add_n(list(sums.values())))
+            return tf.logical_and(done < count, finite)
 
         # The first step stands before the loop: it gives the loop its structure.
-        losses, rate, waited, images, norm = one_step(measured=True)
+        losses, rate, waited, norms, images, norm = one_step(measured=True)
         one = tf.ones([], tf.int64)
-        _, losses, rate, waited = tf.while_loop(
-            lambda done, *_: done < count, next_step, (one, losses, rate, waited)
+        _, losses, rate, waited, norms = tf.while_loop(
+            goes_on, next_step, (one, losses, rate, waited, norms)
         )
         means = {name: value / tf.cast(count, tf.float32) for name, value in losses.items()}
         if self._penalty is not None:
@@ -168,7 +224,7 @@ class TrainingStep:
             "gradient_norm": norm,
             "input_seconds": waited,
         }
-        return means, images
+        return means, images, norms
 
 
 def _mean(parts):

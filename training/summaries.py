@@ -43,6 +43,21 @@ class RunLog:
         self._events.flush()
         self._rows.append(row)
 
+    def evaluation(self, metrics: Mapping[str, float], step: int) -> None:
+        """Adds what an evaluation found: name → number."""
+        with self._events.as_default(step=step):
+            for name, value in metrics.items():
+                tf.summary.scalar(f"eval/{name}", value)
+        named = {f"eval_{name.lower()}": value for name, value in metrics.items()}
+        if self._rows and self._rows[-1]["step"] == step:
+            self._rows[-1] |= named
+        else:
+            self._rows.append({"step": step, **named})
+
+    def rewind(self, step: int) -> None:
+        """Takes rows after `step` back: the run goes on from there."""
+        self._rows = [row for row in self._rows if row["step"] <= step]
+
     def images(self, images: np.ndarray, step: int) -> None:
         """Shows a few pictures as the net sees them, stretched to 0..1.
 
@@ -105,18 +120,23 @@ class RunLog:
         # Here, not above: it takes a second that no run should wait for at its start.
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8, 9), layout="constrained")
-        axes = figure.subplots(3, 1, sharex=True)
-        steps = [row["step"] for row in self._rows]
-        parts = [name for name in self._rows[-1] if name not in ("step", *_TAGS_APART)]
-        for name in parts:
-            axes[0].plot(steps, [row.get(name, np.nan) for row in self._rows], label=name)
-        axes[0].set_ylabel("loss")
-        axes[0].legend()
-        for axis, name in zip(axes[1:], ("learning_rate", "images_per_second"), strict=True):
-            axis.plot(steps, [row.get(name, np.nan) for row in self._rows])
-            axis.set_ylabel(name.replace("_", " "))
-        axes[2].set_xlabel("step")
+        names = dict.fromkeys(name for row in self._rows for name in row if name != "step")
+        shares = [n for n in names if n.startswith("eval_") and n != "eval_loss"]
+        parts = [n for n in names if n not in (*_TAGS_APART, *shares)]
+        panels = [("loss", parts), ("evaluation", shares)]
+        panels += [(n.replace("_", " "), [n]) for n in ("learning_rate", "images_per_second")]
+        panels = [(title, lines) for title, lines in panels if lines]
+        figure = Figure(figsize=(8, 3 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), 1, sharex=True)
+        for axis, (title, lines) in zip(axes, panels, strict=True):
+            for name in lines:
+                points = [(row["step"], row[name]) for row in self._rows if name in row]
+                marker = "." if name.startswith("eval_") else None
+                axis.plot(*zip(*points, strict=True), label=name.replace("_", " "), marker=marker)
+            axis.set_ylabel(title)
+            if len(lines) > 1:
+                axis.legend()
+        axes[-1].set_xlabel("step")
         for axis in axes:
             axis.grid(alpha=0.3)
         path = os.path.join(self._train_dir, CURVES)

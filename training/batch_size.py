@@ -1,0 +1,105 @@
+"""How many images a step trains the most images a second."""
+
+import dataclasses
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from training import run
+from training.distribution import Distribution
+from training.run_config import RunConfig
+
+_FIRST, _LARGEST = 8, 1024
+_WORTH_IT = 1.05
+_STEPS = 2
+
+
+def find(
+    options: run.Options,
+    config: RunConfig,
+    where: Distribution,
+    say: Callable[[str], None],
+) -> int:
+    """Doubles the batch until a second sees no more images by it, or memory runs short.
+
+    Args:
+      options, config, where: of the run to come; a net of its own is measured on random images.
+      say: gets a line for each size that is tried.
+
+    Returns:
+      The smallest batch size within 5 % of the fastest.
+
+    Raises:
+      ValueError: not even the smallest batch fits into memory.
+    """
+    speeds: dict[int, float] = {}
+    size, used = _FIRST, 0
+    with tempfile.TemporaryDirectory() as folder:
+        alone = dataclasses.replace(
+            options,
+            train_dir=folder,
+            checkpoint_path=None,
+            feature_cache="off",
+            progressive_resizing=(),
+            unfreeze=(),
+        )
+        current = run.Run(alone, config, where, num_examples=_LARGEST, say=lambda line: None)
+        while size <= _LARGEST:
+            try:
+                speeds[size] = _speed(current, size)
+            except tf.errors.ResourceExhaustedError:
+                say(f"batch {size}: more than memory holds")
+                break
+            say(f"batch {size}: {speeds[size]:.1f} images/s")
+            if len(speeds) > 1 and speeds[size] < _WORTH_IT * speeds[size // 2]:
+                break
+            before, used = used, _memory_used()
+            if 2 * (used - before) > _memory_free():
+                say(f"batch {2 * size}: may not fit into memory")
+                break
+            size *= 2
+    del current
+    gc.collect()
+    if not speeds:
+        raise ValueError(f"--batch_size=auto: not even {_FIRST} images fit into memory.")
+    fastest = max(speeds.values())
+    chosen = min(size for size, speed in speeds.items() if _WORTH_IT * speed >= fastest)
+    say(f"--batch_size={chosen}. The learning rate stays as it is given.")
+    return chosen
+
+
+def _speed(current: run.Run, size: int) -> float:
+    """Images/s of a replica, on random images."""
+    shape = (size, *current.model.input.shape[1:])
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    labels = np.arange(size, dtype=np.int32) % current.config.num_classes
+    dataset = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
+    batches = current.batches(lambda image_size: dataset)
+    current.step.run(batches, 1)
+    began = time.monotonic()
+    current.step.run(batches, _STEPS)
+    return size * _STEPS / (time.monotonic() - began)
+
+
+def _memory_used() -> int:
+    """Bytes of this process, on Linux; elsewhere 0."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _memory_free() -> int:
+    """Bytes that are available, on Linux; elsewhere plenty."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":") for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 2**50

@@ -1,0 +1,111 @@
+"""A good learning rate, from a short run in which it rises."""
+
+import csv
+import math
+import os
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from training.step import NotFiniteError
+
+PICTURE = "learning_rates.png"
+TABLE = "learning_rates.csv"
+_STEPS = 100
+_LOWEST, _HIGHEST = 1e-7, 10.0
+_SMOOTHING = 0.9
+# Beyond this many times the best loss the net is lost, and higher rates tell nothing.
+_LOST = 4.0
+
+
+def find(run, read: Callable[[int], tf.data.Dataset], say: Callable[[str], None]) -> float:
+    """Trains 100 steps at rates that rise from 1e-7 to 10, or until the loss explodes.
+
+    Smith, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3.
+    The rate that is named is the one at which the smoothed loss falls fastest over the logarithm of
+    the rate. Weights are not saved.
+
+    Args:
+      run: a training.run.Run that has not trained yet.
+      read: as `Run.train` takes it.
+      say: gets lines for the screen.
+
+    Raises:
+      ValueError: the loss falls at no rate.
+      OSError: picture or table can't be written.
+    """
+    growth = (_HIGHEST / _LOWEST) ** (1 / (_STEPS - 1))
+    rates, losses = [], []
+    mean, best = 0.0, math.inf
+    start = run.first_step
+    run.step.change_learning_rate(
+        lambda step: _LOWEST * tf.pow(growth, tf.cast(step - start, tf.float32))
+    )
+    batches = run.batches(read)
+    for i in range(_STEPS):
+        try:
+            results = run.step.run(batches, 1)
+        except NotFiniteError:
+            break
+        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * results["loss"]
+        smoothed = mean / (1 - _SMOOTHING ** (i + 1))
+        rates.append(results["learning_rate"])
+        losses.append(smoothed)
+        best = min(best, smoothed)
+        if smoothed > _LOST * best:
+            break
+        if (i + 1) % 10 == 0:
+            say(f"rate {rates[-1]:.2e}  loss {smoothed:.4f}")
+    found = steepest(rates, losses)
+    folder = run.options.train_dir
+    _write(folder, rates, losses)
+    _draw(os.path.join(folder, PICTURE), rates, losses, found)
+    if found is None:
+        raise ValueError(
+            f"The loss falls at no rate up to {rates[-1]:.2g}; see {os.path.join(folder, PICTURE)}."
+        )
+    say(f"See {os.path.join(folder, PICTURE)}. Try --learning_rate={found:.1g}")
+    return found
+
+
+def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
+    """The rate at which the loss falls fastest before its lowest point; None where it never does.
+
+    Both are of equal length; neighbouring rates have equal ratios.
+    """
+    lowest = min(range(len(losses)), key=losses.__getitem__)
+    # Over several steps, since single ones are noise.
+    span = 5
+    falls = {i: losses[i - span] - losses[i + span] for i in range(span, lowest - span + 1)}
+    if not falls or max(falls.values()) <= 0:
+        return None
+    return rates[max(falls, key=falls.get)]
+
+
+def _write(folder: str, rates: Sequence[float], losses: Sequence[float]) -> None:
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, TABLE)
+    with open(f"{path}.tmp", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["learning_rate", "smoothed_loss"])
+        writer.writerows(zip(rates, losses, strict=True))
+    os.replace(f"{path}.tmp", path)
+
+
+def _draw(path: str, rates: Sequence[float], losses: Sequence[float], found: float | None) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(rates, losses)
+    axis.set_xscale("log")
+    # What follows an explosion would flatten everything before it.
+    axis.set_ylim(min(losses) - 0.05 * abs(min(losses)), 1.3 * losses[0])
+    if found is not None:
+        axis.axvline(found, color="tab:red", linestyle="--", label=f"steepest at {found:.1g}")
+        axis.legend()
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("loss, smoothed")
+    axis.grid(alpha=0.3)
+    figure.savefig(f"{path}.tmp", format="png", dpi=100)
+    os.replace(f"{path}.tmp", path)
