@@ -258,3 +258,31 @@ def test_a_cache_changes_nothing(tmp_path, kind, compress):
 def test_an_unknown_cache_is_refused(dataset):
     with pytest.raises(ValueError, match="--cache=ram must be one of none, memory, disk"):
         batches.training_batches(dataset, _decode, 1, cache="ram")
+
+
+# Balanced sampling
+
+
+def test_the_labels_are_those_of_the_records(dataset):
+    ds = batches.evaluation_batches(dataset, _pixel, 23)
+    assert batches.labels(dataset).tolist() == next(iter(ds))["label"].numpy().tolist()
+
+
+def test_rare_classes_come_as_often_as_the_largest():
+    repeats = batches.balanced_repeats(np.array([0, 1, 0, 0, 2, 0, 0, 2]))
+    assert repeats.tolist() == [1, 5, 1, 1, 3, 1, 1, 2]
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 5])
+def test_balanced_epochs_hold_each_example_as_often_as_told(dataset, num_shards):
+    repeats = np.where(np.arange(23) % 3 == 0, 4, 1)
+    drawn, total = collections.Counter(), int(repeats.sum())
+    for index in range(num_shards):
+        shard = {"shard_index": index, "num_shards": num_shards, "repeats": repeats}
+        whole = _numbers(_draw(dataset, 60, batch_size=1, **shard))
+        resumed = _numbers(_draw(dataset, 20, batch_size=1, skip_examples=40, **shard))
+        assert resumed == whole[40:60]
+        part = batches._Part.of(dataset, index, num_shards, repeats).num_examples
+        drawn.update(_numbers(_draw(dataset, part, batch_size=1, **shard)))
+    assert sum(drawn.values()) == total
+    assert [drawn[i] for i in range(23)] == repeats.tolist()

@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from datasets import batches, tfrecord_dataset
 from nets import checkpoints
@@ -20,9 +21,6 @@ def make(colours, tmp_path):
     dataset = tfrecord_dataset.find(str(colours))
     recipe = preprocessing_factory.get("cifarnet")
 
-    def decode(encoded, boxes, seed):
-        return recipe.train(encoded, 32, boxes, seed)
-
     def make_run(**options):
         config = run_config.RunConfig(
             "mobilenet_v1_025",
@@ -32,18 +30,21 @@ def make(colours, tmp_path):
             "cifarnet",
             moving_average_decay=options.pop("moving_average_decay", None),
         )
+        evaluate, spoilt = options.pop("evaluate", None), options.pop("spoilt", None)
         options = {"train_dir": str(tmp_path / "run"), "batch_size": 8, "last_step": 6} | options
         lines = []
         current = run.Run(run.Options(**options), config, distribution.create(), 24, lines.append)
 
-        def train():
-            return current.train(
-                lambda size: batches.training_batches(
-                    dataset, decode, 8, seed=1, skip_examples=current.examples
-                )
-            )
+        def read(size):
+            def decode(encoded, boxes, seed):
+                return recipe.train(encoded, size, boxes, seed)
 
-        return current, train, lines
+            ds = batches.training_batches(
+                dataset, decode, 8, seed=1, skip_examples=current.examples
+            )
+            return ds if spoilt is None else ds.enumerate(current.examples // 8).map(spoilt)
+
+        return current, lambda: current.train(read, evaluate=evaluate), lines
 
     return make_run
 
@@ -200,3 +201,88 @@ def test_batch_norm_is_recalibrated_after_a_run_that_ended(make, tmp_path):
 def test_there_must_be_a_batch_norm_to_recalibrate(make):
     with pytest.raises(ValueError, match="--recalibrate_batch_norm=2: there is no batch norm"):
         make(trainable_scopes=("MobilenetV1/Logits",), recalibrate_batch_norm=2)
+
+
+def test_sizes_and_scopes_change_within_a_run_and_across_its_parts(make, tmp_path):
+    shared = {
+        "progressive_resizing": ((16, 0), (32, 4)),
+        "trainable_scopes": ("MobilenetV1/Logits",),
+        "unfreeze": ((2, "MobilenetV1/Conv2d_13"),),
+        "optimizer": "momentum",
+    }
+    _, train, lines = make(train_dir=str(tmp_path / "whole"), **shared)
+    assert train() == 6
+    assert "--unfreeze: MobilenetV1/Conv2d_13 catches 6 variables." in lines
+    assert "Step 4: from here on images of 32 pixels." in lines
+    assert any("Feature cache" in line for line in lines) is False
+    for last_step in (2, 3, 4, 6):  # on both boundaries and between them
+        _, train, _ = make(train_dir=str(tmp_path / "parts"), last_step=last_step, **shared)
+        assert train() == last_step
+    whole, parts = values_at(tmp_path / "whole"), values_at(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
+    first = values_at(tmp_path / "whole" / "model.ckpt-2")
+    moved = {name for name in first if (first[name] != whole[name]).any()}
+    thawed = "MobilenetV1/Conv2d_13_pointwise/weights"
+    assert thawed in moved and "MobilenetV1/Conv2d_12_pointwise/weights" not in moved
+    assert f"{thawed}/Momentum" in whole and f"{thawed}/Momentum" not in first
+
+
+def test_the_best_checkpoint_is_kept_apart_and_patience_ends(make, tmp_path):
+    accuracies = iter([0.5, 0.7, 0.6, 0.7, 0.9])
+    seen = []
+
+    def evaluate(model):
+        seen.append(model.get_layer("MobilenetV1.Logits.Conv2d_1c_1x1").get_weights()[0])
+        return {"Accuracy": next(accuracies), "Recall_5": 1.0, "loss": 2.0}
+
+    options = {"evaluate": evaluate, "eval_every_n_steps": 2, "early_stopping_patience": 2}
+    _, train, lines = make(**options, last_step=6, moving_average_decay=0.9)
+    assert train() == 6
+    _, train, lines = make(**options, last_step=20, moving_average_decay=0.9)
+    assert train() == 8  # one evaluation without a better one came before the interruption
+    assert any("Stopped by --early_stopping_patience=2 at step 8" in line for line in lines)
+    assert any("The best evaluation was at step 4, accuracy 0.7000" in line for line in lines)
+    best = values_at(tmp_path / "run" / "best")
+    assert best["global_step"] == 4
+    weights = "MobilenetV1/Logits/Conv2d_1c_1x1/weights"
+    # What is evaluated are the averages.
+    np.testing.assert_array_equal(seen[1], best[f"{weights}/ExponentialMovingAverage"])
+    assert (best[weights] != seen[1]).any()
+    assert run_config.load(str(tmp_path / "run" / "best")).model_name == "mobilenet_v1_025"
+    history = (tmp_path / "run" / "history.csv").read_text()
+    assert "eval_accuracy" in history.splitlines()[0]
+
+
+def nan_at(*bad):
+    """Batches of which some, by number, are NaN."""
+
+    def spoil(number, batch):
+        factor = tf.where(tf.reduce_any(tf.equal(number, bad)), np.nan, 1.0)
+        return batch | {"image": batch["image"] * factor}
+
+    return spoil
+
+
+def test_a_loss_that_is_not_finite_names_step_and_gradients(make, tmp_path):
+    _, train, _ = make(spoilt=nan_at(4), last_step=9)
+    with pytest.raises(ValueError, match=r"loss became nan at step 5; largest gradients: Mobile.*"):
+        train()
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_run_rolls_back_to_its_last_checkpoint_and_passes_the_bad_batch(make, tmp_path):
+    options = {"on_nan": "rollback", "log_every_n_steps": 2, "spoilt": nan_at(4)}
+    _, train, _ = make(last_step=3, **options)
+    train()
+    _, train, lines = make(last_step=6, **options)
+    assert train() == 6
+    (line,) = [line for line in lines if "Rolled back to" in line]
+    assert "at step 5" in line and "model.ckpt-3" in line
+    values = values_at(tmp_path / "run")
+    assert all(np.isfinite(value).all() for value in values.values())
+    assert values["run_state/examples"] == 8 * (5 + 3)
+    _, train, _ = make(last_step=20, **options | {"spoilt": nan_at(*range(8, 30))})
+    with pytest.raises(ValueError, match="The last checkpoint is untouched: .*model.ckpt-6"):
+        train()

@@ -1,3 +1,4 @@
+import os
 import pathlib
 
 import numpy as np
@@ -96,3 +97,28 @@ def test_weights_that_are_not_numbers_are_not_saved(tmp_path):
     with pytest.raises(ValueError, match="Conv2d_0/weights and 0 more hold NaN"):
         state.save(examples=0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_checkpoint_stays_for_each_so_many_hours(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(run_state.time, "time", lambda: now[0])
+    state, _, _, step = make_run(
+        tmp_path, "sgd", averages=False, keep_checkpoints=1, keep_every_n_hours=1
+    )
+    for number in range(1, 9):
+        now[0] += 1800
+        step.assign(number)
+        prefix = state.save(examples=0)
+        os.utime(f"{prefix}.index", (now[0], now[0]))
+    kept = sorted(path.stem for path in tmp_path.glob("*.index"))
+    assert kept == ["model.ckpt-3", "model.ckpt-5", "model.ckpt-7", "model.ckpt-8"]
+    assert checkpoints.latest(str(tmp_path)).endswith("model.ckpt-8")
+
+
+def test_a_checkpoint_kept_apart_is_alone_there(tmp_path):
+    state, _, _, step = make_run(tmp_path, "sgd", averages=False)
+    for number in (1, 2):
+        step.assign(number)
+        state.save(0, apart=str(tmp_path / "best"))
+    assert [path.stem for path in (tmp_path / "best").glob("*.index")] == ["model.ckpt-2"]
+    assert checkpoints.latest(str(tmp_path)) is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -199,3 +200,82 @@ def test_two_workers_share_their_gradients(colours, tmp_path):
     assert checkpoints.read(f"{tmp_path}/0").get("run_state/examples") == 4 * 2 * 8
     # The second worker writes nothing.
     assert {path for path in os.listdir(f"{tmp_path}/1")} <= {".lock"}
+
+
+SMALLEST = ("--model_name=small_cnn", "--small_cnn_filters=4", "--train_image_size=16")
+SMALLEST += ("--small_cnn_dense_units=4", "--max_number_of_steps=6")
+
+
+def train_smallest(colours, train_dir, *flags):
+    where = (f"--dataset_dir={colours}", f"--train_dir={train_dir}")
+    return run_script(SCRIPT, *where, *SMALLEST, *flags)
+
+
+def test_a_batch_size_is_found_and_kept_and_the_best_step_evaluated(colours, tmp_path):
+    flags = ("--class_weights=balanced", "--balanced_sampling", "--eval_every_n_steps=3")
+    flags += ("--eval_split_name=train", "--batch_size=auto")
+    result = train_smallest(colours, tmp_path / "run", *flags)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("eval/Accuracy[") == 2
+    assert "The best evaluation was at step" in result.stdout
+    chosen = json.loads((tmp_path / "run" / "run.json").read_text())["flags"]["batch_size"]
+    assert f"--batch_size={chosen}. The learning rate stays" in result.stdout
+    assert checkpoints.read(str(tmp_path / "run")).get("run_state/examples") == 6 * chosen
+    again = train_smallest(colours, tmp_path / "run", *flags, "--max_number_of_steps=7")
+    assert again.returncode == 0 and "images/s\nbatch" not in again.stdout, again.stderr
+    assert checkpoints.read(str(tmp_path / "run")).get("run_state/examples") == 7 * chosen
+    evaluated = run_script(
+        "eval_image_classifier.py",
+        f"--checkpoint_path={tmp_path}/run/best",
+        f"--eval_dir={tmp_path}/eval",
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+
+
+def test_a_learning_rate_is_found_and_drawn(colours, tmp_path):
+    flags = ("--find_learning_rate", "--batch_size=8", "--optimizer=momentum")
+    result = train_smallest(colours, tmp_path / "run", *flags)
+    assert result.returncode == 0, result.stderr
+    assert "Try --learning_rate=" in result.stdout.splitlines()[-1]
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {".lock", "learning_rates.csv", "learning_rates.png"}
+
+
+def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(colours, tmp_path):
+    first = train_smallest(colours, tmp_path / "run", "--batch_size=8")
+    assert first.returncode == 0, first.stderr
+    before = checkpoints.read(str(tmp_path / "run"))
+
+    def at_most_20_kilobytes_a_file():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    where = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", "--batch_size=8")
+    flags = (*SMALLEST, "--max_number_of_steps=9", "--save_summaries_secs=0")
+    full = run_script(SCRIPT, *where, *flags, preexec_fn=at_most_20_kilobytes_a_file)
+    assert full.returncode == 1, full.stderr
+    (line,) = full.stderr.splitlines()
+    assert f"{tmp_path}/run/" in line and "could not be written: " in line
+    assert not list((tmp_path / "run").glob("*.tmp"))
+    after = checkpoints.read(str(tmp_path / "run"))
+    assert after.get("global_step") == 6
+    for name in before.names:
+        np.testing.assert_array_equal(after.get(name), before.get(name))
+    assert train_smallest(colours, tmp_path / "run", "--max_number_of_steps=9").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (("--batch_size=0",), 2, "write a whole number above 0, or auto"),
+        (("--unfreeze=MobilenetV1",), 2, "write it like 1000:InceptionV3/Mixed_7"),
+        (("--progressive_resizing=a:0",), 2, "write it like 128:0,192:2000,250:4000"),
+        (("--early_stopping_patience=2",), 2, "needs --eval_every_n_steps"),
+        (("--class_weights=pink:2",), 1, "one of the classes blue, green, red"),
+        (("--eval_every_n_steps=2", "--eval_split_name=none"), 1, "--eval_every_n_steps: "),
+    ],
+)
+def test_flags_of_the_loop_that_make_no_sense(colours, tmp_path, flags, code, message):
+    result = train_smallest(colours, tmp_path / "run", *flags)
+    assert result.returncode == code, result.stderr
+    assert message in result.stderr.splitlines()[0]

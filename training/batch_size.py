@@ -39,6 +39,8 @@ def find(
     """
     speeds: dict[int, float] = {}
     size, used = _FIRST, 0
+    # Each size is compiled anew, which TensorFlow would warn of.
+    tf.get_logger().setLevel("ERROR")
     with tempfile.TemporaryDirectory() as folder:
         alone = dataclasses.replace(
             options,

@@ -362,12 +362,13 @@ class Run:
         """Variables by slim name, and end points by name for a few images of the last batch.
 
         Several workers would have to ask for the moving statistics and the images together, so
-        there it is the trained variables alone; features from the cache have no end points.
+        there it is the trained variables alone; features from the cache and images of another size
+        have no end points.
         """
         if self.where.num_workers > 1:
             return {name: variable.numpy() for name, variable in self.trained.items()}, {}
         variables = {name: variable.numpy() for name, variable in self.weights.items()}
-        if self._split:
+        if self._learner is not self.model:
             return variables, {}
         end_points = keras.Model(self.model.input, dict(nets_factory.end_points(self.model)))
         with blocks.batch_statistics(0.0):

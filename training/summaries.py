@@ -1,9 +1,10 @@
 """What a run shows: TensorBoard events, history.csv and curves.png."""
 
+import contextlib
 import csv
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -109,7 +110,7 @@ class RunLog:
                 tf.summary.scalar(f"sparsity/{name}", np.mean(value == 0))
 
     def save(self) -> None:
-        """Writes history.csv and curves.png; call it with each checkpoint."""
+        """Writes history.csv and curves.png; call it with each checkpoint. Raises OSError."""
         self._write_history()
         self._draw_curves()
 
@@ -139,22 +140,37 @@ class RunLog:
         axes[-1].set_xlabel("step")
         for axis in axes:
             axis.grid(alpha=0.3)
-        path = os.path.join(self._train_dir, CURVES)
-        figure.savefig(f"{path}.tmp", format="png", dpi=100)
-        os.replace(f"{path}.tmp", path)
+        with _whole(os.path.join(self._train_dir, CURVES)) as partial:
+            figure.savefig(partial, format="png", dpi=100)
 
     def close(self) -> None:
         """Flushes what is still in memory."""
         self._events.close()
 
     def _write_history(self) -> None:
-        path = os.path.join(self._train_dir, HISTORY)
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        with open(f"{path}.tmp", "w", newline="", encoding="utf-8") as file:
+        with (
+            _whole(os.path.join(self._train_dir, HISTORY)) as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(f"{path}.tmp", path)
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[str]:
+    """A name to write under; the file gets its own when it is whole."""
+    partial = f"{path}.tmp"
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+        raise OSError(
+            f"{path}: could not be written: {error.strerror}. Checkpoints are untouched."
+        ) from error
 
 
 _TAGS_APART = ("learning_rate", "images_per_second", "input_share", "gradient_norm")
