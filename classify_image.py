@@ -115,11 +115,9 @@ def _recipe(config):
     """The preprocessing of a file that holds the net alone."""
     from preprocessing import preprocessing_factory
 
+    recipe = preprocessing_factory.get(config.preprocessing_name, **config.preprocessing_options)
     return functools.partial(
-        preprocessing_factory.get(config.preprocessing_name).evaluate,
-        size=config.image_size,
-        use_grayscale=config.use_grayscale,
-        **config.preprocessing_options,
+        recipe.evaluate, size=config.image_size, use_grayscale=config.use_grayscale
     )
 
 

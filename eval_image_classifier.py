@@ -93,14 +93,13 @@ def evaluate(config) -> None:
         f"{os.path.dirname(dataset.files[0]) or '.'}, {dataset.num_classes} classes"
     )
 
-    recipe = preprocessing_factory.get(config.preprocessing_name)
+    recipe = preprocessing_factory.get(config.preprocessing_name, **config.preprocessing_options)
 
     def decode(encoded):
         return recipe.evaluate(
             encoded,
             config.image_size,
             use_grayscale=config.use_grayscale,
-            **config.preprocessing_options,
         )
 
     shape = [None, config.image_size, config.image_size, config.channels]

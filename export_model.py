@@ -134,8 +134,8 @@ def export(config) -> None:
 
     reader = _open_checkpoint(config)
     config = config or _config_without_run(reader)
-    recipe = preprocessing_factory.get(config.preprocessing_name)
-    options = {"use_grayscale": config.use_grayscale, **config.preprocessing_options}
+    recipe = preprocessing_factory.get(config.preprocessing_name, **config.preprocessing_options)
+    options = {"use_grayscale": config.use_grayscale}
     net = nets_factory.get(config.model_name)
     model = nets_factory.build(
         config.model_name,

@@ -205,6 +205,55 @@ flags.DEFINE_enum(
     "As which numbers features are kept; float16 takes half the room and rounds them.",
 )
 
+# Pixels; see also --preprocessing_name
+flags.DEFINE_enum(
+    "fit",
+    "crop",
+    ["crop", "letterbox", "stretch"],
+    "How images come to size: as the recipe crops; whole in proportion on black; whole, stretched.",
+)
+flags.DEFINE_enum(
+    "normalization",
+    None,
+    ["inception", "vgg", "lenet", "torch", "caffe", "whiten"],
+    "What the net is fed in place of the recipe's own: torch: less --means, by --stds; caffe: BGR "
+    "less means; whiten: each image to mean 0 and deviation 1.",
+)
+flags.DEFINE_list("means", None, "Of --normalization=torch, in 0..1; unset: 0.485,0.456,0.406.")
+flags.DEFINE_list("stds", None, "Of --normalization=torch, in 0..1; unset: 0.229,0.224,0.225.")
+flags.DEFINE_bool("equalize", False, "Spread each channel's histogram evenly.")
+flags.DEFINE_float("rotation_range", 0.0, "Degrees of random rotation, either way.", 0.0, 180.0)
+flags.DEFINE_float(
+    "width_shift_range", 0.0, "Random shift: part of the width below 1, else pixels.", 0.0
+)
+flags.DEFINE_float("height_shift_range", 0.0, "The same of the height.", 0.0)
+flags.DEFINE_float("shear_range", 0.0, "Degrees of random shear, either way.", 0.0, 90.0)
+flags.DEFINE_float("zoom_range", 0.0, "Random zoom from 1 - this to 1 + this.", 0.0, 0.99)
+flags.DEFINE_bool("horizontal_flip", False, "Mirror half of the images (most recipes do it).")
+flags.DEFINE_bool("vertical_flip", False, "Turn half of the images upside down.")
+flags.DEFINE_list("brightness_range", None, "FROM,TO: random factor on all values, as 0.8,1.2.")
+flags.DEFINE_enum(
+    "fill_mode",
+    "nearest",
+    ["nearest", "constant", "reflect", "wrap"],
+    "What lies outside of a rotated, shifted, sheared or zoomed image.",
+)
+flags.DEFINE_integer(
+    "randaugment_layers", 0, "RandAugment: changes an image (2 is usual); 0: none.", lower_bound=0
+)
+flags.DEFINE_float("randaugment_magnitude", 9.0, "RandAugment: their strength.", 0.0, 10.0)
+flags.DEFINE_float("random_erasing", 0.0, "Probability of random erasing.", 0.0, 1.0)
+flags.DEFINE_float("mixup_alpha", 0.0, "MixUp with shares of Beta(a, a); 0: none.", 0.0)
+flags.DEFINE_float("cutmix_alpha", 0.0, "CutMix with shares of Beta(a, a); 0: none.", 0.0)
+flags.DEFINE_bool(
+    "add_image_summaries", True, "Show training images in TensorBoard every --save_summaries_secs."
+)
+flags.DEFINE_string(
+    "preview",
+    None,
+    "Write a picture of the training images here, originals beside draws, and stop.",
+)
+
 # Optimizer
 flags.DEFINE_enum(
     "optimizer",
@@ -365,6 +414,18 @@ def check_flags() -> None:
         raise UsageError("--mlflow_uri needs --tracking=mlflow.")
     if FLAGS.early_stopping_patience and not FLAGS.eval_every_n_steps:
         raise UsageError("--early_stopping_patience needs --eval_every_n_steps.")
+    if FLAGS.normalization != "torch" and (FLAGS.means or FLAGS.stds):
+        raise UsageError("--means and --stds need --normalization=torch.")
+    for name, count in (("means", 3), ("stds", 3), ("brightness_range", 2)):
+        _numbers(name, count)
+    drawn = _augmentation_values() or FLAGS.mixup_alpha or FLAGS.cutmix_alpha
+    if drawn and not FLAGS.augment:
+        raise UsageError("--augment=false leaves nothing to draw: leave out the augmentation.")
+    if (FLAGS.mixup_alpha or FLAGS.cutmix_alpha) and FLAGS.feature_cache_augmentations:
+        raise UsageError("--mixup_alpha and --cutmix_alpha mix pixels, not cached features.")
+    if FLAGS.preprocessing_name == "addons":
+        # Addons stand on Keras 2, which TensorFlow must hear of before it is imported.
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
     _pairs("progressive_resizing", "128:0,192:2000,250:4000")
     _pairs("unfreeze", "1000:InceptionV3/Mixed_7")
     if FLAGS.feature_cache_augmentations and not FLAGS.augment:
@@ -398,7 +459,7 @@ def main() -> None:
 def train() -> None:
     """Finds the data and hands plain values to training.run."""
     from datasets import bad_records, batches, tfrecord_dataset
-    from preprocessing import preprocessing_factory
+    from preprocessing import augmentation, mixing, preprocessing_factory
     from training import distribution, run
 
     where = distribution.create(
@@ -416,7 +477,17 @@ def train() -> None:
     for record in bad:
         say(f"Passed over: {record}.")
     config = _run_config(dataset)
-    recipe = preprocessing_factory.get(config.preprocessing_name)
+    if config.preprocessing_name == "addons":
+        from preprocessing import addons
+
+        addons.require()
+    recipe = preprocessing_factory.get(
+        config.preprocessing_name,
+        augmentation=augmentation.Augmentation(**_augmentation_values()),
+        **config.preprocessing_options,
+    )
+    if FLAGS.preview:
+        return _preview(dataset, recipe, config)
     labels = repeats = weights = None
     if FLAGS.balanced_sampling or FLAGS.class_weights == "balanced":
         labels = batches.explained(dataset, lambda: batches.labels(dataset))
@@ -442,7 +513,7 @@ def train() -> None:
         _say_what_next(current.first_step)
         return
 
-    look = {"use_grayscale": config.use_grayscale, **config.preprocessing_options}
+    look = {"use_grayscale": config.use_grayscale}
 
     def shared(size):
         """How images of a size in pixels are prepared."""
@@ -461,6 +532,13 @@ def train() -> None:
             "cache": FLAGS.cache,
         }
 
+    mix = None
+    if FLAGS.mixup_alpha or FLAGS.cutmix_alpha:
+
+        def mix(images, labels, seed):
+            alphas = FLAGS.mixup_alpha, FLAGS.cutmix_alpha
+            return mixing.mix(images, labels, seed, dataset.num_classes, *alphas)
+
     def read(size):
         return batches.training_batches(
             dataset,
@@ -469,6 +547,7 @@ def train() -> None:
             shard_index=where.worker,
             num_shards=where.num_workers,
             repeats=repeats,
+            mix=mix,
             **shared(size),
         )
 
@@ -488,6 +567,67 @@ def train() -> None:
         return current.train(read, read_once, dataset.fingerprint, evaluate)
 
     _say_what_next(batches.explained(dataset, run_it))
+
+
+def _preview(dataset, recipe, config) -> None:
+    """Writes --preview: a row an image, the original and what training draws of it."""
+    from datasets import batches
+    from preprocessing import mixing, preview
+
+    mix = None
+    if FLAGS.mixup_alpha or FLAGS.cutmix_alpha:
+
+        def mix(images, labels, seed):
+            alphas = FLAGS.mixup_alpha, FLAGS.cutmix_alpha
+            return mixing.mix(images, labels, seed, dataset.num_classes, *alphas)
+
+    examples = batches.explained(dataset, lambda: batches.first_examples(dataset, preview.ROWS))
+    preview.write(
+        FLAGS.preview,
+        examples,
+        recipe,
+        config.image_size,
+        dataset.labels,
+        use_grayscale=config.use_grayscale,
+        seed=FLAGS.seed,
+        augment=FLAGS.augment,
+        mix=mix,
+    )
+    say(f"{FLAGS.preview} shows {len(examples)} images as the net will see them in training.")
+
+
+def _numbers(flag: str, count: int) -> tuple[float, ...] | None:
+    """The numbers of a list flag, or None where it is not set."""
+    if FLAGS[flag].value is None:
+        return None
+    try:
+        values = tuple(float(value) for value in FLAGS[flag].value)
+    except ValueError:
+        values = ()
+    if len(values) != count or min(values) < 0:
+        raise UsageError(
+            f"--{flag}={','.join(FLAGS[flag].value)}: write {count} numbers from 0 up, "
+            "separated by commas."
+        )
+    return values
+
+
+def _augmentation_values() -> dict[str, object]:
+    """The flags that are fields of preprocessing.augmentation.Augmentation, as far as given."""
+    names = ("rotation_range", "width_shift_range", "height_shift_range", "shear_range")
+    names += ("zoom_range", "horizontal_flip", "vertical_flip", "fill_mode")
+    names += ("randaugment_layers", "randaugment_magnitude", "random_erasing")
+    given = shared_flags.explicit(*names)
+    if FLAGS.brightness_range:
+        given["brightness_range"] = _numbers("brightness_range", 2)
+    return given
+
+
+def _look() -> dict[str, object]:
+    """The flags that are fields of preprocessing.custom.Look, as far as given."""
+    given = shared_flags.explicit("fit", "normalization", "equalize")
+    numbers = {name: _numbers(name, 3) for name in ("means", "stds")}
+    return given | {name: list(values) for name, values in numbers.items() if values}
 
 
 def _evaluation(config, recipe, look):
@@ -720,6 +860,12 @@ def _run_config(dataset):
                     f"{FLAGS.train_dir} was trained with the net's option {option}={there}, not "
                     f"{value}. Leave the flag out, or choose another --train_dir."
                 )
+        for option, value in _look().items():
+            if value != (there := earlier.preprocessing_options.get(option)):
+                raise ValueError(
+                    f"--{option}={value}, but {FLAGS.train_dir} was trained with {there}. Leave "
+                    "the flag out, or choose another --train_dir."
+                )
         if earlier.labels != dataset.labels:
             raise ValueError(
                 f"{FLAGS.train_dir} was trained on the classes {shortened(earlier.labels)}, the "
@@ -738,6 +884,7 @@ def _run_config(dataset):
         labels_offset=FLAGS.labels_offset,
         moving_average_decay=FLAGS.moving_average_decay,
         net_options=_net_options(),
+        preprocessing_options=_look(),
         **_sources(),
         flags=_flag_values(),
     )

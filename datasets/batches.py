@@ -41,6 +41,7 @@ def training_batches(
     num_shards: int = 1,
     cache: str = "none",
     repeats: np.ndarray | None = None,
+    mix: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None,
 ) -> tf.data.Dataset:
     """Draws batches without end; equal arguments give equal batches.
 
@@ -61,9 +62,11 @@ def training_batches(
       cache: "memory" or "disk" copies this worker's files there first, see `file_cache`.
       repeats: int64, how often each example, in the order of the files, comes in an epoch, from
         `balanced_repeats`; None: once.
+      mix: (images, labels, seed int32 [2]) → images and labels of a finished batch, such as
+        those of MixUp.
 
     Returns:
-      Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}.
+      Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}, or what `mix` makes of them.
 
     Raises:
       ValueError: the files are damaged, or the part of a worker is empty.
@@ -103,7 +106,18 @@ def training_batches(
     prepare = _training_example(dataset, decode, seed, num_shards, shard_index)
     ds = ds.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
     ds = ds.batch(batch_size, drop_remainder=True)
-    return _finished(ds, finish, num_threads)
+    if mix is None:
+        return _finished(ds, finish, num_threads)
+
+    def mixed(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, tf.Tensor]:
+        # By the first example of the batch, so that a resumed run mixes alike.
+        place = (skip_examples + number * batch_size) * num_shards + shard_index
+        images = batch["image"] if finish is None else finish(batch["image"])
+        images, labels = mix(images, batch["label"], _seeds(seed, place)[1])
+        return {"image": images, "label": labels}
+
+    ds = ds.enumerate().map(mixed, num_parallel_calls=_BATCHES_AHEAD, deterministic=True)
+    return _finished(ds, None, num_threads)
 
 
 def single_pass_batches(
@@ -187,6 +201,21 @@ def evaluation_batches(
     if max_batches is not None:
         ds = ds.take(max_batches)
     return ds.prefetch(_BATCHES_AHEAD).with_options(_options(num_threads))
+
+
+def first_examples(dataset: Dataset, count: int) -> list[dict[str, tf.Tensor]]:
+    """The first examples of the files, as `schema.parse_example` gives them, with checked labels.
+
+    Raises:
+      ValueError: the files are damaged.
+      tf.errors.OpError: for a record that cannot be read; `explained` names it.
+    """
+    _check(dataset)
+    examples = []
+    for record in _read(list(dataset.files), dataset.compression).take(count):
+        example = schema.parse_example(record)
+        examples.append(example | {"label": _label(example["label"], dataset)})
+    return examples
 
 
 def labels(dataset: Dataset) -> np.ndarray:

@@ -20,19 +20,21 @@ def train(
     seed: tf.Tensor,
     use_grayscale: bool = False,
     padding: int = _PADDING,
+    standardize: bool = True,
 ) -> tf.Tensor:
     """Draws one training image: random crop of the padded image, mirror, brightness, contrast.
 
     Args:
       encoded, size, boxes, seed, padding: as for `draw`.
       use_grayscale: return one channel.
+      standardize: False leaves the scale of 0..255, beyond which colours may go.
 
     Returns:
       float32 [size, size, 3 or 1] of mean 0 and deviation 1.
     """
     drawn = draw(encoded, size, boxes, seed, padding)
     batch = {key: value[tf.newaxis] for key, value in drawn.items()}
-    return finish(batch, use_grayscale)[0]
+    return finish(batch, use_grayscale, standardize)[0]
 
 
 def draw(
@@ -65,30 +67,39 @@ def draw(
 
 # Compiled into few passes over the pixels.
 @tf.function(jit_compile=True)
-def finish(batch: dict[str, tf.Tensor], use_grayscale: bool = False) -> tf.Tensor:
+def finish(
+    batch: dict[str, tf.Tensor], use_grayscale: bool = False, standardize: bool = True
+) -> tf.Tensor:
     """Turns a batch of what `draw` returns into float32 [B, size, size, 3 or 1]."""
     brightness, contrast = tf.unstack(batch["color"][:, None, None, None], axis=-1)
     images = tf.cast(batch["image"], tf.float32)
     if use_grayscale:
         images = ops.grayscale(images)
-    return ops.standardize(ops.adjust_contrast(images + brightness, contrast))
+    images = ops.adjust_contrast(images + brightness, contrast)
+    return ops.standardize(images) if standardize else images
 
 
-def evaluate(encoded: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.Tensor:
+def evaluate(
+    encoded: tf.Tensor, size: int, use_grayscale: bool = False, standardize: bool = True
+) -> tf.Tensor:
     """Prepares one encoded image for evaluation: the centre, or zeros around a small image.
 
     Args:
       encoded: image bytes, scalar string.
       size: side of the result in pixels.
       use_grayscale: return one channel.
+      standardize: False leaves the scale of 0..255.
 
     Returns:
       float32 [size, size, 3 or 1] of mean 0 and deviation 1.
     """
-    return evaluate_image(ops.decode(encoded), size, use_grayscale)
+    return evaluate_image(ops.decode(encoded), size, use_grayscale, standardize)
 
 
-def evaluate_image(image: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.Tensor:
+def evaluate_image(
+    image: tf.Tensor, size: int, use_grayscale: bool = False, standardize: bool = True
+) -> tf.Tensor:
     """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
     image = tf.cast(ops.crop_or_pad(image, size), tf.float32)
-    return ops.standardize(ops.grayscale(image) if use_grayscale else image)
+    image = ops.grayscale(image) if use_grayscale else image
+    return ops.standardize(image) if standardize else image

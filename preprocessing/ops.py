@@ -196,3 +196,122 @@ def adjust_hue(image: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
 def standardize(image: tf.Tensor) -> tf.Tensor:
     """Whitens one image: (x - mean) / max(deviation, 1 / sqrt(number of values)); float32."""
     return tf.image.per_image_standardization(image)
+
+
+def transform(
+    image: tf.Tensor, matrices: list[tf.Tensor], fill_mode: str, fill_value: float = 0.0
+) -> tf.Tensor:
+    """Moves pixels by a chain of matrices around the image's centre, in one bilinear resampling.
+
+    Args:
+      image: float32 [height, width, channels].
+      matrices: float32 [3, 3] each, on (x, y, 1); the result at a place shows the image at the
+        product of all of them times that place.
+      fill_mode: what lies outside: nearest, constant, reflect or wrap.
+      fill_value: of constant.
+
+    Returns:
+      float32 of the same shape.
+    """
+    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+    centre = (sides - 1) / 2
+    whole = translation(centre[1], centre[0])
+    for matrix in [*matrices, translation(-centre[1], -centre[0])]:
+        whole = whole @ matrix
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[tf.newaxis],
+        transforms=tf.reshape(whole, [1, 9])[:, :8],
+        output_shape=tf.shape(image)[:2],
+        interpolation="BILINEAR",
+        fill_mode=fill_mode.upper(),
+        fill_value=fill_value,
+    )[0]
+    return tf.ensure_shape(moved, image.shape)
+
+
+def _matrix(*rows) -> tf.Tensor:
+    return tf.stack([tf.stack([tf.cast(x, tf.float32) for x in row]) for row in (*rows, (0, 0, 1))])
+
+
+def rotation(angle: tf.Tensor) -> tf.Tensor:
+    """For `transform`: turns the image counterclockwise by `angle` in radians, as seen."""
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    return _matrix((cos, -sin, 0), (sin, cos, 0))
+
+
+def translation(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """For `transform`: shows what lies x pixels to the right and y below."""
+    return _matrix((1, 0, x), (0, 1, y))
+
+
+def shear(angle: tf.Tensor) -> tf.Tensor:
+    """For `transform`: Keras' shear by an angle in radians."""
+    return _matrix((tf.cos(angle), 0, 0), (-tf.sin(angle), 1, 0))
+
+
+def shear_x(level: tf.Tensor) -> tf.Tensor:
+    """For `transform`: a row is shown from `level` times its distance further right."""
+    return _matrix((1, level, 0), (0, 1, 0))
+
+
+def shear_y(level: tf.Tensor) -> tf.Tensor:
+    """For `transform`: a column is shown from `level` times its distance further down."""
+    return _matrix((1, 0, 0), (level, 1, 0))
+
+
+def scaling(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """For `transform`: shows x and y times as much of the sides."""
+    return _matrix((x, 0, 0), (0, y, 0))
+
+
+def equalize(image: tf.Tensor) -> tf.Tensor:
+    """Spreads each channel's histogram evenly, as Pillow's ImageOps.equalize; float in 0..255."""
+    levels = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.int32)
+
+    def channel(values: tf.Tensor) -> tf.Tensor:
+        histogram = tf.math.bincount(tf.reshape(values, [-1]), minlength=256, maxlength=256)
+        last = tf.gather(histogram, tf.reduce_max(tf.where(histogram > 0)[:, 0]))
+        step = (tf.reduce_sum(histogram) - last) // 255
+        before = tf.cumsum(histogram, exclusive=True)
+        table = tf.minimum((before + step // 2) // tf.maximum(step, 1), 255)
+        return tf.where(step == 0, values, tf.gather(table, values))
+
+    planes = [channel(plane) for plane in tf.unstack(levels, axis=-1)]
+    return tf.ensure_shape(tf.cast(tf.stack(planes, axis=-1), tf.float32), image.shape)
+
+
+def autocontrast(image: tf.Tensor) -> tf.Tensor:
+    """Stretches each channel to 0..255; float in 0..255."""
+    low = tf.reduce_min(image, axis=[0, 1])
+    spread = tf.reduce_max(image, axis=[0, 1]) - low
+    return tf.where(spread > 0, (image - low) * 255 / tf.maximum(spread, 1e-6), image)
+
+
+def posterize(image: tf.Tensor, bits: int) -> tf.Tensor:
+    """Keeps the highest `bits` of each value; float in 0..255."""
+    step = 2.0 ** (8 - bits)
+    return tf.floor(image / step) * step
+
+
+def blend(other: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """From `other` at 0 over the image at 1 to more of what distinguishes it; clipped to 0..255."""
+    return tf.clip_by_value(other + factor * (image - other), 0.0, 255.0)
+
+
+def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """As Pillow's ImageEnhance.Sharpness: 0 smooths, 1 leaves, 2 sharpens; float in 0..255."""
+    channels = image.shape[-1]
+    kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13
+    kernel = tf.tile(kernel[..., tf.newaxis, tf.newaxis], [1, 1, channels, 1])
+    smooth = tf.nn.depthwise_conv2d(image[tf.newaxis], kernel, [1, 1, 1, 1], "VALID")[0]
+    # Pillow leaves the border as it is.
+    inside = tf.pad(tf.ones_like(smooth), [[1, 1], [1, 1], [0, 0]])
+    smooth = tf.where(inside > 0, tf.pad(smooth, [[1, 1], [1, 1], [0, 0]]), image)
+    return blend(smooth, image, factor)
+
+
+def letterbox(image: tf.Tensor, size: int) -> tf.Tensor:
+    """The whole image in proportion, in the middle of a black square; float32 [size, size, 3]."""
+    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+    inner = tf.maximum(tf.cast(tf.round(sides * (size / tf.reduce_max(sides))), tf.int32), 1)
+    return crop_or_pad(resize_bilinear(image, inner[0], inner[1]), size)

@@ -11,7 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from preprocessing import cifarnet, inception, lenet, vgg
+from preprocessing import addons, cifarnet, custom, inception, lenet, normalization, vgg
+from preprocessing.augmentation import Augmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Recipe:
       evaluate_image: the same of a decoded image, uint8 or float [h, w, 3] in 0..255.
       value_range: least and greatest value that the results can have; None where each image is
         brought to mean 0 and deviation 1.
+      normalization: name in preprocessing.normalization of what its functions end with.
       draw, finish: where a recipe has them, the two halves of `train`: what is done image by image,
         and what is done faster on a whole batch; see `training_stages`.
 
@@ -38,6 +40,7 @@ class Recipe:
     evaluate: Callable[..., tf.Tensor]
     evaluate_image: Callable[..., tf.Tensor]
     value_range: tuple[float, float] | None
+    normalization: str
     draw: Callable[..., dict[str, tf.Tensor]] | None = None
     finish: Callable[..., tf.Tensor] | None = None
 
@@ -68,18 +71,22 @@ class Recipe:
         return decode, finish
 
 
-def _recipe(name: str, module, value_range: tuple[float, float] | None) -> Recipe:
+def _recipe(name: str, module, scale: str) -> Recipe:
     stages = getattr(module, "draw", None), getattr(module, "finish", None)
-    return Recipe(name, module.train, module.evaluate, module.evaluate_image, value_range, *stages)
+    value_range = normalization.get(scale).value_range
+    return Recipe(
+        name, module.train, module.evaluate, module.evaluate_image, value_range, scale, *stages
+    )
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        _recipe("inception", inception, (-1.0, 1.0)),
-        _recipe("vgg", vgg, (-123.68, 255 - 103.94)),
-        _recipe("cifarnet", cifarnet, None),
-        _recipe("lenet", lenet, (-1.0, 127 / 128)),
+        _recipe("inception", inception, "inception"),
+        _recipe("vgg", vgg, "vgg"),
+        _recipe("cifarnet", cifarnet, "whiten"),
+        _recipe("lenet", lenet, "lenet"),
+        _recipe("addons", addons, "inception"),
     )
 }
 
@@ -102,12 +109,25 @@ def names() -> list[str]:
     return sorted(RECIPES)
 
 
-def get(name: str) -> Recipe:
+def get(name: str, augmentation: Augmentation | None = None, **look) -> Recipe:
     """Returns the recipe of that name, or of the net of that name.
+
+    Args:
+      name: of the recipe or the net.
+      augmentation: what training draws besides.
+      look: fields of preprocessing.custom.Look, for training and evaluation alike.
 
     Raises:
       ValueError: there is none; the text holds the closest names.
     """
+    recipe = _find(name)
+    augmentation = augmentation or Augmentation()
+    if not look and augmentation.is_nothing:
+        return recipe
+    return custom.customized(recipe, custom.Look(**look), augmentation)
+
+
+def _find(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]
     for net, recipe in _NETS.items():

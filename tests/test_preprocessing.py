@@ -214,7 +214,11 @@ def test_boxes_outside_the_image_or_empty_do_no_harm():
 # Recipes
 
 
-@pytest.mark.parametrize("name", preprocessing_factory.names())
+# That of addons needs TensorFlow imported in a way of its own: tests/test_addons.py.
+RECIPES = [name for name in preprocessing_factory.names() if name != "addons"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_draws_depend_on_the_seed_alone(name):
     encoded = tf.io.encode_jpeg(weights.test_image(60, 80))
     train = preprocessing_factory.get(name).train
@@ -234,12 +238,7 @@ def test_draws_depend_on_the_seed_alone(name):
 @pytest.mark.parametrize(
     ("name", "use_grayscale"),
     # The recipe vgg refuses grayscale, which a test of its own holds.
-    [
-        (name, gray)
-        for name in preprocessing_factory.names()
-        for gray in (False, True)
-        if (name, gray) != ("vgg", True)
-    ],
+    [(name, gray) for name in RECIPES for gray in (False, True) if (name, gray) != ("vgg", True)],
 )
 def test_the_two_stages_are_train(name, use_grayscale):
     recipe = preprocessing_factory.get(name)

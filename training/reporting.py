@@ -27,7 +27,8 @@ class Log:
         self._say(_progress_line(progress, self._run.options.last_step))
         interval = self._run.options.save_summaries_secs
         images = self._run.step.images
-        if tf.is_tensor(images) and 0 < interval <= time.monotonic() - self._shown_at:
+        shown = self._run.options.add_image_summaries and tf.is_tensor(images)
+        if shown and 0 < interval <= time.monotonic() - self._shown_at:
             self._files.images(images.numpy(), progress.step)
             self._shown_at = time.monotonic()
         if 0 < interval <= time.monotonic() - self._spread_at:

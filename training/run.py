@@ -58,6 +58,7 @@ class Options:
     log_every_n_steps: int = 10
     save_interval_secs: int = 600
     save_summaries_secs: int = 600
+    add_image_summaries: bool = True
     keep_checkpoints: int = 5
     keep_checkpoint_every_n_hours: float = 10_000.0
     eval_every_n_steps: int = 0

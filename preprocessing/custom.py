@@ -1,0 +1,102 @@
+"""A recipe with steps of the user's choice in it, by flags, whatever the recipe."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from preprocessing import normalization as normalizations
+from preprocessing import ops
+from preprocessing.augmentation import Augmentation
+
+FITS = ("crop", "letterbox", "stretch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What training, evaluation and serving must do alike.
+
+    Attributes:
+      fit: crop: as the recipe cuts images to size; letterbox: the whole image in proportion on
+        black; stretch: the whole image, out of proportion. The last two replace the recipe's crop
+        and its colour changes; training mirrors half of the images.
+      normalization: of preprocessing.normalization; None is the recipe's own.
+      means, stds: of the normalisation torch.
+      equalize: spread each channel's histogram evenly first.
+    """
+
+    fit: str = "crop"
+    normalization: str | None = None
+    means: Sequence[float] = normalizations.TORCH_MEANS
+    stds: Sequence[float] = normalizations.TORCH_STDS
+    equalize: bool = False
+
+    def __post_init__(self):
+        """Raises ValueError for what makes no sense."""
+        if self.fit not in FITS:
+            raise ValueError(f"--fit={self.fit}: one of {', '.join(FITS)}.")
+        if self.normalization:
+            normalizations.get(self.normalization, self.means, self.stds)
+
+
+def customized(recipe, look: Look, augmentation: Augmentation):
+    """The recipe with another look and more augmentation; a preprocessing_factory.Recipe.
+
+    Images go through as pixels in 0..255: the recipe's own normalisation is taken back, or for
+    recipes whose normalisation can't be, left out (their functions take `standardize=False`).
+    """
+    own = normalizations.get(recipe.normalization)
+    new = own
+    if look.normalization:
+        new = normalizations.get(look.normalization, look.means, look.stds)
+    raw = {} if own.undo else {"standardize": False}
+
+    def pixels(image: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(own.undo(image) if own.undo else image, 0.0, 255.0)
+
+    def fitted(image: tf.Tensor, size: int) -> tf.Tensor:
+        if look.fit == "letterbox":
+            return ops.letterbox(image, size)
+        return tf.ensure_shape(ops.resize_bilinear(image, size, size), [size, size, 3])
+
+    def finished(image: tf.Tensor, use_grayscale: bool) -> tf.Tensor:
+        if use_grayscale and image.shape[-1] == 3:
+            image = ops.grayscale(image)
+        if use_grayscale and new.needs_color:
+            raise ValueError(
+                f"--use_grayscale does not go with --normalization={look.normalization}, which has "
+                "a mean for each of three channels; take inception or whiten."
+            )
+        return new.apply(image)
+
+    def train(encoded, size, boxes, seed, use_grayscale=False, **options):
+        if look.fit == "crop":
+            image = pixels(recipe.train(encoded, size, boxes, seed, **raw, **options))
+        else:
+            mirror, *_ = ops.uniforms(seed, 1)
+            image = ops.flip(fitted(ops.decode(encoded), size), mirror)
+        image = ops.equalize(image) if look.equalize else image
+        if not augmentation.is_nothing:
+            image = augmentation(image, seed)
+        return finished(image, use_grayscale)
+
+    def evaluate_image(image, size, use_grayscale=False, **options):
+        if look.fit == "crop":
+            image = pixels(recipe.evaluate_image(image, size, **raw, **options))
+        else:
+            image = fitted(image, size)
+        image = ops.equalize(image) if look.equalize else image
+        return finished(image, use_grayscale)
+
+    def evaluate(encoded, size, use_grayscale=False, **options):
+        return evaluate_image(ops.decode(encoded), size, use_grayscale, **options)
+
+    return dataclasses.replace(
+        recipe,
+        train=train,
+        evaluate=evaluate,
+        evaluate_image=evaluate_image,
+        value_range=new.value_range,
+        draw=None,
+        finish=None,
+    )

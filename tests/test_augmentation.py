@@ -1,0 +1,211 @@
+"""What any recipe can be given by flags: geometry, RandAugment, erasing, looks."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
+
+from preprocessing import augmentation, ops, preprocessing_factory, randaugment
+from preprocessing.augmentation import Augmentation
+
+
+def photo(height=40, width=60):
+    """Smooth colours with an edge, uint8."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    return (np.stack([x, y, (x > 0.5) * 0.8], axis=-1) * 200 + 20).astype(np.uint8)
+
+
+def encoded(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def floats(pixels):
+    return tf.constant(pixels, tf.float32)
+
+
+SEEDS = [tf.constant([i, 7], tf.int32) for i in range(40)]
+
+
+def test_nothing_asked_for_changes_nothing():
+    assert Augmentation().is_nothing and Augmentation(fill_mode="wrap").is_nothing
+    image = floats(photo())
+    np.testing.assert_array_equal(Augmentation(horizontal_flip=False)(image, SEEDS[0]), image)
+    recipe = preprocessing_factory.get("vgg")
+    assert preprocessing_factory.get("vgg", Augmentation()) is recipe
+
+
+def test_a_quarter_turn_is_pillows():
+    image = photo(41, 41)
+    turned = ops.transform(floats(image), [ops.rotation(tf.constant(np.pi / 2))], "constant")
+    np.testing.assert_allclose(turned, np.rot90(image), atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["rotation_range", "shear_range", "zoom_range"])
+def test_geometry_moves_pixels_by_chance_and_keeps_the_middle(name):
+    # A colour that grows away from the centre: its middle pixel says whether the centre stays.
+    image = np.full((41, 41, 3), 200, np.uint8)
+    image[20, 20] = 0
+    change = Augmentation(**{name: 0.3 if name == "zoom_range" else 30.0})
+    drawn = [change(floats(image), seed).numpy() for seed in SEEDS[:8]]
+    assert all(one[20, 20, 0] < 100 for one in drawn)
+    textured = [change(floats(photo(41, 41)), seed).numpy() for seed in SEEDS[:2]]
+    assert np.abs(textured[0] - textured[1]).max() > 10
+    again = change(floats(photo(41, 41)), SEEDS[0]).numpy()
+    np.testing.assert_array_equal(again, textured[0])
+
+
+def test_shifts_are_parts_of_the_side_or_pixels():
+    image = floats(np.repeat(np.arange(100)[None, :, None], 20, axis=0).repeat(3, axis=2))
+    for width_range, most in ((0.2, 20), (5.0, 5)):
+        change = Augmentation(width_shift_range=width_range)
+        moved = [float(change(image, seed)[10, 50, 0]) - 50 for seed in SEEDS]
+        assert most * 0.8 < max(map(abs, moved)) <= most
+        assert min(moved) < 0 < max(moved)
+
+
+def test_flips_and_brightness_follow_their_probabilities():
+    image = floats(photo())
+    flipped = [Augmentation(horizontal_flip=True)(image, seed) for seed in SEEDS]
+    mirrored = sum(np.array_equal(one, image[:, ::-1]) for one in flipped)
+    assert 10 <= mirrored <= 30
+    vertical = [Augmentation(vertical_flip=True)(image, seed) for seed in SEEDS]
+    assert 10 <= sum(np.array_equal(one, image[::-1]) for one in vertical) <= 30
+    change = Augmentation(brightness_range=(0.5, 0.9))
+    factors = [float(tf.reduce_mean(change(image, s)) / tf.reduce_mean(image)) for s in SEEDS]
+    assert 0.5 <= min(factors) < 0.6 and 0.8 < max(factors) <= 0.9
+
+
+@pytest.mark.parametrize(
+    ("fill_mode", "corner"), [("constant", 0), ("nearest", 20), ("wrap", 219), ("reflect", 20)]
+)
+def test_what_lies_outside_is_filled(fill_mode, corner):
+    image = floats(photo()[..., :1])
+    moved = ops.transform(image, [ops.translation(-3.0, 0.0)], fill_mode)
+    assert float(moved[0, 2, 0]) == pytest.approx(corner, abs=12)
+
+
+def test_erasing_takes_its_share_of_the_images_and_of_their_area():
+    image = floats(np.full((50, 50, 3), 100))
+    change = Augmentation(random_erasing=0.5)
+    areas = [float(np.mean(change(image, seed).numpy() != 100)) for seed in SEEDS]
+    hit = [area for area in areas if area]
+    assert 10 <= len(hit) <= 30
+    assert max(hit) < 0.45
+    whole = augmentation.erased(image, SEEDS[0])
+    assert 0 <= float(tf.reduce_min(whole)) and float(tf.reduce_max(whole)) <= 255
+
+
+def test_equalize_and_autocontrast_are_pillows():
+    rng = np.random.default_rng(0)
+    dark = np.clip(rng.normal(60, 20, (64, 64, 3)), 0, 255).astype(np.uint8)
+    dark[..., 2] = 7  # a channel without a histogram to spread
+    picture = Image.fromarray(dark)
+    np.testing.assert_array_equal(ops.equalize(floats(dark)), ImageOps.equalize(picture))
+    ours = ops.autocontrast(floats(dark)).numpy()
+    np.testing.assert_allclose(ours, ImageOps.autocontrast(picture), atol=1.01)
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 1.9])
+def test_enhancements_are_pillows(factor):
+    pixels, picture = floats(photo()), Image.fromarray(photo())
+    sharp = ImageEnhance.Sharpness(picture).enhance(factor)
+    np.testing.assert_allclose(ops.sharpness(pixels, tf.constant(factor)), sharp, atol=1.5)
+    bright = ImageEnhance.Brightness(picture).enhance(factor)
+    ours = ops.blend(tf.zeros_like(pixels), pixels, tf.constant(factor))
+    np.testing.assert_allclose(ours, bright, atol=1.01)
+    np.testing.assert_array_equal(ops.posterize(pixels, 3), ImageOps.posterize(picture, 3))
+
+
+def test_randaugment_draws_all_changes_and_none_at_magnitude_zero():
+    image = floats(photo())
+    drawn = [randaugment.augment(image, seed, 1, 9.0).numpy() for seed in SEEDS]
+    assert len({one.tobytes() for one in drawn}) > 15
+    assert all(one.min() >= 0 and one.max() <= 255 and one.shape == (40, 60, 3) for one in drawn)
+    assert any(np.array_equal(one, image) for one in drawn)  # the change that changes nothing
+    gray = randaugment.augment(image[..., :1], SEEDS[3], 3, 9.0)
+    assert gray.shape == (40, 60, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fill_mode": "mirror"}, "--fill_mode=mirror: one of nearest"),
+        ({"zoom_range": 1.0}, "--zoom_range=1.0 must be"),
+        ({"random_erasing": 2.0}, "--random_erasing=2.0 is a probability"),
+        ({"randaugment_magnitude": 11.0}, "must lie in 0 to 10"),
+    ],
+)
+def test_impossible_values_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(**options)
+
+
+# Looks
+
+
+@pytest.mark.parametrize("name", ["inception", "vgg", "lenet"])
+def test_a_recipe_by_its_own_normalization_is_itself(name):
+    recipe = preprocessing_factory.get(name)
+    same = preprocessing_factory.get(name, normalization=recipe.normalization)
+    data = encoded(photo(300, 280))
+    np.testing.assert_allclose(same.evaluate(data, 64), recipe.evaluate(data, 64), atol=1e-4 * 255)
+
+
+def test_torchs_and_caffes_numbers():
+    data = encoded(photo(64, 64))
+    pixels = (preprocessing_factory.get("lenet").evaluate(data, 64) + 1) * 128
+    torch = preprocessing_factory.get("lenet", normalization="torch").evaluate(data, 64)
+    expected = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(torch, expected, atol=1e-4)
+    given = {"normalization": "torch", "means": [0.5] * 3, "stds": [0.25] * 3}
+    other = preprocessing_factory.get("lenet", **given)
+    np.testing.assert_allclose(other.evaluate(data, 64), (pixels / 255 - 0.5) / 0.25, atol=1e-4)
+    assert other.value_range == pytest.approx((-2, 2))
+    caffe = preprocessing_factory.get("lenet", normalization="caffe").evaluate(data, 64)
+    expected = pixels.numpy()[..., ::-1] - [103.939, 116.779, 123.68]
+    np.testing.assert_allclose(caffe, expected, atol=1e-2)
+    white = preprocessing_factory.get("cifarnet", normalization="inception")
+    image = white.evaluate(data, 64)
+    np.testing.assert_allclose((image + 1) * 127.5, pixels, atol=1e-2)
+    whiten = preprocessing_factory.get("inception", normalization="whiten").evaluate(data, 32)
+    assert float(tf.reduce_mean(whiten)) == pytest.approx(0, abs=1e-4)
+
+
+def test_letterbox_and_stretch_show_the_whole_image():
+    image = np.zeros((30, 60, 3), np.uint8) + np.array([200, 100, 50], np.uint8)
+    for fit, black in (("letterbox", 0.5), ("stretch", 0.0)):
+        recipe = preprocessing_factory.get("vgg", fit=fit, normalization="inception")
+        for prepared in (
+            recipe.evaluate(encoded(image), 32),
+            recipe.train(encoded(image), 32, tf.zeros([0, 4]), SEEDS[0]),
+            recipe.evaluate_image(tf.constant(image), 32),
+        ):
+            assert prepared.shape == (32, 32, 3)
+            assert np.mean(prepared.numpy()[..., 0] < -0.99) == black
+    assert (
+        preprocessing_factory.get("vgg", equalize=True).evaluate(encoded(photo()), 32) is not None
+    )
+
+
+def test_training_and_evaluation_of_a_look_go_alike_in_gray():
+    recipe = preprocessing_factory.get("inception", fit="stretch", equalize=True)
+    for prepared in (
+        recipe.evaluate(encoded(photo()), 16, use_grayscale=True),
+        recipe.train(encoded(photo()), 16, tf.zeros([0, 4]), SEEDS[0], use_grayscale=True),
+    ):
+        assert prepared.shape == (16, 16, 1)
+    with pytest.raises(ValueError, match="--use_grayscale does not go with --normalization=torch"):
+        preprocessing_factory.get("inception", normalization="torch").evaluate(
+            encoded(photo()), 16, use_grayscale=True
+        )
+    for wrong in (
+        {"fit": "squeeze"},
+        {"normalization": "tf"},
+        {"normalization": "torch", "stds": [0]},
+    ):
+        with pytest.raises(ValueError, match="--(fit|normalization|means)"):
+            preprocessing_factory.get("inception", **wrong)

@@ -1,0 +1,82 @@
+"""The contact sheet, and flags of pixels through the command lines."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import run_script
+
+SCRIPT = "train_image_classifier.py"
+SMALL = ("--model_name=small_cnn", "--small_cnn_filters=4", "--small_cnn_dense_units=4")
+SMALL += ("--train_image_size=32", "--batch_size=8", "--max_number_of_steps=2")
+
+
+def test_a_sheet_is_written_and_nothing_trained(colours, tmp_path):
+    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", *SMALL)
+    flags += ("--rotation_range=20", "--mixup_alpha=0.4", f"--preview={tmp_path}/sheet.png")
+    result = run_script(SCRIPT, *flags)
+    assert result.returncode == 0, result.stderr
+    assert "sheet.png shows 8 images" in result.stdout
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (8 * 180 + 6, 7 * 166 + 6, 3)
+    # The first record is blue; its original is in the upper left corner.
+    assert np.abs(sheet[60:100, 60:100].mean((0, 1)) - (40, 60, 200)).max() < 30
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_look_reaches_evaluation_and_export_by_run_json(colours, tmp_path):
+    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", *SMALL)
+    look = ("--fit=letterbox", "--normalization=torch", "--means=0.5,0.5,0.5", "--equalize")
+    drawn = ("--cutmix_alpha=1", "--randaugment_layers=1", "--class_weights=red:2")
+    result = run_script(SCRIPT, *flags, *look, *drawn)
+    assert result.returncode == 0, result.stderr
+    options = json.loads((tmp_path / "run" / "run.json").read_text())["preprocessing_options"]
+    assert options == {
+        "fit": "letterbox",
+        "normalization": "torch",
+        "equalize": True,
+        "means": [0.5, 0.5, 0.5],
+    }
+    run = f"--checkpoint_path={tmp_path}/run"
+    result = run_script("eval_image_classifier.py", run, f"--eval_dir={tmp_path}/eval")
+    assert result.returncode == 0, result.stderr
+    result = run_script("export_model.py", run, f"--output_dir={tmp_path}/export")
+    assert result.returncode == 0, result.stderr
+    # The graph takes prepared pixels: classify_image.py must prepare them as the SavedModel does.
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8)).save(picture)
+    said = []
+    for model in ("export", "export/frozen_graph.pb"):
+        answers = tmp_path / "answers.json"
+        flags_ = (f"--model={tmp_path}/{model}", f"--image={picture}", f"--json={answers}")
+        done = run_script("classify_image.py", *flags_)
+        assert done.returncode == 0, done.stderr
+        said.append(_numbers(json.loads(answers.read_text())))
+    assert len(said[0]) >= 3
+    np.testing.assert_allclose(said[0], said[1], atol=1e-5)
+    other = run_script(SCRIPT, *flags, "--fit=stretch")
+    assert other.returncode == 1
+    assert "--fit=stretch, but" in other.stderr and "trained with letterbox" in other.stderr
+
+
+def _numbers(found) -> list[float]:
+    if isinstance(found, dict):
+        found = list(found.values())
+    if isinstance(found, list):
+        return [number for part in found for number in _numbers(part)]
+    return [found] if isinstance(found, float) else []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--means=0.5,0.5,0.5",), "need --normalization=torch"),
+        (("--brightness_range=1",), "write 2 numbers from 0 up"),
+        (("--augment=false", "--zoom_range=0.2"), "--augment=false leaves nothing to draw"),
+    ],
+)
+def test_flags_of_pixels_that_make_no_sense(tmp_path, flags, message):
+    result = run_script(SCRIPT, f"--dataset_dir={tmp_path}", *flags)
+    assert result.returncode == 2 and message in result.stderr.splitlines()[0]
