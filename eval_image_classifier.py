@@ -19,6 +19,13 @@ shared_flags.define_model_flags(name_default="inception_v3")
 shared_flags.define_checkpoint_flags()
 shared_flags.define_legacy_flags()
 
+flags.DEFINE_enum(
+    "tta",
+    "none",
+    ["none", "flip", "five_crop", "ten_crop"],
+    "Test-time augmentation: the mean over the image and its mirror image, over five crops, or "
+    "over these and their mirror images.",
+)
 flags.DEFINE_string("eval_dir", "/tmp/tfmodel/", "Folder for the numbers, tables and the report.")
 flags.DEFINE_integer("batch_size", 100, "Images at once.", lower_bound=1)
 flags.DEFINE_integer(
@@ -57,7 +64,7 @@ def evaluate(config) -> None:
     from tqdm import tqdm
 
     from datasets import bad_records, batches
-    from evaluation import evaluator, report
+    from evaluation import evaluator, report, views
     from nets import checkpoints, nets_factory
     from preprocessing import preprocessing_factory
 
@@ -87,6 +94,7 @@ def evaluate(config) -> None:
         f"Net: {config.model_name}, images {config.image_size} x {config.image_size} x "
         f"{config.channels}, recipe {config.preprocessing_name}, {FLAGS.precision}"
         + (", moving averages" if averages else "")
+        + (f", mean of --tta={FLAGS.tta}" if FLAGS.tta != "none" else "")
     )
     say(
         f"Data: {dataset.num_examples} examples of split {dataset.split} in "
@@ -96,11 +104,8 @@ def evaluate(config) -> None:
     recipe = preprocessing_factory.get(config.preprocessing_name, **config.preprocessing_options)
 
     def decode(encoded):
-        return recipe.evaluate(
-            encoded,
-            config.image_size,
-            use_grayscale=config.use_grayscale,
-        )
+        size = views.whole_size(FLAGS.tta, config.image_size)
+        return recipe.evaluate(encoded, size, use_grayscale=config.use_grayscale)
 
     shape = [None, config.image_size, config.image_size, config.channels]
 
@@ -124,7 +129,12 @@ def evaluate(config) -> None:
     with tqdm(total=expected, unit=" images", disable=None) as bar:
         evaluation = batches.explained(
             dataset,
-            lambda: evaluator.evaluate(predict, examples, dataset.num_classes, on_batch=bar.update),
+            lambda: evaluator.evaluate(
+                views.mean_of(predict, config.image_size, FLAGS.tta),
+                examples,
+                dataset.num_classes,
+                on_batch=bar.update,
+            ),
         )
     if evaluation.num_examples != expected:
         raise ValueError(
@@ -142,6 +152,7 @@ def evaluate(config) -> None:
         "preprocessing_name": config.preprocessing_name,
         "use_grayscale": config.use_grayscale,
         "precision": FLAGS.precision,
+        "tta": FLAGS.tta,
         "batch_size": FLAGS.batch_size,
         "dataset": dataset.name,
         "split": dataset.split,

@@ -40,8 +40,10 @@ def test_a_look_reaches_evaluation_and_export_by_run_json(colours, tmp_path):
         "means": [0.5, 0.5, 0.5],
     }
     run = f"--checkpoint_path={tmp_path}/run"
-    result = run_script("eval_image_classifier.py", run, f"--eval_dir={tmp_path}/eval")
+    flags_ = (run, f"--eval_dir={tmp_path}/eval", "--tta=ten_crop")
+    result = run_script("eval_image_classifier.py", *flags_)
     assert result.returncode == 0, result.stderr
+    assert "mean of --tta=ten_crop" in result.stdout
     result = run_script("export_model.py", run, f"--output_dir={tmp_path}/export")
     assert result.returncode == 0, result.stderr
     # The graph takes prepared pixels: classify_image.py must prepare them as the SavedModel does.
