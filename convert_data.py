@@ -4,6 +4,7 @@ Labels come from one of:
   Pascal-VOC XML      --image_dir=DIR --annotations_dir=DIR
   a CSV               --image_dir=DIR --csv_file=FILE
   a folder per class  --image_dir=DIR   (train/, validation/, test/ above them are the splits)
+  TensorFlow Datasets --dataset_name=tfds:stanford_dogs
 
   python convert_data.py --image_dir=photographs --dataset_name=animals --output_dir=animals
 """
@@ -52,7 +53,13 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 flags.DEFINE_alias("dataset_dir", "output_dir")
 _DATASET_NAME = flags.DEFINE_string(
-    "dataset_name", None, "NAME in the names of the shards. Unset: the name of --output_dir."
+    "dataset_name",
+    None,
+    "NAME in the names of the shards. Unset: the name of --output_dir. tfds:NAME takes the "
+    "photographs from TensorFlow Datasets (extra tfds), boxes and splits included.",
+)
+_TFDS_DATA_DIR = flags.DEFINE_string(
+    "tfds_data_dir", None, "Where TensorFlow Datasets keeps its data; unset: its own choice."
 )
 _OUTPUT_FILE = flags.DEFINE_string(
     "output_file",
@@ -117,6 +124,27 @@ _MAX_SIDE = flags.DEFINE_integer(
     "Shrink larger photographs to this many pixels, once and for all; 0: keep their size.",
     lower_bound=0,
 )
+_EQUALIZE = flags.DEFINE_bool(
+    "equalize", False, "Spread each channel's histogram evenly, once and for all."
+)
+_DENOISE = flags.DEFINE_enum(
+    "denoise", "none", ["none", "nlm"], "nlm: non-local means, once and for all (extra opencv)."
+)
+_VERIFY = flags.DEFINE_enum(
+    "verify",
+    "full",
+    ["full", "header"],
+    "full: decode every photograph, so that no training dies of one; header: read no more than "
+    "the header of those whose bytes stay, for files that are known to be whole.",
+)
+_NEAR_DUPLICATES = flags.DEFINE_enum(
+    "near_duplicates",
+    "ignore",
+    ["ignore", "report", "drop"],
+    "Look for photographs that are almost the same and yet are in different splits or have "
+    "different labels (extra duplicates). report: list the pairs in near_duplicates.csv; drop: "
+    "also leave out the one that is not for evaluation, or both where the labels differ.",
+)
 _ON_ERROR = flags.DEFINE_enum(
     "on_error",
     "skip",
@@ -129,7 +157,7 @@ _ON_ERROR = flags.DEFINE_enum(
 # Flags that shape the dataset; dataset.json holds them.
 _NOTED = (
     "image_dir annotations_dir csv_file classes validation_fraction test_fraction num_shards "
-    "multiple_objects crop_to_box box_margin max_side on_error"
+    "multiple_objects crop_to_box box_margin max_side equalize denoise near_duplicates on_error"
 ).split()
 _LISTED = 20  # files that the summary names of each sort
 
@@ -139,13 +167,38 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")
     _check_flags()
     # Imported here, so that --help answers at once.
-    from datasets import convert
     from datasets.image_folder import ImageFolder
 
-    folder = ImageFolder(_IMAGE_DIR.value)
+    if not _from_tfds():
+        folder = ImageFolder(_IMAGE_DIR.value)
+        return _convert(_source(folder), folder)
+    import tempfile
+
+    from datasets import tfds_source
+
+    name = _DATASET_NAME.value.removeprefix(tfds_source.PREFIX)
+    beside = os.path.dirname(os.path.abspath(_OUTPUT_DIR.value or _OUTPUT_FILE.value))
+    os.makedirs(beside, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tfds_", dir=beside) as place:
+        photographs = list(tfds_source.read(name, _TFDS_DATA_DIR.value, place))
+        _convert(photographs, ImageFolder(place))
+
+
+def _from_tfds() -> bool:
+    return bool(_DATASET_NAME.value) and _DATASET_NAME.value.startswith("tfds:")
+
+
+def _convert(source, folder) -> None:
+    from datasets import convert, image_bytes
+
+    if _DENOISE.value == "nlm":
+        image_bytes.opencv()
+    filters = ("denoise",) * (_DENOISE.value == "nlm") + ("equalize",) * _EQUALIZE.value
     destination = _destination()
+    num_workers = _NUM_WORKERS.value or _num_processors()
+    screened = _Screened(folder, num_workers, destination)
     summary = convert.convert(
-        _source(folder),
+        source,
         folder,
         destination,
         convert.Settings(
@@ -156,19 +209,69 @@ def main() -> None:
             crop_to_box=_CROP_TO_BOX.value,
             box_margin=_BOX_MARGIN.value,
             max_side=_MAX_SIDE.value,
+            filters=filters,
+            verify=_VERIFY.value == "full",
             stop_on_error=_ON_ERROR.value == "fail",
         ),
         flags={name: flags.FLAGS[name].value for name in _NOTED},
-        num_workers=_NUM_WORKERS.value or _num_processors(),
+        num_workers=num_workers,
         overwrite=_OVERWRITE.value,
         dry_run=_DRY_RUN.value,
         show_progress=True,
+        screen=None if _NEAR_DUPLICATES.value == "ignore" else screened,
     )
     _print_summary(summary, destination)
+    screened.tell()
+
+
+class _Screened:
+    """Finds near duplicates, and leaves them out where that is wished."""
+
+    def __init__(self, folder, num_workers: int, destination):
+        self._folder, self._num_workers, self._destination = folder, num_workers, destination
+        self._pairs, self._gone = [], set()
+
+    def __call__(self, photographs):
+        from datasets import near_duplicates, splits
+
+        given = {image.split for image in photographs}
+        choice = splits.Choice(given, _VALIDATION_FRACTION.value, _TEST_FRACTION.value)
+        print("Looking for near duplicates …")
+        self._pairs = near_duplicates.find(photographs, self._folder, choice, self._num_workers)
+        if _NEAR_DUPLICATES.value == "drop":
+            self._gone = near_duplicates.dropped(self._pairs)
+        return [image for image in photographs if image.path not in self._gone]
+
+    def tell(self) -> None:
+        from datasets import near_duplicates
+
+        if _NEAR_DUPLICATES.value == "ignore":
+            return
+        print(f"\nNear duplicates across splits or labels: {len(self._pairs)} pairs")
+        _print_some(
+            [
+                f"{one.first.path} ({one.first.label}, {one.splits[0]}) and {one.second.path} "
+                f"({one.second.label}, {one.splits[1]})"
+                for one in self._pairs
+            ]
+        )
+        if self._gone:
+            print(f"  {len(self._gone)} photographs were left out.")
+        if self._pairs and not _DRY_RUN.value:
+            name = self._destination.side(near_duplicates.TABLE)
+            near_duplicates.write(os.path.join(self._destination.folder, name), self._pairs)
+            print(f"  All of them are in {os.path.join(self._destination.folder, name)}.")
 
 
 def _check_flags() -> None:
-    if not _IMAGE_DIR.value:
+    if _from_tfds():
+        given = shared_flags.explicit("image_dir", "annotations_dir", "csv_file")
+        if given:
+            raise shared_flags.UsageError(
+                f"--{next(iter(given))} and --dataset_name={_DATASET_NAME.value}: the photographs "
+                "come from TensorFlow Datasets. Leave one of them out."
+            )
+    elif not _IMAGE_DIR.value:
         raise shared_flags.UsageError("--image_dir is missing: the folder of the photographs.")
     if bool(_OUTPUT_DIR.value) == bool(_OUTPUT_FILE.value):
         raise shared_flags.UsageError(
@@ -183,7 +286,11 @@ def _check_flags() -> None:
                 )
     if _BOX_MARGIN.value and not _CROP_TO_BOX.value:
         raise shared_flags.UsageError("--box_margin belongs to --crop_to_box, which is not set.")
-    if _DATASET_NAME.value and not re.fullmatch(r"[\w.-]+", _DATASET_NAME.value):
+    if (
+        _DATASET_NAME.value
+        and not _from_tfds()
+        and not re.fullmatch(r"[\w.-]+", _DATASET_NAME.value)
+    ):
         raise shared_flags.UsageError(
             f"--dataset_name={_DATASET_NAME.value}: letters, digits, '_', '-' and '.' only; it "
             "becomes part of file names."
@@ -196,7 +303,8 @@ def _destination():
     if _OUTPUT_FILE.value:
         return Destination.of_file(_OUTPUT_FILE.value)
     folder_name = os.path.basename(os.path.abspath(_OUTPUT_DIR.value))
-    name = _DATASET_NAME.value or re.sub(r"[^\w.-]+", "_", folder_name) or "dataset"
+    given = "" if _from_tfds() else _DATASET_NAME.value
+    name = given or re.sub(r"[^\w.-]+", "_", folder_name) or "dataset"
     return Destination(_OUTPUT_DIR.value, name)
 
 

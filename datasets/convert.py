@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from datasets import splits, workers
 from datasets.destination import DATASET_JSON, DUPLICATES, LABELS, REJECTED, Destination
@@ -36,7 +36,7 @@ class Settings:
       classes: class names in the order of their numbers; empty for the sorted names of the source.
       validation_fraction, test_fraction: see `splits.Choice`.
       num_shards: of each split; 0 for as many as make about 128 MiB each.
-      crop_to_box, box_margin, max_side: see `records.Options`.
+      crop_to_box, box_margin, max_side, filters, verify: see `records.Options`.
       stop_on_error: the first photograph that is not usable ends the conversion.
     """
 
@@ -47,6 +47,8 @@ class Settings:
     crop_to_box: bool = False
     box_margin: float = 0.0
     max_side: int = 0
+    filters: tuple[str, ...] = ()
+    verify: bool = True
     stop_on_error: bool = False
 
 
@@ -94,6 +96,7 @@ def convert(
     overwrite: bool = False,
     dry_run: bool = False,
     show_progress: bool = False,
+    screen: Callable[[list[LabeledImage]], list[LabeledImage]] | None = None,
 ) -> Summary:
     """Converts photographs into a dataset.
 
@@ -109,6 +112,7 @@ def convert(
       overwrite: replace a dataset that is there, the same one too: its shards may be damaged.
       dry_run: read and check everything, write nothing.
       show_progress: a bar on standard error.
+      screen: from the photographs that the source names to those that are taken.
 
     Raises:
       ValueError: no photograph; another dataset is in the place; a photograph is not usable and
@@ -116,6 +120,8 @@ def convert(
       OSError: the destination cannot be written.
     """
     photographs, rejected = _read(source, settings.stop_on_error, show_progress)
+    if screen is not None:
+        photographs = screen(photographs)
     # In this order each shard is a mixture, whatever the order of the source.
     photographs.sort(key=lambda image: hashlib.sha256(_bytes(image.path)).digest())
     tally = _Tally(photographs, rejected, settings, destination.is_file)
@@ -124,6 +130,8 @@ def convert(
         settings.crop_to_box,
         settings.box_margin,
         settings.max_side,
+        settings.filters,
+        settings.verify,
     )
     with contextlib.ExitStack() as stack:
         results = workers.results(photographs, folder.path, options, num_workers)

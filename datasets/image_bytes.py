@@ -9,9 +9,10 @@ import dataclasses
 import io
 import re
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 # Every plugin of Pillow is one more parser for a stranger's bytes, and one of them (EPS) starts
 # a program: only these are tried.
@@ -35,6 +36,8 @@ _TURNS = {
 # Start-of-frame markers of the JPEG that TensorFlow decodes: baseline, extended and progressive,
 # Huffman-coded, and the latter two arithmetic-coded. Lossless and hierarchical JPEG are missing.
 _KEPT_JPEG_PROCESSES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+# Strength (of colours too), window that is compared, window that is searched; in pixels.
+_NLM_GRAY, _NLM_COLOR = (10, 7, 21), (10, 10, 7, 21)
 # In a scan, 0xFF 0x00 is a pixel's 0xFF, and D0 to D7 are restart markers.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 
@@ -88,20 +91,29 @@ class Photograph:
         self._data = data
         self._image = image
 
-    def encode(self, crop: Rectangle | None = None, max_side: int = 0) -> Encoded:
+    def encode(
+        self,
+        crop: Rectangle | None = None,
+        max_side: int = 0,
+        filters: Sequence[str] = (),
+        verify: bool = True,
+    ) -> Encoded:
         """Decodes the image, so that no training run dies of it, and gives what to store.
 
         Args:
           crop: pixels to cut out of the image as it should be seen.
           max_side: larger images are shrunk to it; 0 for no limit.
+          filters: names in `FILTERS`, applied to the pixels one after the other.
+          verify: False trusts an image whose bytes stay: only its header was read.
 
         Raises:
           ValueError: the image does not decode, or not to pixels we know how to show.
         """
         try:
-            if change := self._change(crop, max_side):
-                return self._encode_anew(crop, max_side, change)
-            self._check()
+            if change := self._change(crop, max_side) or ", ".join(filters):
+                return self._encode_anew(crop, max_side, filters, change)
+            if verify:
+                self._check()
         except Exception as error:  # as above
             raise ValueError(f"damaged image: {error}") from error
         width, height = self.size
@@ -137,7 +149,9 @@ class Photograph:
             self._image.draft(None, (1, 1))
         self._image.load()
 
-    def _encode_anew(self, crop: Rectangle | None, max_side: int, change: str) -> Encoded:
+    def _encode_anew(
+        self, crop: Rectangle | None, max_side: int, filters: Sequence[str], change: str
+    ) -> Encoded:
         if self.format == "PNG":
             _check_png(self._data)
         if max_side and not crop:
@@ -150,6 +164,8 @@ class Photograph:
             image = image.crop(crop)
         if max_side:
             image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        for name in filters:
+            image = FILTERS[name](image)
         file = io.BytesIO()
         if self._is_lossless():
             image.save(file, "PNG")
@@ -164,6 +180,32 @@ class Photograph:
         if self.format == "TIFF":
             return self._image.info.get("compression") not in ("jpeg", "tiff_jpeg", "webp")
         return self.format != "JPEG"
+
+
+def _denoised(image: Image.Image) -> Image.Image:
+    """Non-local means: Buades, Coll and Morel (2005), as OpenCV's manual advises."""
+    cv2 = opencv()
+    pixels = np.asarray(image)
+    if image.mode == "L":
+        return Image.fromarray(cv2.fastNlMeansDenoising(pixels, None, *_NLM_GRAY))
+    # OpenCV's order of channels is the other way round.
+    denoised = cv2.fastNlMeansDenoisingColored(pixels[..., ::-1].copy(), None, *_NLM_COLOR)
+    return Image.fromarray(denoised[..., ::-1])
+
+
+def opencv():
+    """The module cv2; raises ImportError with what to do."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(
+            '--denoise=nlm needs OpenCV: pip install -c constraints.txt ".[opencv]".'
+        ) from error
+    return cv2
+
+
+# From an image in mode L or RGB to one of the same mode and size.
+FILTERS = {"equalize": ImageOps.equalize, "denoise": _denoised}
 
 
 def _orientation(image: Image.Image) -> int:

@@ -23,12 +23,16 @@ class Options:
       crop_to_box: store only the object that gave the label.
       box_margin: what is added to the crop on each side, as a fraction of the box's.
       max_side: larger photographs are shrunk to it, in pixels; 0 for no limit.
+      filters: names in image_bytes.FILTERS, applied in this order.
+      verify: decode every photograph; False trusts those whose bytes stay.
     """
 
     class_numbers: Mapping[str, int]
     crop_to_box: bool = False
     box_margin: float = 0.0
     max_side: int = 0
+    filters: tuple[str, ...] = ()
+    verify: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def make(image: LabeledImage, folder: ImageFolder, options: Options) -> Record:
         boxes = _within(boxes, crop, photograph.size)
         if crop == (0, 0, *photograph.size):
             crop = None
-    encoded = photograph.encode(crop, options.max_side)
+    encoded = photograph.encode(crop, options.max_side, options.filters, options.verify)
     digest = hashlib.sha256(data)
     record = schema.encode(
         encoded=encoded.data,

@@ -276,3 +276,40 @@ def test_no_damage_slips_through_that_tensorflow_refuses():
         taken += 1
         assert _decoded(encoded).shape == (encoded.height, encoded.width, 3)
     assert taken > 100
+
+
+# Filters, and trust
+
+
+def test_equalization_spreads_the_histogram_and_keeps_the_size():
+    dark = np.random.default_rng(0).normal(60, 10, (30, 40, 3)).clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(dark).save(file, "PNG")
+    encoded = image_bytes.Photograph(file.getvalue()).encode(filters=("equalize",))
+    assert (encoded.change, encoded.format) == ("equalize", "png")
+    after = np.asarray(Image.open(io.BytesIO(encoded.data)))
+    assert after.shape == dark.shape
+    assert after.std() > 3 * dark.std()
+
+
+def test_denoising_takes_noise_and_leaves_edges():
+    pytest.importorskip("cv2")
+    clean = np.zeros((64, 64, 3)) + [60, 90, 120]
+    clean[:, 32:] += 100
+    noisy = clean + np.random.default_rng(0).normal(0, 8, clean.shape)
+    file = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    encoded = image_bytes.Photograph(file.getvalue()).encode(filters=("denoise",))
+    after = np.asarray(Image.open(io.BytesIO(encoded.data)), np.float64)
+    assert np.abs(after - clean).mean() < 0.6 * np.abs(noisy - clean).mean()
+    assert np.abs(after - clean).max() < 30  # also the channels are in their order
+
+
+def test_a_header_is_enough_where_files_are_trusted():
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 80).convert("RGB").save(file, "JPEG")
+    # Damaged inside its scan, with the end marker in place.
+    data = bytearray(file.getvalue())
+    data[len(data) // 2 : len(data) - 2] = b"\xff\xd0" * ((len(data) - 2 - len(data) // 2) // 2)
+    photograph = image_bytes.Photograph(bytes(data))
+    assert photograph.encode(verify=False).data == bytes(data)

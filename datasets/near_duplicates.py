@@ -1,0 +1,175 @@
+"""Pictures that are almost the same, by a perceptual hash, across splits or labels."""
+
+import concurrent.futures
+import csv
+import dataclasses
+import functools
+import hashlib
+import io
+import multiprocessing
+import os
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from datasets import splits
+from datasets.image_bytes import FORMATS
+from datasets.image_folder import ImageFolder
+from datasets.schema import LabeledImage
+
+TABLE = "near_duplicates.csv"
+# Of 64 bits, how many may differ: so many bands less one find all pairs (see `pairs`).
+DISTANCE = 3
+_BANDS = DISTANCE + 1
+_WORTH_A_PROCESS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two pictures; `kept` stays where pairs are dropped, "" where neither does."""
+
+    first: LabeledImage
+    second: LabeledImage
+    splits: tuple[str, str]
+    distance: int
+    kept: str
+
+
+def require():
+    """The module imagehash; raises ImportError with what to do."""
+    try:
+        import imagehash
+    except ImportError as error:
+        raise ImportError(
+            '--near_duplicates needs ImageHash: pip install -c constraints.txt ".[duplicates]".'
+        ) from error
+    return imagehash
+
+
+def find(
+    photographs: Sequence[LabeledImage],
+    folder: ImageFolder,
+    choice: splits.Choice,
+    num_workers: int,
+) -> list[Pair]:
+    """Pairs of almost equal pictures that lie in different splits or bear different labels.
+
+    Args:
+      photographs: of the source.
+      folder: where they are.
+      choice: which split each goes to.
+      num_workers: processes that look at them.
+
+    Returns:
+      The pairs, sorted by path. Of two splits the one for evaluation keeps its picture, since its
+      numbers would change otherwise; of two labels neither is known to be right.
+
+    Raises:
+      ImportError: ImageHash is not installed.
+    """
+    require()
+    unique = list({image.path: image for image in photographs}.values())
+    seen = _hashes([image.path for image in unique], folder.path, num_workers)
+    # Exact duplicates share a split and are told of anyway: the first of them stands for all.
+    first_of = {}
+    for image, found in zip(unique, seen, strict=True):
+        if found:
+            first_of.setdefault((found[1], image.label), (image, *found))
+    known = list(first_of.values())
+    if not known:
+        return []
+    hashes = np.array([value for _, value, _ in known], np.uint64)
+    where = [choice.of(image.split, digest) for image, _, digest in known]
+    found = []
+    for i, j, distance in pairs(hashes):
+        first, second = known[i][0], known[j][0]
+        if where[i] == where[j] and first.label == second.label:
+            continue
+        kept = ""
+        if first.label == second.label:
+            order = (splits.TEST, splits.VALIDATION, splits.TRAIN)
+            kept = min((where[i], first.path), (where[j], second.path), key=_by(order))[1]
+        found.append(Pair(first, second, (where[i], where[j]), distance, kept))
+    return sorted(found, key=lambda pair: (pair.first.path, pair.second.path))
+
+
+def _by(order: Sequence[str]):
+    return lambda placed: (order.index(placed[0]), placed[1])
+
+
+def dropped(found: Iterable[Pair]) -> set[str]:
+    """The paths that go so that no pair is left."""
+    gone = set()
+    for pair in found:
+        gone |= {pair.first.path, pair.second.path} - {pair.kept}
+    return gone
+
+
+def write(path: str, found: Iterable[Pair]) -> None:
+    """Lists the pairs in a CSV; raises OSError."""
+    with open(f"{path}.tmp", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["file", "label", "split", "other_file", "other_label", "other_split", "distance"]
+        )
+        for pair in found:
+            one, other = pair.first, pair.second
+            writer.writerow(
+                [one.path, one.label, pair.splits[0], other.path, other.label, pair.splits[1]]
+                + [pair.distance]
+            )
+    os.replace(f"{path}.tmp", path)
+
+
+def pairs(hashes: np.ndarray, distance: int = DISTANCE) -> list[tuple[int, int, int]]:
+    """All pairs of 64-bit hashes that differ in at most `distance` bits, at most 3.
+
+    Of four bands of 16 bits, such a pair shares one at least: so only hashes with a band in common
+    are compared (Norouzi, Punjani and Fleet, "Fast search in Hamming space", 2012).
+
+    Args:
+      hashes: uint64 [N].
+
+    Returns:
+      (i, j, number of different bits) with i < j, sorted.
+    """
+    found: dict[tuple[int, int], int] = {}
+    for band in range(_BANDS):
+        keys = (hashes >> np.uint64(16 * band)) & np.uint64(0xFFFF)
+        order = np.argsort(keys, kind="stable")
+        starts = np.flatnonzero(np.diff(keys[order], prepend=-1.0))
+        for group in np.split(order, starts[1:]):
+            for start in range(0, len(group) - 1):
+                rest = group[start + 1 :]
+                bits = np.bitwise_count(hashes[rest] ^ hashes[group[start]])
+                for other in np.flatnonzero(bits <= distance):
+                    i, j = sorted((int(group[start]), int(rest[other])))
+                    found[i, j] = int(bits[other])
+    return [(i, j, bits) for (i, j), bits in sorted(found.items())]
+
+
+def _hashes(
+    paths: Sequence[str], folder: str, num_workers: int
+) -> Iterable[tuple[int, bytes] | None]:
+    look = functools.partial(_look, ImageFolder(folder))
+    if num_workers < 2 or len(paths) < _WORTH_A_PROCESS:
+        return list(map(look, paths))
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
+        return list(pool.map(look, paths, chunksize=32))
+
+
+def _look(folder: ImageFolder, path: str) -> tuple[int, bytes] | None:
+    """Perceptual hash and SHA-256 of a picture; None for what the conversion will reject."""
+    from PIL import Image
+
+    try:
+        data = folder.read(path)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image.draft("L", (64, 64))  # all that the hash looks at
+        value = int(str(require().phash(image)), 16)
+    except ImportError:
+        raise
+    except Exception:  # a stranger's bytes make the parsers raise anything
+        return None
+    return value, hashlib.sha256(data).digest()

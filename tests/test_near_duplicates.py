@@ -1,0 +1,102 @@
+"""Pictures that are almost the same, across splits or labels."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import near_duplicates, splits
+from datasets.schema import LabeledImage
+from tests.conftest import run_script
+
+
+def brute_force(hashes, distance):
+    found = []
+    for i, one in enumerate(hashes.tolist()):
+        for j in range(i + 1, len(hashes)):
+            bits = (one ^ int(hashes[j])).bit_count()
+            if bits <= distance:
+                found.append((i, j, bits))
+    return found
+
+
+def test_all_pairs_within_three_bits_are_found():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, 300, np.uint64)
+    for i in range(100):  # neighbours in 0 to 5 bits
+        bits = rng.choice(64, i % 6, replace=False)
+        flips = sum(1 << int(bit) for bit in bits)
+        hashes[200 + i] = hashes[i] ^ np.uint64(flips)
+    expected = brute_force(hashes, 3)
+    assert len(expected) >= 60
+    assert near_duplicates.pairs(hashes) == expected
+
+
+def test_a_hundred_thousand_hashes_take_seconds():
+    hashes = np.random.default_rng(1).integers(0, 2**64, 100_000, np.uint64)
+    hashes[5] = hashes[99_999] ^ np.uint64(1 << 40)
+    assert (5, 99_999, 1) in near_duplicates.pairs(hashes)
+
+
+def test_who_is_kept():
+    def pair(labels, where, kept):
+        images = [LabeledImage(f"{i}.jpg", label) for i, label in enumerate(labels)]
+        return near_duplicates.Pair(*images, where, 1, kept)
+
+    same = pair("aa", (splits.TRAIN, splits.VALIDATION), "1.jpg")
+    other = pair("ab", (splits.TRAIN, splits.TRAIN), "")
+    assert near_duplicates.dropped([same]) == {"0.jpg"}
+    assert near_duplicates.dropped([other]) == {"0.jpg", "1.jpg"}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two classes and two splits; three pictures come twice, a little changed."""
+    pytest.importorskip("imagehash")
+    folder = tmp_path_factory.mktemp("near")
+    rng = np.random.default_rng(0)
+
+    def picture():
+        small = rng.integers(0, 255, (6, 6, 3)).astype(np.uint8)
+        return Image.fromarray(small).resize((120, 120), Image.Resampling.BICUBIC)
+
+    for split in ("train", "validation"):
+        for label in "ab":
+            place = folder / split / label
+            place.mkdir(parents=True)
+            for i in range(6):
+                picture().save(place / f"{i}.jpg")
+    one = picture()
+    one.save(folder / "train/a/leaked.jpg")
+    one.resize((100, 100)).save(folder / "validation/a/leaked.jpg", quality=60)
+    two = picture()
+    two.save(folder / "train/a/doubtful.jpg")
+    two.resize((90, 90)).save(folder / "train/b/doubtful.jpg")
+    three = picture()
+    three.save(folder / "train/b/twice.jpg")
+    three.resize((80, 80)).save(folder / "train/b/twice_small.jpg")  # no harm in that
+    return folder
+
+
+@pytest.mark.parametrize("rule", ["report", "drop"])
+def test_by_the_command_line(photographs, tmp_path, rule):
+    flags = (f"--image_dir={photographs}", f"--output_dir={tmp_path}/out", "--num_shards=1")
+    result = run_script("convert_data.py", *flags, f"--near_duplicates={rule}")
+    assert result.returncode == 0, result.stderr
+    assert "Near duplicates across splits or labels: 2 pairs" in result.stdout
+    with open(tmp_path / "out" / "near_duplicates.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["file"], row["other_file"]) for row in rows] == [
+        ("train/a/doubtful.jpg", "train/b/doubtful.jpg"),
+        ("train/a/leaked.jpg", "validation/a/leaked.jpg"),
+    ]
+    assert rows[1]["split"] == "train" and rows[1]["other_split"] == "validation"
+    left = {"report": 30, "drop": 27}[rule]
+    assert f"out: {left} examples of 2 classes" in result.stdout
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
+    with pytest.raises(ImportError, match="--near_duplicates needs ImageHash: pip install"):
+        near_duplicates.require()

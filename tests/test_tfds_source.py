@@ -1,0 +1,83 @@
+"""A dataset of TensorFlow Datasets, defined here, through the conversion."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from datasets import schema, tfds_source, tfrecord_dataset
+from tests.conftest import ROOT
+
+# TFDS registers builders by importing them: so one process defines, prepares and converts.
+SCRIPT = """
+import io, sys
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+class ColouredShapes(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+            "image": tfds.features.Image(),
+            "label": tfds.features.ClassLabel(names=["round", "square"]),
+            "objects": tfds.features.Sequence({"bbox": tfds.features.BBoxFeature()}),
+        }))
+
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples(8), "test": self._generate_examples(4)}
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            file = io.BytesIO()
+            Image.effect_noise((40, 20), 50 + i).convert("RGB").save(file, "JPEG")
+            file.seek(0)
+            boxes = [(0.0, 0.0, 0.5, 0.25), (0.5, 0.5, 1.0, 1.0)]
+            objects = [{"bbox": tfds.features.BBox(*box)} for box in boxes]
+            yield i, {"image": file, "label": i % 2, "objects": objects}
+
+import shared_flags
+import convert_data
+shared_flags.run(convert_data.main, sys.argv)
+"""
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    pytest.importorskip("tensorflow_datasets")
+    place = tmp_path_factory.mktemp("tfds")
+    flags = ["--dataset_name=tfds:coloured_shapes", f"--tfds_data_dir={place}/data"]
+    flags += [f"--output_dir={place}/out", "--num_workers=1"]
+    command = [sys.executable, "-c", SCRIPT, *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return place / "out"
+
+
+def test_photographs_labels_boxes_and_splits_come_along(converted):
+    dataset = tfrecord_dataset.find(str(converted), split="train")
+    assert dataset.labels == ("round", "square")
+    assert dataset.num_examples == 8
+    assert tfrecord_dataset.find(str(converted), split="test").num_examples == 4
+    record = next(iter(tf.data.TFRecordDataset(dataset.files)))
+    example = schema.parse_example(record)
+    assert tf.io.is_jpeg(example["encoded"])
+    assert tf.io.decode_jpeg(example["encoded"]).shape == (20, 40, 3)
+    expected = [[0.5, 0.5, 1, 1], [0, 0, 0.5, 0.25]]  # the larger first
+    np.testing.assert_allclose(example["boxes"], expected)
+    assert not list(converted.parent.glob(".tfds_*"))
+
+
+def test_a_name_that_is_none_is_one_line(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    with pytest.raises(ValueError, match="tfds:no_such_thing_at_all: TensorFlow Datasets has no"):
+        list(tfds_source.read("no_such_thing_at_all", str(tmp_path), str(tmp_path)))
+
+
+def test_without_tfds_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ImportError, match="needs TensorFlow Datasets: pip install"):
+        list(tfds_source.read("mnist", None, str(tmp_path)))
