@@ -106,6 +106,12 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 
+flags.DEFINE_string(
+    "data_service",
+    None,
+    "HOST:PORT of a tf.data service (data_service.py) that prepares the images.",
+)
+
 # Where training starts and what is trained
 flags.DEFINE_string(
     "checkpoint_path",
@@ -428,6 +434,8 @@ def check_flags() -> None:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
     _pairs("progressive_resizing", "128:0,192:2000,250:4000")
     _pairs("unfreeze", "1000:InceptionV3/Mixed_7")
+    if FLAGS.data_service and ":" not in FLAGS.data_service:
+        raise UsageError(f"--data_service={FLAGS.data_service}: write HOST:PORT.")
     if FLAGS.feature_cache_augmentations and not FLAGS.augment:
         raise UsageError(
             f"--feature_cache_augmentations={FLAGS.feature_cache_augmentations} and "
@@ -548,6 +556,7 @@ def train() -> None:
             num_shards=where.num_workers,
             repeats=repeats,
             mix=mix,
+            data_service=FLAGS.data_service,
             **shared(size),
         )
 

@@ -161,7 +161,7 @@ def _words(function, argument) -> str:
     try:
         function.python_function(argument)  # op by op, its errors are about the record alone
     except tf.errors.OpError as error:
-        text = _NOISE.sub("", error.message)
+        text = _NOISE.sub("", error.message.rpartition("Summarized data: b")[2]).strip("'")
         return " ".join(text.split()).rstrip(".")[:150]
     return "it fails now and then"
 

@@ -42,6 +42,7 @@ def training_batches(
     cache: str = "none",
     repeats: np.ndarray | None = None,
     mix: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None,
+    data_service: str | None = None,
 ) -> tf.data.Dataset:
     """Draws batches without end; equal arguments give equal batches.
 
@@ -64,6 +65,9 @@ def training_batches(
         `balanced_repeats`; None: once.
       mix: (images, labels, seed int32 [2]) → images and labels of a finished batch, such as
         those of MixUp.
+      data_service: HOST:PORT of a tf.data service (data_service.py), which then reads, shuffles
+        and prepares the images; this process gets finished batches, the same ones in the same
+        order where the service has one worker.
 
     Returns:
       Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}, or what `mix` makes of them.
@@ -107,7 +111,7 @@ def training_batches(
     ds = ds.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
     ds = ds.batch(batch_size, drop_remainder=True)
     if mix is None:
-        return _finished(ds, finish, num_threads)
+        return _served(_finished(ds, finish, num_threads), data_service)
 
     def mixed(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, tf.Tensor]:
         # By the first example of the batch, so that a resumed run mixes alike.
@@ -117,7 +121,7 @@ def training_batches(
         return {"image": images, "label": labels}
 
     ds = ds.enumerate().map(mixed, num_parallel_calls=_BATCHES_AHEAD, deterministic=True)
-    return _finished(ds, None, num_threads)
+    return _served(_finished(ds, None, num_threads), data_service)
 
 
 def single_pass_batches(
@@ -291,6 +295,29 @@ def _finished(ds: tf.data.Dataset, finish, num_threads: int | None) -> tf.data.D
             deterministic=True,
         )
     return ds.prefetch(_BATCHES_AHEAD).with_options(_options(num_threads))
+
+
+def _served(ds: tf.data.Dataset, address: str | None) -> tf.data.Dataset:
+    """The same batches from a tf.data service, if there is one."""
+    if address is None:
+        return ds
+    try:
+        ds = ds.apply(
+            tf.data.experimental.service.distribute(
+                # Each worker yields the whole sequence: the parts of training's own workers are
+                # cut above.
+                processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,
+                service=f"grpc://{address}",
+                # One batch after the other, so that their order stays.
+                max_outstanding_requests=1,
+            )
+        )
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"--data_service={address}: no tf.data service answers ({error.message[:100]}). Start "
+            "one by python data_service.py, or leave the flag out."
+        ) from error
+    return ds.prefetch(_BATCHES_AHEAD)
 
 
 class _Part:

@@ -26,6 +26,12 @@ YMIN = "image/object/bbox/ymin"
 XMIN = "image/object/bbox/xmin"
 YMAX = "image/object/bbox/ymax"
 XMAX = "image/object/bbox/xmax"
+# Ours and TF-Slim's name first, then those of TensorFlow Datasets and of Keras' examples.
+_ENCODED_NAMES = (ENCODED, "image", "image_raw")
+_LABEL_NAMES = (LABEL, "label")
+_BOXES_NAMES = ("objects/bbox", "bbox")  # ymin, xmin, ymax, xmax of one after the other
+# For features that a record lacks; no record has these.
+_NO_IMAGE, _NO_LABEL = b"\x00none", -(2**62)
 
 
 class Box(NamedTuple):
@@ -121,7 +127,10 @@ def masked_crc(data: bytes) -> bytes:
 
 
 def parse_example(serialized):
-    """Reads one record, ours or TF-Slim's, inside or outside tf.data.
+    """Reads one record, inside or outside tf.data: ours, TF-Slim's, of TFDS, or of Keras' examples.
+
+    TFDS writes `image`, `label` and `objects/bbox` (or `bbox`), Keras' examples `image` or
+    `image_raw` and `label`, each with the encoded image.
 
     Args:
       serialized: scalar string tensor, a tf.Example.
@@ -141,31 +150,53 @@ def parse_example(serialized):
     features = tf.io.parse_single_example(
         serialized,
         {
-            ENCODED: tf.io.FixedLenFeature([], tf.string),
-            LABEL: tf.io.FixedLenFeature([], tf.int64),
+            **_scalars(_ENCODED_NAMES, tf.string, _NO_IMAGE),
+            **_scalars(_LABEL_NAMES, tf.int64, _NO_LABEL),
             FILENAME: tf.io.FixedLenFeature([], tf.string, ""),
             TEXT: tf.io.FixedLenFeature([], tf.string, ""),
             YMIN: floats,
             XMIN: floats,
             YMAX: floats,
             XMAX: floats,
+            **dict.fromkeys(_BOXES_NAMES, floats),
         },
     )
     sides = [features[key].values for key in (YMIN, XMIN, YMAX, XMAX)]
+    flat = [tf.reshape(features[key].values, [-1, 4]) for key in _BOXES_NAMES]
     return {
-        "encoded": features[ENCODED],
-        "label": features[LABEL],
-        "boxes": tf.stack(sides, axis=1),
+        "encoded": _first_given(features, _ENCODED_NAMES, _NO_IMAGE),
+        "label": _first_given(features, _LABEL_NAMES, _NO_LABEL),
+        "boxes": tf.concat([tf.stack(sides, axis=1), *flat], axis=0),
         "filename": features[FILENAME],
         "text": features[TEXT],
     }
+
+
+def _scalars(names, dtype, missing) -> dict[str, object]:
+    import tensorflow as tf
+
+    return {name: tf.io.FixedLenFeature([], dtype, missing) for name in names}
+
+
+def _first_given(features, names, missing):
+    """The first of several features that a record has; an error where it has none."""
+    import tensorflow as tf
+
+    value = features[names[-1]]
+    for name in reversed(names[:-1]):
+        value = tf.where(tf.not_equal(features[name], missing), features[name], value)
+    message = f"Feature: {names[0]} is required but could not be found"
+    check = tf.debugging.Assert(tf.reduce_all(tf.not_equal(value, missing)), [message])
+    with tf.control_dependencies([check]):
+        return tf.identity(value)
 
 
 def parse_labels(serialized):
     """The labels of a batch of records, int64 [B], from a string tensor [B]; raises as above."""
     import tensorflow as tf
 
-    return tf.io.parse_example(serialized, {LABEL: tf.io.FixedLenFeature([], tf.int64)})[LABEL]
+    features = tf.io.parse_example(serialized, _scalars(_LABEL_NAMES, tf.int64, _NO_LABEL))
+    return _first_given(features, _LABEL_NAMES, _NO_LABEL)
 
 
 def _feature(example, key: str):

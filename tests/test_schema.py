@@ -109,3 +109,39 @@ def test_framed_records_make_a_tfrecord_file(tmp_path):
 def test_encoding_does_not_import_tensorflow():
     code = "import sys, datasets.schema; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def foreign(**features):
+    kinds = {
+        bytes: lambda v: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])),
+        int: lambda v: tf.train.Feature(int64_list=tf.train.Int64List(value=[v])),
+        list: lambda v: tf.train.Feature(float_list=tf.train.FloatList(value=v)),
+    }
+    feature = {name.replace("__", "/"): kinds[type(v)](v) for name, v in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("record", "boxes"),
+    [
+        (foreign(image=b"jpeg", label=4, objects__bbox=[0.1, 0.2, 0.3, 0.4] * 2), 2),
+        (foreign(image=b"jpeg", label=4, bbox=[0.1, 0.2, 0.3, 0.4]), 1),
+        (foreign(image_raw=b"jpeg", label=4), 0),
+    ],
+    ids=["TFDS, objects", "TFDS, one box", "Keras"],
+)
+def test_records_of_tfds_and_of_kerass_examples(record, boxes):
+    example = schema.parse_example(record)
+    assert (example["encoded"], example["label"]) == (b"jpeg", 4)
+    assert example["boxes"].shape == (boxes, 4)
+    assert schema.parse_labels([record, record]).numpy().tolist() == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [(foreign(label=4), "image/encoded"), (foreign(image=b"jpeg"), "image/class/label")],
+    ids=["image", "label"],
+)
+def test_what_a_record_lacks_is_named(record, name):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"Feature: {name} is required"):
+        schema.parse_example(record)

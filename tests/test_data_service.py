@@ -1,0 +1,50 @@
+"""Batches from a tf.data service on this machine."""
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from datasets import batches, tfrecord_dataset
+from preprocessing import preprocessing_factory
+from tests.conftest import ROOT, run_script
+
+
+@pytest.fixture(scope="module")
+def service():
+    """The address of a running data_service.py."""
+    command = [sys.executable, str(ROOT / "data_service.py"), "--port=0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    assert "Ready: train with --data_service=" in line, process.stderr.read()
+    yield line.split("--data_service=")[1].split(". ")[0]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and "The service has ended." in out, err
+
+
+def test_its_batches_are_ours_in_their_order(colours, service):
+    dataset = tfrecord_dataset.find(str(colours))
+    recipe = preprocessing_factory.get("cifarnet")
+    decode, finish = recipe.training_stages(16)
+
+    def drawn(**options):
+        ds = batches.training_batches(
+            dataset, decode, 8, finish=finish, seed=3, skip_examples=16, **options
+        )
+        return list(ds.take(6).as_numpy_iterator())
+
+    for one, other in zip(drawn(), drawn(data_service=service), strict=True):
+        np.testing.assert_array_equal(one["label"], other["label"])
+        np.testing.assert_allclose(one["image"], other["image"], atol=1e-5)
+
+
+def test_training_by_the_command_line(colours, service, tmp_path):
+    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", "--model_name=small_cnn")
+    flags += ("--small_cnn_filters=4", "--train_image_size=16", "--max_number_of_steps=3")
+    result = run_script("train_image_classifier.py", *flags, f"--data_service={service}")
+    assert result.returncode == 0, result.stderr
+    wrong = run_script("train_image_classifier.py", *flags, "--data_service=here")
+    assert wrong.returncode == 2 and "write HOST:PORT" in wrong.stderr
