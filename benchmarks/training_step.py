@@ -65,6 +65,8 @@ def measure(side: str) -> float:
         parts = losses.classification(labels, outputs["logits"], outputs.get("aux_logits"))
         return {"main": parts.main, "auxiliary": parts.auxiliary}
 
+    loss_names = ("main", "auxiliary")
+
     shape = (FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3)
     labels = np.arange(FLAGS.batch_size, dtype=np.int32) % FLAGS.num_classes
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
@@ -77,7 +79,7 @@ def measure(side: str) -> float:
     else:
         ds = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
     weights = {name: variable.value for name, variable in trained.items()}
-    step = TrainingStep(where, learner, optimizer, lambda step: 1e-4, loss, weights)
+    step = TrainingStep(where, learner, optimizer, lambda step: 1e-4, loss, weights, loss_names)
     iterator = iter(ds)
     step.run(iterator, 3)
     began = time.perf_counter()

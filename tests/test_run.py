@@ -286,3 +286,17 @@ def test_a_run_rolls_back_to_its_last_checkpoint_and_passes_the_bad_batch(make, 
     _, train, _ = make(last_step=20, **options | {"spoilt": nan_at(*range(8, 30))})
     with pytest.raises(ValueError, match="The last checkpoint is untouched: .*model.ckpt-6"):
         train()
+
+
+def test_an_auxiliary_head_that_fits_no_smaller_image_rests(tmp_path):
+    config = run_config.RunConfig("inception_v3", 3, LABELS, 107, "inception")
+    options = run.Options(str(tmp_path), progressive_resizing=((75, 0), (107, 5)), batch_size=2)
+    lines = []
+    current = run.Run(options, config, distribution.create(), 24, lines.append)
+    assert "At 75 pixels the auxiliary head rests: it has weights for other sizes." in lines
+    assert not any("AuxLogits" in name for name in current.trained)
+    assert len(current._learner.output) == 1
+    current._enter(1)
+    assert any("AuxLogits" in name for name in current.trained)
+    assert current._loss_names() == ["main", "auxiliary"]
+    assert any("AuxLogits" in name for name in current._state.slots)

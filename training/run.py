@@ -166,11 +166,12 @@ class Run:
             # A checkpoint holds what belongs to the phase that made it.
             made = checkpoints.global_step(checkpoints.read(resumed)) or 0 if resumed else 0
             self._phase = phases.at(self._phases, max(0, made - 1))
+            self._learner = self._sized()
             self._choose_trained()
             self._averages = self._build_averages()
             self._split = self._choose_split()
         # What takes steps: the net, or where features are cached what comes after them.
-        self._learner = self._split.head if self._split else self._sized()
+        self._learner = self._split.head if self._split else self._learner
         self.step = self._build_step()
         self._state = run_state.RunState(
             options.train_dir,
@@ -291,14 +292,13 @@ class Run:
             return
         before, self._phase = self._phases[self._phase], index
         phase = self._phases[index]
-        if phase.scopes != before.scopes:
-            with self.where.strategy.scope():
-                self._choose_trained(new=phase.scopes[len(before.scopes) :])
-            self._state.slots = self._slots()
         if phase.image_size != before.image_size:
             self._say(f"Step {now}: from here on images of {phase.image_size} pixels.")
         self._learner = self._sized()
-        self.step.change(self._learner, self._trained_values())
+        with self.where.strategy.scope():
+            self._choose_trained(new=phase.scopes[len(before.scopes) :])
+        self._state.slots = self._slots()
+        self.step.change(self._learner, self._trained_values(), self._loss_names())
 
     def _sized(self) -> keras.Model:
         """The net on images of the present phase's size."""
@@ -416,17 +416,18 @@ class Run:
         if self.where.is_chief:
             self._say(f"Saved {path}.")
 
-    def _choose_trained(self, new: tuple[str, ...] = ()) -> None:
+    def _choose_trained(self, new: tuple[str, ...] | None = None) -> None:
         """Sets `self.trained`, by slim name; batch norms that aren't among them stand still.
 
         `new` are the scopes to tell of; at first all.
         """
         scopes = self._phases[self._phase].scopes
-        self.trained = {name: v for name, v in self.weights.items() if v.trainable}
+        used = slim_names.variables(self._learner)
+        self.trained = {n: v for n, v in self.weights.items() if v.trainable and n in used}
         if scopes:
-            flag = "--unfreeze" if new else "--trainable_scopes"
+            flag = "--trainable_scopes" if new is None else "--unfreeze"
             caught = slim_names.caught_by_match(scopes, self.trained)
-            for scope in new or scopes:
+            for scope in scopes if new is None else new:
                 self._say(f"{flag}: {scope} catches {len(caught[scope])} variables.")
             chosen = {name for names in caught.values() for name in names}
             for layer in self.model.layers:
@@ -448,6 +449,9 @@ class Run:
             weight_decay=dict.fromkeys(slim_names.regularized(self.model), options.weight_decay),
             multipliers=multipliers,
         )
+
+    def _loss_names(self) -> list[str]:
+        return ["main", *(["auxiliary"] if "aux_logits" in self._learner.output else [])]
 
     def _trained_values(self) -> dict[str, tf.Variable]:
         return {name: variable.value for name, variable in self.trained.items()}
@@ -570,6 +574,7 @@ class Run:
             self._learning_rate(),
             loss,
             self._trained_values(),
+            self._loss_names(),
             penalty=lambda: losses.l2(decayed, options.weight_decay),
             averages=self._averages,
             accumulation=options.gradient_accumulation_steps,

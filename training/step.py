@@ -1,6 +1,6 @@
 """One optimizer update under a tf.distribute strategy, compiled; several of them a call."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -40,6 +40,7 @@ class TrainingStep:
         learning_rate: Callable[[tf.Tensor], tf.Tensor],
         loss: Callable[[tf.Tensor, dict[str, tf.Tensor]], dict[str, tf.Tensor]],
         trained: Mapping[str, tf.Variable],
+        loss_names: Sequence[str] = ("main",),
         penalty: Callable[[], tf.Tensor] | None = None,
         averages=None,
         accumulation: int = 1,
@@ -57,6 +58,7 @@ class TrainingStep:
           loss: (labels int32 [N], outputs) → float32 scalars by name, means over the N examples
             of a replica; their sum is minimised.
           trained: the variables to train, by name.
+          loss_names: of the scalars that `loss` returns.
           penalty: what the optimizer's weight decay stands for, as a loss to report; it is read
             once a call, since weights move little within it.
           averages: a MovingAverages, updated after each step.
@@ -80,14 +82,16 @@ class TrainingStep:
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
         self._jit_compile = jit_compile
-        self.change(model, trained)
+        self.change(model, trained, loss_names)
 
-    def change(self, model, trained: Mapping[str, tf.Variable]) -> None:
+    def change(
+        self, model, trained: Mapping[str, tf.Variable], loss_names: Sequence[str] = ("main",)
+    ) -> None:
         """Goes on with another net on the same weights, or with other variables to train.
 
         The optimizer must have been built on `trained`. The next call compiles anew.
         """
-        self._model = model
+        self._model, self._loss_names = model, tuple(loss_names)
         self._names, self._trained = list(trained), list(trained.values())
         # Autograph would rewrite the whole net's Python before tracing it.
         self._gradients = tf.function(
@@ -109,7 +113,7 @@ class TrainingStep:
           Means over the updates: every loss by name and "loss", their sum; and
           "learning_rate" of the last update, "gradient_norm" of the first one (over all trained
           variables, before clipping), "input_seconds" waited in all. The attribute
-          `images` then has a few images of the first batch, as the net saw them.
+          `images` then has a few images of the last batch, as the net saw them.
 
         Raises:
           NotFiniteError: the loss of a step is NaN or infinite.
@@ -133,7 +137,7 @@ class TrainingStep:
             total = tf.add_n(list(losses.values()))
         return tape.gradient(total, self._trained), losses
 
-    def _replica_step(self, batches, measured):
+    def _replica_step(self, batches, first):
         context = tf.distribute.get_replica_context()
         gradients, losses = zip(
             *(self._gradients_of(batch, i, context) for i, batch in enumerate(batches)), strict=True
@@ -156,10 +160,11 @@ class TrainingStep:
         def blame():
             return tf.stack([tf.norm(gradient) for gradient in gradients])
 
+        # Of one step in a call: a norm reads all gradients once more.
+        norm = tf.cond(first, lambda: tf.linalg.global_norm(gradients), lambda: tf.zeros([]))
         norms = tf.cond(finite, update, blame)
         self.step.assign_add(1)
-        # Of one step in a call: a norm reads all gradients once more.
-        return losses, rate, norms, tf.linalg.global_norm(gradients) if measured else None
+        return losses, rate, norms, norm
 
     def _next_batches(self, iterator):
         """The batches of an update, and the seconds waited for them."""
@@ -186,34 +191,34 @@ class TrainingStep:
     def _several_steps(self, iterator, count):
         strategy = self._distribution.strategy
 
-        def one_step(measured=False):
-            batches, waited = self._next_batches(iterator)
+        def next_step(done, sums, rate, waited, norms, norm, images):
+            first = tf.equal(done, 0)
+            batches, longer = self._next_batches(iterator)
             if self._several:
-                outcome = strategy.run(self._replica_step, args=(batches, measured))
+                outcome = strategy.run(self._replica_step, args=(batches, first))
                 outcome = tf.nest.map_structure(
                     lambda value: strategy.experimental_local_results(value)[0], outcome
                 )
             else:
-                outcome = self._replica_step(batches, measured)
-            losses, rate, norms, norm = outcome
-            images = strategy.experimental_local_results(batches[0])[0]["image"]
-            few = tf.nest.map_structure(lambda part: part[:_SHOWN_IMAGES], images)
-            return losses, rate, waited, norms, few, norm
-
-        def next_step(done, sums, rate, waited, _):
-            losses, rate, longer, norms, *_ = one_step()
+                outcome = self._replica_step(batches, first)
+            losses, rate, norms, one_norm = outcome
             sums = {name: sums[name] + losses[name] for name in sums}
-            return done + 1, sums, rate, waited + longer, norms
+            images = strategy.experimental_local_results(batches[0])[0]["image"]
+            images = tf.nest.map_structure(lambda part: part[:_SHOWN_IMAGES], images)
+            return done + 1, sums, rate, waited + longer, norms, norm + one_norm, images
 
         def goes_on(done, sums, *_):
             finite = tf.math.is_finite(tf.add_n(list(sums.values())))
             return tf.logical_and(done < count, finite)
 
-        # The first step stands before the loop: it gives the loop its structure.
-        losses, rate, waited, norms, images, norm = one_step(measured=True)
-        one = tf.ones([], tf.int64)
-        _, losses, rate, waited, norms = tf.while_loop(
-            goes_on, next_step, (one, losses, rate, waited, norms)
+        # Nothing of the net stands before the loop: it would be compiled twice.
+        zero = tf.zeros([])
+        start = (tf.zeros([], tf.int64), dict.fromkeys(self._loss_names, zero), zero)
+        start += (tf.zeros([], tf.float64), tf.zeros([len(self._names)]), zero)
+        images, shapes = _no_images(iterator.element_spec["image"])
+        shapes = (*tf.nest.map_structure(lambda value: value.shape, start), shapes)
+        _, losses, rate, waited, norms, norm, images = tf.while_loop(
+            goes_on, next_step, (*start, images), shape_invariants=shapes
         )
         means = {name: value / tf.cast(count, tf.float32) for name, value in losses.items()}
         if self._penalty is not None:
@@ -225,6 +230,15 @@ class TrainingStep:
             "input_seconds": waited,
         }
         return means, images, norms
+
+
+def _no_images(spec):
+    """No images, like those of a batch or of its first replica's part; and the shapes of some."""
+    parts = tf.nest.map_structure(lambda part: getattr(part, "_value_specs", (part,))[0], spec)
+    empty = tf.nest.map_structure(
+        lambda part: tf.zeros([0, *(size or 0 for size in part.shape[1:])], part.dtype), parts
+    )
+    return empty, tf.nest.map_structure(lambda part: tf.TensorShape([None, *part.shape[1:]]), parts)
 
 
 def _mean(parts):
