@@ -299,7 +299,7 @@ def _examples(config) -> tuple[list[bytes], str]:
 
     try:
         dataset = _dataset(config)
-        if dataset.labels != config.labels:
+        if config.labels not in (dataset.labels, ("background", *dataset.labels)):
             raise ValueError(
                 f"The dataset's classes are {shortened(dataset.labels)}, the model's "
                 f"{shortened(config.labels)}. Leave the dataset's flags out, or give its own."

@@ -727,7 +727,7 @@ def list_models() -> None:
                 f"{cost.multiply_adds / 1e6:.0f} M",
                 net.preprocessing,
                 net.scope or "-",
-                str(net.checkpoint_outputs),
+                str(net.checkpoint_outputs) if pretrained.source(net.name) else "-",
                 pretrained.source(net.name) or "-",
             )
         )

@@ -16,6 +16,7 @@ from datasets import schema
 from nets import checkpoints, nets_factory, slim_names
 from preprocessing import preprocessing_factory
 from serving import frozen_graph
+from tests.conftest import write_colours
 from tests.fixtures.slim_parity import weights
 from training import run_config
 
@@ -240,15 +241,22 @@ def test_tf_slims_export_command_line_gives_a_graph_with_weights(tmp_path):
     np.testing.assert_allclose(logits_of(graph, NODES), wanted, atol=1e-4 * np.max(np.abs(wanted)))
 
 
-def test_a_zoo_checkpoint_gets_its_background_class(tmp_path):
-    (tmp_path / "names.txt").write_text("".join(f"name {i}\n" for i in range(1000)))
+@pytest.mark.parametrize("source", ["file", "dataset"])
+def test_a_zoo_checkpoint_gets_its_background_class(tmp_path, source):
+    names = "".join(f"name {i}\n" for i in range(1000))
+    (tmp_path / "names.txt").write_text(names)
+    flag = f"--labels_file={tmp_path}/names.txt"
+    if source == "dataset":
+        flag = f"--dataset_dir={write_colours(tmp_path / 'data', per_class=2)}"
+        numbered = "".join(f"{i}:{name}\n" for i, name in enumerate(names.splitlines()))
+        (tmp_path / "data" / "labels.txt").write_text(numbered)
     said = succeed(
         "export_model.py",
         f"--checkpoint_path={CHECKPOINTS}/zoo_v1/mobilenet_v1_0.25_128.ckpt",
         f"--model_name={NET}",
         "--image_size=128",
         "--formats=frozen_graph",
-        f"--labels_file={tmp_path}/names.txt",
+        flag,
         f"--output_dir={tmp_path}/export",
     )
     assert "with 1001 classes" in said

@@ -3,9 +3,8 @@ import functools
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from nets import blocks, nasnet, nets_factory, slim_names
+from nets import nasnet, nets_factory, slim_names
 from nets.blocks import DropPath
 
 SMALLEST = {"nasnet_cifar": 3, "nasnet_mobile": 19, "pnasnet_mobile": 19}
@@ -94,34 +93,3 @@ def test_slims_settings_are_the_defaults():
     assert settings("nasnet_large") == (0.7, 250_000, 0.5, 0.9997)
     assert settings("pnasnet_mobile") == (1.0, 250_000, 0.5, 0.9997)
     assert settings("pnasnet_large") == (0.6, 250_000, 0.5, 0.9997)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "dtype"),
-    [("nasnet_cifar", 16, "mixed_bfloat16"), ("pnasnet_mobile", 67, "float32")],
-)
-def test_a_training_step_reaches_every_variable(name, size, dtype):
-    model = build_small(name, size, dtype=dtype, create_aux_logits=True, drop_path_keep_prob=0.5)
-    before = [variable.numpy() for variable in model.weights]
-    images = images_of(model)
-
-    @tf.function(autograph=False)
-    def step():
-        with blocks.training_step(0), tf.GradientTape() as tape:
-            losses = [
-                tf.nn.sparse_softmax_cross_entropy_with_logits([0, 1, 2, 3], logits)
-                for logits in model(images, training=True).values()
-            ]
-            loss = tf.reduce_mean(tf.add_n(losses))
-        trained = [variable.value for variable in model.trainable_variables]
-        for variable, gradient in zip(trained, tape.gradient(loss, trained), strict=True):
-            variable.assign_sub(gradient)
-        return loss
-
-    assert np.isfinite(step())
-    still = [
-        slim_names.slim_name(variable)
-        for variable, old in zip(model.weights, before, strict=True)
-        if (variable.numpy() == old).all()
-    ]
-    assert not still

@@ -1,7 +1,7 @@
 """Each net learns: one step in bfloat16, the arithmetic of fast processors, moves every variable.
 
-All rows take minutes where a processor has no bfloat16 instructions: the whole table runs with
-`pytest -m full tests/test_nets_training.py`, one row of each family in the usual suite.
+The small nets and one of each other family are in the usual suite; the others, which take minutes
+where a processor has no bfloat16 instructions, by `pytest -m full tests/test_nets_training.py`.
 """
 
 import gc
@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import blocks, nets_factory, slim_names
+from nets import blocks, costs, nets_factory, slim_names
 
-USUAL = (
-    *("lenet", "small_cnn", "inception_v3", "mobilenet_v1_025", "mobilenet_v2_035"),
-    *("mobilenet_v3_small", "mobilenet_edgetpu_075", "keras_mobilenet_v3_small"),
-)
+SMALL = 12e6  # parameters
+ALSO = ("inception_v3", "resnet_v1_50", "resnet_v2_50", "convnext_tiny")
 # Images of these nets are no smaller, or the net leaves its auxiliary head out.
 SIZES = {"inception_v3": 107, "inception_v4": 171, "inception_resnet_v2": 171}
 OPTIONS = {
@@ -63,9 +61,13 @@ def build(name: str) -> keras.Model:
     raise AssertionError(f"{name} takes no images")
 
 
+def is_usual(name: str) -> bool:
+    return costs.known()[name].parameters <= SMALL or name in ALSO
+
+
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=() if n in USUAL else pytest.mark.full) for n in nets_factory.NETS],
+    [pytest.param(n, marks=() if is_usual(n) else pytest.mark.full) for n in nets_factory.NETS],
 )
 def test_a_step_in_bfloat16_moves_every_variable(name):
     model = build(name)
