@@ -2,6 +2,7 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +16,7 @@ ONE = tf.distribute.get_strategy()
 
 @pytest.fixture
 def model():
+    keras.utils.set_random_seed(0)
     return nets_factory.build("mobilenet_v1_025", 3, SIZE, dropout_keep_prob=0.5)
 
 
@@ -70,7 +72,7 @@ def test_the_comparison_sees_statistics_that_do_not_fit_and_changes_nothing(mode
         np.testing.assert_array_equal(pair, before[name])
     batch_norm.recalibrate(ONE, model, itertools.repeat(batch), 1)
     again = batch_norm.compare(ONE, model, [batch | {"label": tf.one_hot(batch["label"], 3)}])
-    assert again.training == 1.0 and again.evaluation > 0.9
+    assert again.training == 1.0 and again.evaluation > 0.8 > found.evaluation + 0.1
 
 
 def test_the_comparison_takes_no_more_images_than_are_needed(model):
