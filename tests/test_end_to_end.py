@@ -26,7 +26,7 @@ def commands(text):
 
 COMMANDS = [
     command
-    for block in re.findall(r"```(?:bash)?\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```\w*\n(.*?)```", README, re.DOTALL)
     for command in commands(block)
 ]
 DEMO = list(commands(MAKEFILE))
@@ -47,7 +47,7 @@ def test_the_readmes_links_lead_somewhere():
 def test_the_readme_shows_every_script():
     scripts = {path.name for path in ROOT.glob("*.py")} - {"shared_flags.py"}
     assert {command[0] for command in COMMANDS} == scripts
-    assert {command[0] for command in DEMO} == scripts
+    assert {command[0] for command in DEMO} == scripts - {"data_service.py"}  # for two machines
 
 
 @pytest.mark.parametrize("command", COMMANDS + DEMO, ids=lambda command: " ".join(command)[:70])
