@@ -456,7 +456,7 @@ def main() -> None:
         return list_models()
     if FLAGS.list_scopes:
         return list_scopes()
-    if FLAGS.restore_dry_run:
+    if FLAGS.restore_dry_run or FLAGS.preview:
         return train()
     from training import run_state
 
@@ -467,7 +467,7 @@ def main() -> None:
 def train() -> None:
     """Finds the data and hands plain values to training.run."""
     from datasets import bad_records, batches, tfrecord_dataset
-    from preprocessing import augmentation, mixing, preprocessing_factory
+    from preprocessing import augmentation, preprocessing_factory
     from training import distribution, run
 
     where = distribution.create(
@@ -540,13 +540,6 @@ def train() -> None:
             "cache": FLAGS.cache,
         }
 
-    mix = None
-    if FLAGS.mixup_alpha or FLAGS.cutmix_alpha:
-
-        def mix(images, labels, seed):
-            alphas = FLAGS.mixup_alpha, FLAGS.cutmix_alpha
-            return mixing.mix(images, labels, seed, dataset.num_classes, *alphas)
-
     def read(size):
         return batches.training_batches(
             dataset,
@@ -555,7 +548,7 @@ def train() -> None:
             shard_index=where.worker,
             num_shards=where.num_workers,
             repeats=repeats,
-            mix=mix,
+            mix=_mixing(dataset.num_classes),
             data_service=FLAGS.data_service,
             **shared(size),
         )
@@ -581,14 +574,7 @@ def train() -> None:
 def _preview(dataset, recipe, config) -> None:
     """Writes --preview: a row an image, the original and what training draws of it."""
     from datasets import batches
-    from preprocessing import mixing, preview
-
-    mix = None
-    if FLAGS.mixup_alpha or FLAGS.cutmix_alpha:
-
-        def mix(images, labels, seed):
-            alphas = FLAGS.mixup_alpha, FLAGS.cutmix_alpha
-            return mixing.mix(images, labels, seed, dataset.num_classes, *alphas)
+    from preprocessing import preview
 
     examples = batches.explained(dataset, lambda: batches.first_examples(dataset, preview.ROWS))
     preview.write(
@@ -600,9 +586,19 @@ def _preview(dataset, recipe, config) -> None:
         use_grayscale=config.use_grayscale,
         seed=FLAGS.seed,
         augment=FLAGS.augment,
-        mix=mix,
+        mix=_mixing(dataset.num_classes),
     )
     say(f"{FLAGS.preview} shows {len(examples)} images as the net will see them in training.")
+
+
+def _mixing(num_classes: int):
+    """What MixUp and CutMix make of a batch, or None where neither is asked for."""
+    from preprocessing import mixing
+
+    alphas = FLAGS.mixup_alpha, FLAGS.cutmix_alpha
+    if not any(alphas):
+        return None
+    return lambda images, labels, seed: mixing.mix(images, labels, seed, num_classes, *alphas)
 
 
 def _numbers(flag: str, count: int) -> tuple[float, ...] | None:

@@ -23,7 +23,7 @@ def test_a_sheet_is_written_and_nothing_trained(colours, tmp_path):
     assert sheet.shape == (8 * 180 + 6, 7 * 166 + 6, 3)
     # The first record is blue; its original is in the upper left corner.
     assert np.abs(sheet[60:100, 60:100].mean((0, 1)) - (40, 60, 200)).max() < 30
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_look_reaches_evaluation_and_export_by_run_json(colours, tmp_path):

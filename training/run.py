@@ -67,6 +67,7 @@ class Options:
     progressive_resizing: tuple[tuple[int, int], ...] = ()
     unfreeze: tuple[tuple[int, str], ...] = ()
     class_weights: tuple[float, ...] | None = None
+    balanced_sampling: bool = False
     checkpoint_path: str | None = None
     checkpoint_exclude_scopes: tuple[str, ...] = ()
     cache_dir: str | None = None
@@ -472,6 +473,8 @@ class Run:
             obstacle = "several workers can't share one"
         elif len(self._phases) > 1:
             obstacle = "--unfreeze and --progressive_resizing change what is computed"
+        elif options.balanced_sampling:
+            obstacle = "it holds every image once, and --balanced_sampling draws some more often"
         return feature_cache.choose(
             self.model,
             self.trained,
@@ -649,7 +652,8 @@ class Run:
         with self._averages.in_place() if self._averages else contextlib.nullcontext():
             metrics = evaluate(self.model)
         log.evaluation(metrics, step)
-        better = self._best.take(metrics["Accuracy"], step)
+        # Saving takes all workers; a last bit must not divide them.
+        better = self.where.agree(self._best.take(metrics["Accuracy"], step))
         if better:
             folder = os.path.join(self.options.train_dir, validation.FOLDER)
             self._state.save(self._consumed(step), self.where.is_chief, folder)
