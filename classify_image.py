@@ -111,11 +111,9 @@ def _pictures_in(folder: str) -> list[str]:
     )
 
 
-def _recipe(config):
-    """The preprocessing of a file that holds the net alone."""
-    from preprocessing import preprocessing_factory
-
-    recipe = preprocessing_factory.get(config.preprocessing_name, **config.preprocessing_options)
+def _recipe(config, find):
+    """The preprocessing of a file that holds the net alone; `find` gives paths of companions."""
+    recipe = shared_flags.recipe(config, find)
     return functools.partial(
         recipe.evaluate, size=config.image_size, use_grayscale=config.use_grayscale
     )

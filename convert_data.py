@@ -130,6 +130,21 @@ _EQUALIZE = flags.DEFINE_bool(
 _DENOISE = flags.DEFINE_enum(
     "denoise", "none", ["none", "nlm"], "nlm: non-local means, once and for all (extra opencv)."
 )
+_ZCA_SIZE = flags.DEFINE_integer(
+    "zca_size",
+    None,
+    "Also fit ZCA whitening to the training photographs, shrunk to this many pixels a side, for "
+    "training with --normalization=zca on images of this size.",
+    lower_bound=4,
+    upper_bound=48,  # the matrix has (3 * side * side) squared entries: 191 MB
+)
+_ZCA_EPSILON = flags.DEFINE_float(
+    "zca_epsilon",
+    None,
+    "Added to each variance (of values in 0..1) before it is brought to one; more whitens less. "
+    "Unset: 0.01.",
+    lower_bound=1e-8,
+)
 _VERIFY = flags.DEFINE_enum(
     "verify",
     "full",
@@ -157,7 +172,8 @@ _ON_ERROR = flags.DEFINE_enum(
 # Flags that shape the dataset; dataset.json holds them.
 _NOTED = (
     "image_dir annotations_dir csv_file classes validation_fraction test_fraction num_shards "
-    "multiple_objects crop_to_box box_margin max_side equalize denoise near_duplicates on_error"
+    "multiple_objects crop_to_box box_margin max_side equalize denoise near_duplicates on_error "
+    "zca_size zca_epsilon"
 ).split()
 _LISTED = 20  # files that the summary names of each sort
 
@@ -211,6 +227,8 @@ def _convert(source, folder) -> None:
             max_side=_MAX_SIDE.value,
             filters=filters,
             verify=_VERIFY.value == "full",
+            zca_size=_ZCA_SIZE.value or 0,
+            zca_epsilon=_ZCA_EPSILON.value or 0.01,
             stop_on_error=_ON_ERROR.value == "fail",
         ),
         flags={name: flags.FLAGS[name].value for name in _NOTED},
@@ -286,6 +304,8 @@ def _check_flags() -> None:
                 )
     if _BOX_MARGIN.value and not _CROP_TO_BOX.value:
         raise shared_flags.UsageError("--box_margin belongs to --crop_to_box, which is not set.")
+    if _ZCA_EPSILON.value and not _ZCA_SIZE.value:
+        raise shared_flags.UsageError("--zca_epsilon belongs to --zca_size, which is not set.")
     if (
         _DATASET_NAME.value
         and not _from_tfds()

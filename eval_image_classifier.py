@@ -6,6 +6,7 @@ Net, image size, preprocessing, classes and dataset come from the run.json besid
 checkpoint without one, such as TF-Slim's own, needs --model_name and --dataset_dir.
 """
 
+import functools
 import os
 
 from absl import flags
@@ -66,7 +67,6 @@ def evaluate(config) -> None:
     from datasets import bad_records, batches
     from evaluation import evaluator, report, views
     from nets import checkpoints, nets_factory
-    from preprocessing import preprocessing_factory
 
     for gpu in tf.config.list_physical_devices("GPU"):
         # A training may be running on it.
@@ -101,10 +101,11 @@ def evaluate(config) -> None:
         f"{os.path.dirname(dataset.files[0]) or '.'}, {dataset.num_classes} classes"
     )
 
-    recipe = preprocessing_factory.get(config.preprocessing_name, **config.preprocessing_options)
+    size = views.whole_size(FLAGS.tta, config.image_size)
+    beside = functools.partial(os.path.join, shared_flags.checkpoint_dir())
+    recipe = shared_flags.recipe(config, beside, sizes=[size])
 
     def decode(encoded):
-        size = views.whole_size(FLAGS.tta, config.image_size)
         return recipe.evaluate(encoded, size, use_grayscale=config.use_grayscale)
 
     shape = [None, config.image_size, config.image_size, config.channels]

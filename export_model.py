@@ -122,7 +122,6 @@ def export(config) -> None:
     import tensorflow as tf
 
     from nets import checkpoints, nets_factory
-    from preprocessing import preprocessing_factory
     from serving import export_config, exporter, frozen_graph, onnx
 
     # Its warnings are of functions that TensorFlow itself calls.
@@ -134,7 +133,8 @@ def export(config) -> None:
 
     reader = _open_checkpoint(config)
     config = config or _config_without_run(reader)
-    recipe = preprocessing_factory.get(config.preprocessing_name, **config.preprocessing_options)
+    beside = functools.partial(os.path.join, shared_flags.checkpoint_dir())
+    recipe = shared_flags.recipe(config, beside)
     options = {"use_grayscale": config.use_grayscale}
     net = nets_factory.get(config.model_name)
     model = nets_factory.build(
@@ -154,6 +154,7 @@ def export(config) -> None:
     )
 
     examples, source = _examples(config)
+    zca_file = config.preprocessing_options.get("zca_file")
     subject = exporter.Subject(
         model=model,
         nodes=frozen_graph.Nodes(
@@ -181,6 +182,7 @@ def export(config) -> None:
         ),
         examples=examples,
         examples_source=source,
+        companions={zca_file: beside(zca_file)} if zca_file else {},
     )
     if FLAGS.output_file:
         exported = exporter.export_file(

@@ -225,6 +225,34 @@ def run_of_flags(net, reader, num_classes: int, labels: tuple[str, ...], image_s
     )
 
 
+def recipe(config, find: Callable[[str], str], sizes: Sequence[int] = (), **options):
+    """The preprocessing of a run or an export.
+
+    Args:
+      config: RunConfig or ExportConfig.
+      find: from the name of a file that belongs to it to its path.
+      sizes: sides in pixels that are wanted besides the configuration's.
+      options: of `preprocessing_factory.get`.
+
+    Raises:
+      ValueError: it can't make images of one of the sizes.
+    """
+    from preprocessing import preprocessing_factory
+
+    look = dict(config.preprocessing_options)
+    if look.get("zca_file"):
+        look["zca_file"] = find(look["zca_file"])
+    found = preprocessing_factory.get(config.preprocessing_name, **look, **options)
+    for size in (config.image_size, *sizes):
+        if found.size not in (None, size):
+            raise ValueError(
+                f"--normalization=zca: {look['zca_file']} is fitted to images of {found.size} "
+                f"pixels, and {size} are wanted. Take {found.size} (--train_image_size), or "
+                f"convert the photographs again with --zca_size={size}."
+            )
+    return found
+
+
 def dataset_given() -> bool:
     """Whether any flag that says where the examples lie was set by hand."""
     named = any(flags.FLAGS[name].value for name in _DATASET_FLAGS)

@@ -4,8 +4,10 @@ python train_image_classifier.py --dataset_dir=animals --model_name=inception_v3
 """
 
 import dataclasses
+import hashlib
 import math
 import os
+import shutil
 import sys
 
 from absl import flags
@@ -221,9 +223,10 @@ flags.DEFINE_enum(
 flags.DEFINE_enum(
     "normalization",
     None,
-    ["inception", "vgg", "lenet", "torch", "caffe", "whiten"],
+    ["inception", "vgg", "lenet", "torch", "caffe", "whiten", "zca"],
     "What the net is fed in place of the recipe's own: torch: less --means, by --stds; caffe: BGR "
-    "less means; whiten: each image to mean 0 and deviation 1.",
+    "less means; whiten: each image to mean 0 and deviation 1; zca: whitened as convert_data.py "
+    "--zca_size fitted it.",
 )
 flags.DEFINE_list("means", None, "Of --normalization=torch, in 0..1; unset: 0.485,0.456,0.406.")
 flags.DEFINE_list("stds", None, "Of --normalization=torch, in 0..1; unset: 0.229,0.224,0.225.")
@@ -467,7 +470,7 @@ def main() -> None:
 def train() -> None:
     """Finds the data and hands plain values to training.run."""
     from datasets import bad_records, batches, tfrecord_dataset
-    from preprocessing import augmentation, preprocessing_factory
+    from preprocessing import augmentation
     from training import distribution, run
 
     where = distribution.create(
@@ -489,10 +492,12 @@ def train() -> None:
         from preprocessing import addons
 
         addons.require()
-    recipe = preprocessing_factory.get(
-        config.preprocessing_name,
+    zca_file = _zca_file(dataset, config)
+    recipe = shared_flags.recipe(
+        config,
+        lambda name: zca_file,
+        sizes=[size for size, _ in _pairs("progressive_resizing", "128:0")],
         augmentation=augmentation.Augmentation(**_augmentation_values()),
-        **config.preprocessing_options,
     )
     if FLAGS.preview:
         return _preview(dataset, recipe, config)
@@ -514,6 +519,9 @@ def train() -> None:
         config = dataclasses.replace(config, flags=_flag_values())
         options = _options(run, num_examples, where.strategy.num_replicas_in_sync, weights)
     current = run.Run(options, config, where, num_examples, say)
+    if zca_file and where.is_chief and not os.path.exists(kept := _kept_zca_file(config)):
+        shutil.copyfile(zca_file, f"{kept}.tmp")
+        os.replace(f"{kept}.tmp", kept)
     _describe(current, dataset)
     ended = options.last_step is not None and current.first_step >= options.last_step
     if ended and not options.recalibrate_batch_norm:
@@ -633,6 +641,33 @@ def _look() -> dict[str, object]:
     given = shared_flags.explicit("fit", "normalization", "equalize")
     numbers = {name: _numbers(name, 3) for name in ("means", "stds")}
     return given | {name: list(values) for name, values in numbers.items() if values}
+
+
+def _look_with_files(dataset) -> dict[str, object]:
+    """As run.json has the look: files by the names that they get in the train_dir."""
+    look = _look()
+    if look.get("normalization") != "zca":
+        return look
+    from datasets import zca
+
+    with open(zca.beside(dataset.files), "rb") as file:
+        digest = hashlib.sha256(file.read())
+    # By its content, so that a cache of features can tell one from another.
+    return look | {"zca_file": f"zca_{digest.hexdigest()[:8]}.npz"}
+
+
+def _zca_file(dataset, config) -> str | None:
+    """The file of --normalization=zca: the run's own, or for a new run the dataset's."""
+    if not config.preprocessing_options.get("zca_file"):
+        return None
+    from datasets import zca
+
+    kept = _kept_zca_file(config)
+    return kept if os.path.exists(kept) else zca.beside(dataset.files)
+
+
+def _kept_zca_file(config) -> str:
+    return os.path.join(FLAGS.train_dir, config.preprocessing_options["zca_file"])
 
 
 def _evaluation(config, recipe, look):
@@ -889,7 +924,7 @@ def _run_config(dataset):
         labels_offset=FLAGS.labels_offset,
         moving_average_decay=FLAGS.moving_average_decay,
         net_options=_net_options(),
-        preprocessing_options=_look(),
+        preprocessing_options=_look_with_files(dataset),
         **_sources(),
         flags=_flag_values(),
     )

@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from datasets import splits, workers
+from datasets import splits, workers, zca
 from datasets.destination import DATASET_JSON, DUPLICATES, LABELS, REJECTED, Destination
 from datasets.image_folder import ImageFolder
 from datasets.objects import Rejected
@@ -37,6 +37,7 @@ class Settings:
       validation_fraction, test_fraction: see `splits.Choice`.
       num_shards: of each split; 0 for as many as make about 128 MiB each.
       crop_to_box, box_margin, max_side, filters, verify: see `records.Options`.
+      zca_size, zca_epsilon: see `zca.Fit`; size 0 fits no whitening.
       stop_on_error: the first photograph that is not usable ends the conversion.
     """
 
@@ -49,6 +50,8 @@ class Settings:
     max_side: int = 0
     filters: tuple[str, ...] = ()
     verify: bool = True
+    zca_size: int = 0
+    zca_epsilon: float = 0.01
     stop_on_error: bool = False
 
 
@@ -132,6 +135,7 @@ def convert(
         settings.max_side,
         settings.filters,
         settings.verify,
+        settings.zca_size,
     )
     with contextlib.ExitStack() as stack:
         results = workers.results(photographs, folder.path, options, num_workers)
@@ -156,7 +160,7 @@ def convert(
             return Summary(tally.classes, counts, earlier["files"], already_done=True)
         if not overwrite:
             _refuse_to_replace(destination, difference)
-        return _write(results, tally, destination, settings.num_shards, identity, bool(earlier))
+        return _write(results, tally, destination, settings, identity, bool(earlier))
 
 
 def _read(
@@ -190,17 +194,20 @@ def _write(
     results: Iterable[tuple[LabeledImage, Record | str]],
     tally: "_Tally",
     destination: Destination,
-    num_shards: int,
+    settings: Settings,
     identity: Mapping[str, object],
     replaces: bool,
 ) -> Summary:
     """Writes the dataset beside its place and, when it is whole and makes sense, moves it there."""
     destination.begin()
-    writer = ShardWriter(destination, num_shards)
+    writer = ShardWriter(destination, settings.num_shards)
+    fit = zca.Fit(settings.zca_size, settings.zca_epsilon) if settings.zca_size else None
     try:
         for _, result in results:
             if split := tally.add(result):
                 writer.add(split, result.framed)
+                if fit and split in (splits.TRAIN, WHOLE):
+                    fit.add(result.small)
         shards = writer.finish()
         try:
             tally.check()
@@ -210,7 +217,7 @@ def _write(
             path = os.path.join(destination.folder, destination.side(REJECTED))
             _write_table(path, _REJECTED_COLUMNS, tally.summary([]).rejected)
             raise ValueError(f"{error} All of them are listed in {path}.") from error
-        files = _write_side_files(destination, tally, identity, shards)
+        files = _write_side_files(destination, tally, identity, shards, fit)
         destination.publish()
     finally:
         writer.close()
@@ -403,6 +410,7 @@ def _write_side_files(
     tally: _Tally,
     identity: Mapping[str, object],
     shards: Mapping[str, list[Shard]],
+    fit: zca.Fit | None,
 ) -> list[str]:
     """Writes all that goes beside the shards; returns the names of all files."""
     summary = tally.summary([])
@@ -415,6 +423,9 @@ def _write_side_files(
     for name, columns, rows in tables:
         _write_table(destination.path(destination.side(name)), columns, rows)
         names.append(destination.side(name))
+    if fit:
+        names.append(destination.side(zca.FILE_NAME))
+        fit.save(destination.path(names[-1]))
     names += [destination.side(LABELS), destination.side(DATASET_JSON)]
     kinds = collections.Counter(item.kind for item in summary.rejected)
     content = {

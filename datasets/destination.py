@@ -13,11 +13,13 @@ import os
 import re
 import shutil
 
+from datasets import zca
+
 DATASET_JSON = "dataset.json"
 LABELS = "labels.txt"
 REJECTED = "rejected.csv"
 DUPLICATES = "duplicates.csv"
-_SIDE_FILES = (DATASET_JSON, LABELS, REJECTED, DUPLICATES)
+_SIDE_FILES = (DATASET_JSON, LABELS, REJECTED, DUPLICATES, zca.FILE_NAME)
 
 
 class Destination:

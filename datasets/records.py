@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
-from datasets import schema
+from datasets import schema, zca
 from datasets.image_bytes import Photograph, Rectangle
 from datasets.image_folder import ImageFolder
 from datasets.schema import Box, LabeledImage
@@ -25,6 +25,7 @@ class Options:
       max_side: larger photographs are shrunk to it, in pixels; 0 for no limit.
       filters: names in image_bytes.FILTERS, applied in this order.
       verify: decode every photograph; False trusts those whose bytes stay.
+      zca_size: side of the small copy in pixels that whitening is fitted to; 0 for none.
     """
 
     class_numbers: Mapping[str, int]
@@ -33,6 +34,7 @@ class Options:
     max_side: int = 0
     filters: tuple[str, ...] = ()
     verify: bool = True
+    zca_size: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Record:
       change: why the bytes are not those of the file, "" where they are.
       height, width: as stored, in pixels.
       clipped: what was cut off its boxes, "" where nothing.
+      small: see `zca.pixels`; empty where nothing is fitted.
     """
 
     framed: bytes
@@ -56,6 +59,7 @@ class Record:
     height: int
     width: int
     clipped: str
+    small: bytes = b""
 
 
 def make(image: LabeledImage, folder: ImageFolder, options: Options) -> Record:
@@ -78,6 +82,12 @@ def make(image: LabeledImage, folder: ImageFolder, options: Options) -> Record:
         if crop == (0, 0, *photograph.size):
             crop = None
     encoded = photograph.encode(crop, options.max_side, options.filters, options.verify)
+    small = b""
+    if options.zca_size:
+        try:
+            small = zca.pixels(encoded.data, options.zca_size)
+        except Exception as error:  # not seen before where only headers are verified
+            raise ValueError(f"damaged image: {error}") from error
     digest = hashlib.sha256(data)
     record = schema.encode(
         encoded=encoded.data,
@@ -99,6 +109,7 @@ def make(image: LabeledImage, folder: ImageFolder, options: Options) -> Record:
         height=encoded.height,
         width=encoded.width,
         clipped=clipped,
+        small=small,
     )
 
 

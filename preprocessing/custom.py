@@ -22,6 +22,7 @@ class Look:
         and its colour changes; training mirrors half of the images.
       normalization: of preprocessing.normalization; None is the recipe's own.
       means, stds: of the normalisation torch.
+      zca_file: of the normalisation zca.
       equalize: spread each channel's histogram evenly first.
     """
 
@@ -30,13 +31,17 @@ class Look:
     means: Sequence[float] = normalizations.TORCH_MEANS
     stds: Sequence[float] = normalizations.TORCH_STDS
     equalize: bool = False
+    zca_file: str | None = None
 
     def __post_init__(self):
         """Raises ValueError for what makes no sense."""
         if self.fit not in FITS:
             raise ValueError(f"--fit={self.fit}: one of {', '.join(FITS)}.")
         if self.normalization:
-            normalizations.get(self.normalization, self.means, self.stds)
+            self.normalizer()
+
+    def normalizer(self) -> normalizations.Normalization:
+        return normalizations.get(self.normalization, self.means, self.stds, self.zca_file)
 
 
 def customized(recipe, look: Look, augmentation: Augmentation):
@@ -48,7 +53,7 @@ def customized(recipe, look: Look, augmentation: Augmentation):
     own = normalizations.get(recipe.normalization)
     new = own
     if look.normalization:
-        new = normalizations.get(look.normalization, look.means, look.stds)
+        new = look.normalizer()
     raw = {} if own.undo else {"standardize": False}
 
     def pixels(image: tf.Tensor) -> tf.Tensor:
@@ -59,7 +64,7 @@ def customized(recipe, look: Look, augmentation: Augmentation):
             return ops.letterbox(image, size)
         return tf.ensure_shape(ops.resize_bilinear(image, size, size), [size, size, 3])
 
-    def finished(image: tf.Tensor, use_grayscale: bool) -> tf.Tensor:
+    def finished(image: tf.Tensor, use_grayscale: bool = False) -> tf.Tensor:
         if use_grayscale and image.shape[-1] == 3:
             image = ops.grayscale(image)
         if use_grayscale and new.needs_color:
@@ -69,16 +74,17 @@ def customized(recipe, look: Look, augmentation: Augmentation):
             )
         return new.apply(image)
 
-    def train(encoded, size, boxes, seed, use_grayscale=False, **options):
+    def draw(encoded, size, boxes, seed, **options):
         if look.fit == "crop":
             image = pixels(recipe.train(encoded, size, boxes, seed, **raw, **options))
         else:
             mirror, *_ = ops.uniforms(seed, 1)
             image = ops.flip(fitted(ops.decode(encoded), size), mirror)
         image = ops.equalize(image) if look.equalize else image
-        if not augmentation.is_nothing:
-            image = augmentation(image, seed)
-        return finished(image, use_grayscale)
+        return image if augmentation.is_nothing else augmentation(image, seed)
+
+    def train(encoded, size, boxes, seed, use_grayscale=False, **options):
+        return finished(draw(encoded, size, boxes, seed, **options), use_grayscale)
 
     def evaluate_image(image, size, use_grayscale=False, **options):
         if look.fit == "crop":
@@ -97,6 +103,8 @@ def customized(recipe, look: Look, augmentation: Augmentation):
         evaluate=evaluate,
         evaluate_image=evaluate_image,
         value_range=new.value_range,
-        draw=None,
-        finish=None,
+        size=new.size,
+        # A matrix is multiplied by a whole batch as fast as by one image.
+        draw=draw if new.size else None,
+        finish=finished if new.size else None,
     )

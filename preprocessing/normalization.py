@@ -1,8 +1,10 @@
 """From pixels in 0..255 to the numbers that a net is fed, and back."""
 
 import dataclasses
+import zipfile
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from preprocessing import ops
@@ -18,13 +20,15 @@ _CAFFE_MEANS = (103.939, 116.779, 123.68)  # of blue, green, red
 class Normalization:
     """`apply` takes float32 [..., H, W, C] in 0..255; `undo` goes back, where it can.
 
-    `value_range` is the least and the greatest value, or None where they depend on the image.
+    `value_range` is the least and the greatest value, or None where they depend on the image;
+    `size` the one side in pixels of the images that it takes, or None for any.
     """
 
     apply: Callable[[tf.Tensor], tf.Tensor]
     undo: Callable[[tf.Tensor], tf.Tensor] | None
     value_range: tuple[float, float] | None
     needs_color: bool = False
+    size: int | None = None
 
 
 def _linear(scale: Sequence[float], offset: Sequence[float]) -> Normalization:
@@ -53,22 +57,45 @@ def _caffe() -> Normalization:
     )
 
 
-NAMES = ("inception", "vgg", "lenet", "torch", "caffe", "whiten")
+def _zca(path: str | None) -> Normalization:
+    try:
+        with np.load(path) as file:
+            size, mean, matrix = int(file["size"]), file["mean"], file["matrix"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"--normalization=zca: {path} is missing or damaged ({error}). Restore it, or convert "
+            "the photographs again with --zca_size and --overwrite."
+        ) from error
+    with tf.device("CPU:0"):  # one copy, which no graph of the input pipeline holds
+        mean, matrix = tf.constant(mean), tf.constant(matrix)
+
+    def apply(image: tf.Tensor) -> tf.Tensor:
+        flat = tf.reshape(image, [-1, mean.shape[0]]) * (1 / 255) - mean
+        return tf.ensure_shape(tf.reshape(flat @ matrix, tf.shape(image)), image.shape)
+
+    return Normalization(apply, None, None, needs_color=True, size=size)
+
+
+NAMES = ("inception", "vgg", "lenet", "torch", "caffe", "whiten", "zca")
 
 
 def get(
-    name: str, means: Sequence[float] = TORCH_MEANS, stds: Sequence[float] = TORCH_STDS
+    name: str,
+    means: Sequence[float] = TORCH_MEANS,
+    stds: Sequence[float] = TORCH_STDS,
+    zca_file: str | None = None,
 ) -> Normalization:
     """The normalisation of that name.
 
     Args:
       name: inception: -1..1; vgg: 0..255 less TF-Slim's channel means; lenet: -1..0.992; torch:
         0..1 less `means`, divided by `stds`; caffe: BGR in 0..255 less its channel means; whiten:
-        each image less its mean, divided by its deviation.
+        each image less its mean, divided by its deviation; zca: whitened as `zca_file` says.
       means, stds: of torch, a number for each of red, green and blue, in 0..1.
+      zca_file: of zca, what convert_data.py wrote.
 
     Raises:
-      ValueError: no such name, or not three means and deviations.
+      ValueError: no such name, not three means and deviations, or no such file.
     """
     if name == "torch":
         if len(means) != 3 or len(stds) != 3 or min(stds) <= 0:
@@ -80,6 +107,7 @@ def get(
         "lenet": lambda: _linear([1 / 128], [-1]),
         "caffe": _caffe,
         "whiten": lambda: Normalization(ops.standardize, None, None),
+        "zca": lambda: _zca(zca_file),
     }
     if name not in table:
         raise ValueError(f"--normalization={name}: one of {', '.join(NAMES)}.")

@@ -27,6 +27,7 @@ class Recipe:
       value_range: least and greatest value that the results can have; None where each image is
         brought to mean 0 and deviation 1.
       normalization: name in preprocessing.normalization of what its functions end with.
+      size: the one side in pixels that results can have; None for any.
       draw, finish: where a recipe has them, the two halves of `train`: what is done image by image,
         and what is done faster on a whole batch; see `training_stages`.
 
@@ -41,6 +42,7 @@ class Recipe:
     evaluate_image: Callable[..., tf.Tensor]
     value_range: tuple[float, float] | None
     normalization: str
+    size: int | None = None
     draw: Callable[..., dict[str, tf.Tensor]] | None = None
     finish: Callable[..., tf.Tensor] | None = None
 
@@ -72,10 +74,10 @@ class Recipe:
 
 
 def _recipe(name: str, module, scale: str) -> Recipe:
-    stages = getattr(module, "draw", None), getattr(module, "finish", None)
+    stages = {name: getattr(module, name, None) for name in ("draw", "finish")}
     value_range = normalization.get(scale).value_range
     return Recipe(
-        name, module.train, module.evaluate, module.evaluate_image, value_range, scale, *stages
+        name, module.train, module.evaluate, module.evaluate_image, value_range, scale, **stages
     )
 
 

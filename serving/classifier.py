@@ -1,5 +1,6 @@
 """An exported model of any format as a classifier: encoded pictures in, named classes out."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,7 +50,8 @@ class Classifier:
 
 
 def load(
-    path: str, recipe_for: Callable[[export_config.ExportConfig], Callable[[Any], Any]]
+    path: str,
+    recipe_for: Callable[[export_config.ExportConfig, Callable[[str], str]], Callable[[Any], Any]],
 ) -> Classifier:
     """Loads what export_model.py wrote.
 
@@ -57,7 +59,8 @@ def load(
       path: an export's folder, a SavedModel's folder or the folder of its versions (the highest
         is taken), or a .pb, .tflite or .onnx file with its labels and export.json beside it.
       recipe_for: gives the preprocessing for a file that holds the net alone: a function from
-        encoded bytes (scalar string) to float32 [S, S, C]. A SavedModel does not ask for it.
+        encoded bytes (scalar string) to float32 [S, S, C]. It gets export.json, and what turns the
+        name of a file of the export into its path. A SavedModel does not ask for it.
 
     Raises:
       ValueError: nothing that can be loaded, or damaged.
@@ -82,7 +85,7 @@ def load(
         net, batch_size = frozen_graph.load(
             path, frozen_graph.Nodes(config.nodes["logits"], config.nodes["probabilities"])
         )
-    recipe = recipe_for(config)
+    recipe = recipe_for(config, functools.partial(_companion, path))
 
     def run(encoded_images):
         pixels = np.stack([np.asarray(recipe(encoded)) for encoded in encoded_images])

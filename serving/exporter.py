@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,6 +29,7 @@ class Subject:
       decode: the recipe on encoded bytes, scalar string → float32 [S, S, C].
       prepare: the recipe on a decoded picture, float32 [h, w, 3] in 0..255 → float32 [S, S, C].
       config: all that export.json says but `files`, `nodes` and `check`, which are filled in here.
+      companions: files that export.json names, by the names it has for them.
       examples: encoded pictures on which the export is held against the model.
       examples_source: where they are from, in words.
     """
@@ -41,6 +42,7 @@ class Subject:
     config: export_config.ExportConfig
     examples: Sequence[bytes]
     examples_source: str
+    companions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def export_folder(
@@ -103,6 +105,7 @@ def export_file(
             f"{stem}.{export_config.LABELS_NAME}": export_config.LABELS_NAME,
             f"{stem}.{export_config.FILE_NAME}": export_config.FILE_NAME,
         }
+        files |= {f"{stem}.{name}": name for name in subject.companions}
         if text or os.path.exists(output_file):
             files[f"{stem}.pbtxt"] = "frozen_graph.pbtxt"
         _replace_files(partial, files)
@@ -120,6 +123,8 @@ def _write(
     """Writes and checks everything in the new folder `folder`."""
     labels_file = os.path.join(folder, export_config.LABELS_NAME)
     export_config.save_labels(labels_file, subject.labels)
+    for name, path in subject.companions.items():
+        shutil.copyfile(path, os.path.join(folder, name))
     files = {
         "saved_model": f"saved_model/{saved_model_version}",
         "frozen_graph": "frozen_graph.pb",
@@ -163,7 +168,7 @@ def _check(paths: dict[str, str], subject: Subject, tflite_quantization: str) ->
         )
     differences = {}
     for name, path in paths.items():
-        found = classifier.load(path, lambda _: subject.decode).outputs(subject.examples)
+        found = classifier.load(path, lambda *_: subject.decode).outputs(subject.examples)
         quantization = tflite_quantization if name == "tflite" else "none"
         differences[name] = _held(name, found["logits"], expected, quantization)
     if "saved_model" in paths:

@@ -26,7 +26,7 @@ def prepare(image):
     return tf.reshape(image / 127.5 - 1, [SIZE, SIZE, 3])
 
 
-def recipe_for(config):
+def recipe_for(config, find):
     assert config.preprocessing_name == "stand-in"
     return decode
 

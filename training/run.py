@@ -659,7 +659,7 @@ class Run:
             self._state.save(self._consumed(step), self.where.is_chief, folder)
         if self.where.is_chief:
             if better:
-                run_config.save(folder, self.config)
+                run_config.save(folder, self.config, companions_of=self.options.train_dir)
             self._best.save(self.options.train_dir)
         if self.options.early_stopping_patience and (
             self._best.since >= self.options.early_stopping_patience

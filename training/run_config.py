@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from typing import Any
 
 FILE_NAME = "run.json"
@@ -27,6 +28,7 @@ class RunConfig:
     """What a train_dir was trained on and for.
 
     `labels` are the class names in the order of the logits; `image_size` is the side in pixels.
+    In `preprocessing_options`, `zca_file` is the name of a file beside run.json.
     The dataset fields repeat the flags, so that evaluation finds the same examples. The last two
     say where MLflow has the run.
     """
@@ -55,8 +57,14 @@ class RunConfig:
         return 1 if self.use_grayscale else 3
 
 
-def save(train_dir: str, config: RunConfig) -> None:
-    """Writes `train_dir`/run.json whole or not at all; raises OSError."""
+def save(train_dir: str, config: RunConfig, companions_of: str | None = None) -> None:
+    """Writes `train_dir`/run.json whole or not at all; raises OSError.
+
+    Files that it names are copied from the folder `companions_of`, where one is given.
+    """
+    name = config.preprocessing_options.get("zca_file")
+    if companions_of and name:
+        shutil.copyfile(os.path.join(companions_of, name), os.path.join(train_dir, name))
     path = os.path.join(train_dir, FILE_NAME)
     content = {"format": _FORMAT, **dataclasses.asdict(config)}
     with open(f"{path}.tmp", "w", encoding="utf-8") as file:
