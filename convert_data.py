@@ -97,7 +97,7 @@ _NUM_SHARDS = flags.DEFINE_integer(
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers",
     None,
-    "Processes that read and check photographs; the files do not depend on it. Unset: one for "
+    "Threads that read and check photographs; the files do not depend on it. Unset: one for "
     "each processor.",
     lower_bound=1,
 )

@@ -1,8 +1,8 @@
 """Labelled photographs to a dataset: TFRecord shards, labels.txt, dataset.json, rejected.csv.
 
-Processes read and check the photographs; this one puts their records into shards, in an order
+Threads read and check the photographs; this one puts their records into shards, in an order
 that depends on the names of the photographs only. So the files are the same to the byte for any
-number of processes, classes are mixed in every shard, and no more than a few photographs are in
+number of threads, classes are mixed in every shard, and no more than a few photographs are in
 memory at a time.
 """
 
@@ -111,7 +111,7 @@ def convert(
       settings: what to make of the photographs.
       flags: noted in dataset.json; a finished dataset of the same flags and photographs is left
         as it is, unless `overwrite`.
-      num_workers: processes; the files don't depend on it.
+      num_workers: threads; the files don't depend on it.
       overwrite: replace a dataset that is there, the same one too: its shards may be damaged.
       dry_run: read and check everything, write nothing.
       show_progress: a bar on standard error.
@@ -360,13 +360,15 @@ def _with_progress(items: Iterable, text: str, total: int | None = None) -> Iter
 def _fingerprint(photographs: Iterable[LabeledImage], folder: ImageFolder) -> str:
     """Changes when a photograph, or what the source says of it, does; no photograph is read."""
     digest = hashlib.sha256()
+    names = [field.name for field in dataclasses.fields(LabeledImage)]
     for image in photographs:
         try:
             status = os.stat(os.path.join(folder.path, image.path))
             version = (status.st_size, status.st_mtime_ns)
         except OSError:
             version = None
-        digest.update(_bytes(repr((dataclasses.astuple(image), version))))
+        content = tuple(getattr(image, name) for name in names)
+        digest.update(_bytes(repr((content, version))))
     return digest.hexdigest()
 
 

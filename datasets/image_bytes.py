@@ -110,7 +110,7 @@ class Photograph:
           ValueError: the image does not decode, or not to pixels we know how to show.
         """
         try:
-            if change := self._change(crop, max_side) or ", ".join(filters):
+            if change := self._change(crop, max_side, verify) or ", ".join(filters):
                 return self._encode_anew(crop, max_side, filters, change)
             if verify:
                 self._check()
@@ -119,7 +119,7 @@ class Photograph:
         width, height = self.size
         return Encoded(self._data, self.format.lower(), height, width, "")
 
-    def _change(self, crop: Rectangle | None, max_side: int) -> str:
+    def _change(self, crop: Rectangle | None, max_side: int, verify: bool) -> str:
         """Why the bytes cannot stay; "" when they can."""
         if self.format not in ("JPEG", "PNG"):
             return self.format
@@ -131,7 +131,7 @@ class Photograph:
             return "transparency"
         if self.format == "JPEG" and self._image.mode not in ("L", "RGB"):
             return f"{self._image.mode} JPEG"
-        if self.format == "JPEG" and not _is_plain_jpeg(self._data):
+        if self.format == "JPEG" and not _is_plain_jpeg(self._data, verify):
             return "irregular JPEG"
         if crop:
             return "crop"
@@ -259,10 +259,11 @@ def _check_png(data: bytes) -> None:
         position, kind = position + 12 + length, chunk[:4]
 
 
-def _is_plain_jpeg(data: bytes) -> bool:
+def _is_plain_jpeg(data: bytes, to_the_end: bool = True) -> bool:
     """Tells whether segments and scans follow each other, in a usual coding, to the end marker.
 
     Pillow also decodes what TensorFlow doesn't: damage inside a scan that hides the end marker.
+    Without `to_the_end` nothing after the first scan's beginning is looked at.
     """
     position, process = 2, 0
     while position + 4 <= len(data) and data[position] == 0xFF:
@@ -273,6 +274,8 @@ def _is_plain_jpeg(data: bytes) -> bool:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # these three are tables
             process = marker
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xDA and not to_the_end:
+            return process in _KEPT_JPEG_PROCESSES
         if marker == 0xDA:  # start of scan: pixels up to the next marker
             after = _NEXT_MARKER.search(data, position)
             if not after or process not in _KEPT_JPEG_PROCESSES:

@@ -1,6 +1,6 @@
 """One photograph on its way into a record: read, checked, cropped, encoded.
 
-This is what worker processes do; TensorFlow is not imported.
+This is what worker threads do; TensorFlow is not imported.
 """
 
 import dataclasses

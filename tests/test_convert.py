@@ -141,7 +141,7 @@ def test_shards_have_about_the_size_that_is_meant(images, tmp_path, monkeypatch)
     assert len(_records(*files)) == 30
 
 
-def test_the_number_of_processes_changes_no_byte(tmp_path):
+def test_the_number_of_workers_changes_no_byte(tmp_path):
     _draw(tmp_path / "images", [f"{label}/{i}.png" for label in "ab" for i in range(100)])
     _draw(tmp_path / "images", [f"b/{i}.webp" for i in range(20)], "WEBP")
     (tmp_path / "images" / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
