@@ -4,6 +4,8 @@ Only the scripts and this module know absl flags; everything below takes plain a
 TensorFlow is not imported here, so that `--help` answers at once.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import os
 import sys
@@ -333,6 +335,7 @@ def load_tensorflow() -> None:
 
     Its libraries write them to the file descriptor itself, some before any log level is read.
     """
+    tune_allocator()
     without_gpu = "3" if not os.path.exists("/dev/nvidiactl") else "2"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", without_gpu)
     sys.stderr.flush()
@@ -349,6 +352,24 @@ def load_tensorflow() -> None:
         finally:
             os.dup2(original, 2)
             os.close(original)
+
+
+def tune_allocator() -> None:
+    """Has the C library keep freed memory, where it is glibc's; call it before threads start.
+
+    A training step frees and takes gigabytes. By default much of that goes back to the system each
+    time, which then has to clear it again page by page; and every thread's own arena grows by
+    itself. Figures: benchmarks/RESULTS.md. Whoever sets MALLOC_… in the environment knows better.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    # Numbers of mallopt(3): M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX.
+    arenas = max(1, (os.cpu_count() or 1) // 8)
+    settings = {-1: -1, -2: 64 << 20, -4: 0, -8: arenas}
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        for name, value in settings.items():
+            mallopt(name, value)
 
 
 def _is_input_error(error: Exception) -> bool:

@@ -18,6 +18,8 @@ import time
 
 from absl import app, flags
 
+import shared_flags
+
 flags.DEFINE_string("model_name", "inception_v3", "Net.")
 flags.DEFINE_integer("batch_size", 8, "Images a step.")
 flags.DEFINE_integer("image_size", 250, "Side of the images.")
@@ -38,6 +40,7 @@ _CACHED_STEPS = 20  # for each of the others, since they are so much shorter
 def measure(side: str) -> float:
     """Images per second of our step, after a warm-up call."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    shared_flags.tune_allocator()
     import numpy as np
     import tensorflow as tf
 
