@@ -29,6 +29,7 @@ flags.DEFINE_integer("turns", 3, "Turns of each side.")
 flags.DEFINE_list("precisions", ["float32", "bfloat16"], "Of our side.")
 flags.DEFINE_list("trainable_scopes", [], "What is trained; unset: all.")
 flags.DEFINE_string("peer_python", None, "Python of an environment with TF-Slim.")
+flags.DEFINE_string("torch_python", None, "Python of an environment with PyTorch, for vgg_16.")
 flags.DEFINE_string("measure", None, "Internal: time this precision here and print the result.")
 FLAGS = flags.FLAGS
 
@@ -110,8 +111,15 @@ def main(argv: list[str]) -> None:
     ours = [sys.executable, "-m", "benchmarks.training_step", *shared]
     names = [*FLAGS.precisions, *([_CACHED] if FLAGS.trainable_scopes else [])]
     sides = {name: [*ours, f"--measure={name}"] for name in names}
+    peers = os.path.join(os.path.dirname(__file__), "peers")
+    if FLAGS.torch_python:
+        if FLAGS.model_name != "vgg_16" or FLAGS.trainable_scopes:
+            raise SystemExit("--torch_python: PyTorch's side is the whole vgg_16 only.")
+        peer = [FLAGS.torch_python, os.path.join(peers, "torch_step.py"), *shared[1:-1]]
+        for precision in FLAGS.precisions:
+            sides[f"PyTorch, {precision}"] = [*peer, f"--precision={precision}"]
     if FLAGS.peer_python:
-        peer = os.path.join(os.path.dirname(__file__), "peers", "tf_slim_step.py")
+        peer = os.path.join(peers, "tf_slim_step.py")
         sides["TF-Slim, float32"] = [FLAGS.peer_python, peer, *shared]
     speeds = {name: [] for name in sides}
     for _ in range(FLAGS.turns):

@@ -182,9 +182,16 @@ def _first_given(features, names, missing):
     """The first of several features that a record has; an error where it has none."""
     import tensorflow as tf
 
-    value = features[names[-1]]
-    for name in reversed(names[:-1]):
-        value = tf.where(tf.not_equal(features[name], missing), features[name], value)
+    def from_name(i: int):
+        value = features[names[i]]
+        if i + 1 == len(names):
+            return value
+        if value.shape.rank:
+            return tf.where(tf.not_equal(value, missing), value, from_name(i + 1))
+        # A branch hands an image on; tf.where would copy it.
+        return tf.cond(tf.not_equal(value, missing), lambda: value, lambda: from_name(i + 1))
+
+    value = from_name(0)
     message = f"Feature: {names[0]} is required but could not be found"
     check = tf.debugging.Assert(tf.reduce_all(tf.not_equal(value, missing)), [message])
     with tf.control_dependencies([check]):
