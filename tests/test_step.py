@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import keras
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from nets import blocks
 from training import distribution as distributions
-from training.step import TrainingStep
+from training.step import NotFiniteError, TrainingStep
 
 ALONE = distributions.Distribution(tf.distribute.get_strategy(), "CPU")
 
@@ -23,7 +24,7 @@ class PlainDescent:
             variable.assign_sub(learning_rate * gradient)
 
 
-def make_step(model=None, factor=1.0, seed=0, accumulation=1):
+def make_step(model=None, factor=1.0, seed=0, accumulation=1, rate=0.1):
     if model is None:
         inputs = keras.Input((2,))
         weights = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
@@ -38,10 +39,11 @@ def make_step(model=None, factor=1.0, seed=0, accumulation=1):
         ALONE,
         model,
         PlainDescent(trained),
-        lambda step: 0.1,
+        lambda step: rate,
         loss,
         {str(i): variable for i, variable in enumerate(trained)},
-        penalty=lambda: tf.constant(0.25),
+        # 0.25, or what is not finite in the weights.
+        penalty=lambda: 0.25 + 0 * tf.add_n([tf.reduce_sum(part) for part in trained]),
         accumulation=accumulation,
         seed=seed,
     )
@@ -54,14 +56,36 @@ def batches():
     return iter(tf.data.Dataset.from_tensors(batch).repeat())
 
 
-def test_the_gradients_norm_is_that_of_the_first_step():
+def test_the_gradients_norm_is_the_mean_over_the_steps():
     step, (kernel,) = make_step()
-    batch = next(batches())
-    with tf.GradientTape() as tape:
-        wrong = tf.linalg.matmul(batch["image"], kernel)[:, 0] - tf.cast(batch["label"], tf.float32)
-        loss = tf.reduce_mean(wrong**2)
-    expected = float(tf.norm(tape.gradient(loss, kernel)))
-    assert step.run(batches(), 3)["gradient_norm"] == pytest.approx(expected)
+    batch, expected = next(batches()), []
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            wrong = tf.linalg.matmul(batch["image"], kernel)[:, 0]
+            loss = tf.reduce_mean((wrong - tf.cast(batch["label"], tf.float32)) ** 2)
+        gradient = tape.gradient(loss, kernel)
+        expected.append(float(tf.norm(gradient)))
+        kernel.assign_sub(0.1 * gradient)
+    kernel.assign(tf.ones_like(kernel))
+    assert step.run(batches(), 3)["gradient_norm"] == pytest.approx(np.mean(expected))
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight():
+    inputs = keras.Input((2,))
+    dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    # 0 of a root's infinite slope: the loss is finite, its gradient is not.
+    root = keras.layers.Lambda(lambda x: tf.sqrt(x - x))
+    step, (kernel,) = make_step(keras.Model(inputs, {"logits": root(dense(inputs))}))
+    with pytest.raises(NotFiniteError, match="gradients became infinite or nan at step 1; .* 0 "):
+        step.run(batches(), 3)
+    np.testing.assert_array_equal(kernel.numpy(), 1)
+    assert int(step.step.numpy()) == 1
+
+
+def test_weights_that_an_update_made_infinite_are_named():
+    step, (kernel,) = make_step(rate=math.inf)
+    with pytest.raises(NotFiniteError, match="weights became infinite or nan in .* step 1"):
+        step.run(batches(), 1)
 
 
 def test_several_steps_in_a_call_equal_single_steps():

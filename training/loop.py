@@ -24,9 +24,9 @@ class Progress:
     """What happened since the previous log line.
 
     `losses` holds means over these steps by name, "loss" the sum that is minimised; `input_share`
-    is the part of the time, 0 to 1, that steps waited for their images, `gradient_norm` the norm of
-    all gradients together, before clipping, in some of the steps. The first step of a run
-    is slow, since it compiles the others; `compiled` marks it, and it foretells no seconds left.
+    is the part of the time, 0 to 1, that steps waited for their images, `gradient_norm` the mean
+    norm of all gradients together, before clipping. The first step of a run is slow, since it
+    compiles the others; `compiled` marks it, and it foretells no seconds left.
     """
 
     step: int

@@ -12,21 +12,26 @@ _SHOWN_IMAGES = 4
 
 
 class NotFiniteError(ValueError):
-    """The loss became NaN or infinite.
+    """The loss, or a gradient, became NaN or infinite.
 
     Attributes:
       step: the number of the step, from 1; it changed no trained variable.
-      loss: what the loss was.
+      loss: what the loss was; it may be finite where a gradient is not.
       gradient_norms: by name of the trained variable.
     """
 
     def __init__(self, step: int, loss: float, gradient_norms: Mapping[str, float]):
         self.step, self.loss, self.gradient_norms = step, loss, gradient_norms
+        if not any(gradient_norms.values()):
+            # Loss and gradients were finite; what is not is the penalty on the weights.
+            super().__init__(f"The weights became infinite or nan in the update of step {step}.")
+            return
         # NaN counts as the largest of all.
         size = {n: np.inf if np.isnan(value) else value for n, value in gradient_norms.items()}
         largest = sorted(size, key=size.get, reverse=True)[:3]
         named = ", ".join(f"{name} ({gradient_norms[name]:.3g})" for name in largest)
-        super().__init__(f"The loss became {loss} at step {step}; largest gradients: {named}.")
+        what = "gradients became infinite or nan" if np.isfinite(loss) else f"loss became {loss}"
+        super().__init__(f"The {what} at step {step}; largest gradients: {named}.")
 
 
 class TrainingStep:
@@ -107,20 +112,21 @@ class TrainingStep:
     def run(self, iterator: Iterator, count: int) -> dict[str, float]:
         """Makes `count` updates, each from `accumulation` batches.
 
-        A step whose loss is not finite changes no trained variable and is the last one.
+        A step whose loss or gradients are not finite changes no trained variable and is the last
+        one.
 
         Returns:
           Means over the updates: every loss by name and "loss", their sum; and
-          "learning_rate" of the last update, "gradient_norm" of the first one (over all trained
-          variables, before clipping), "input_seconds" waited in all. The attribute
-          `images` then has a few images of the last batch, as the net saw them.
+          "learning_rate" of the last update, "gradient_norm" (over all trained variables, before
+          clipping), "input_seconds" waited in all. The attribute `images` then has a few images of
+          the last batch, as the net saw them.
 
         Raises:
-          NotFiniteError: the loss of a step is NaN or infinite.
+          NotFiniteError: the loss or a gradient of a step is NaN or infinite.
         """
         results, self.images, norms = self._call(iterator, tf.constant(count, tf.int64))
         results = {name: float(value) for name, value in results.items()}
-        if not np.isfinite(results["loss"]):
+        if not np.isfinite(results["loss"] + results["gradient_norm"]):
             norms = dict(zip(self._names, norms.numpy().tolist(), strict=True))
             raise NotFiniteError(int(self.step.numpy()), results["loss"], norms)
         return results
@@ -137,7 +143,7 @@ class TrainingStep:
             total = tf.add_n(list(losses.values()))
         return tape.gradient(total, self._trained), losses
 
-    def _replica_step(self, batches, first):
+    def _replica_step(self, batches):
         context = tf.distribute.get_replica_context()
         gradients, losses = zip(
             *(self._gradients_of(batch, i, context) for i, batch in enumerate(batches)), strict=True
@@ -149,7 +155,9 @@ class TrainingStep:
             gradients = context.all_reduce(mean, gradients)
             losses = context.all_reduce(mean, losses)
         rate = self._learning_rate(self.step)
-        finite = tf.math.is_finite(tf.add_n(list(losses.values())))
+        # A gradient can overflow where the loss does not; weights that took it in are lost.
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(tf.add_n([norm, *losses.values()]))
 
         def update():
             self._optimizer.apply(gradients, rate)
@@ -160,8 +168,6 @@ class TrainingStep:
         def blame():
             return tf.stack([tf.norm(gradient) for gradient in gradients])
 
-        # Of one step in a call: a norm reads all gradients once more.
-        norm = tf.cond(first, lambda: tf.linalg.global_norm(gradients), lambda: tf.zeros([]))
         norms = tf.cond(finite, update, blame)
         self.step.assign_add(1)
         return losses, rate, norms, norm
@@ -191,24 +197,23 @@ class TrainingStep:
     def _several_steps(self, iterator, count):
         strategy = self._distribution.strategy
 
-        def next_step(done, sums, rate, waited, norms, norm, images):
-            first = tf.equal(done, 0)
+        def next_step(done, sums, rate, waited, norms, norm_sum, images):
             batches, longer = self._next_batches(iterator)
             if self._several:
-                outcome = strategy.run(self._replica_step, args=(batches, first))
+                outcome = strategy.run(self._replica_step, args=(batches,))
                 outcome = tf.nest.map_structure(
                     lambda value: strategy.experimental_local_results(value)[0], outcome
                 )
             else:
-                outcome = self._replica_step(batches, first)
-            losses, rate, norms, one_norm = outcome
+                outcome = self._replica_step(batches)
+            losses, rate, norms, norm = outcome
             sums = {name: sums[name] + losses[name] for name in sums}
             images = strategy.experimental_local_results(batches[0])[0]["image"]
             images = tf.nest.map_structure(lambda part: part[:_SHOWN_IMAGES], images)
-            return done + 1, sums, rate, waited + longer, norms, norm + one_norm, images
+            return done + 1, sums, rate, waited + longer, norms, norm_sum + norm, images
 
-        def goes_on(done, sums, *_):
-            finite = tf.math.is_finite(tf.add_n(list(sums.values())))
+        def goes_on(done, sums, rate, waited, norms, norm_sum, images):
+            finite = tf.math.is_finite(tf.add_n([norm_sum, *sums.values()]))
             return tf.logical_and(done < count, finite)
 
         # Nothing of the net stands before the loop: it would be compiled twice.
@@ -217,16 +222,17 @@ class TrainingStep:
         start += (tf.zeros([], tf.float64), tf.zeros([len(self._names)]), zero)
         images, shapes = _no_images(iterator.element_spec["image"])
         shapes = (*tf.nest.map_structure(lambda value: value.shape, start), shapes)
-        _, losses, rate, waited, norms, norm, images = tf.while_loop(
-            goes_on, next_step, (*start, images), shape_invariants=shapes
+        _, sums, rate, waited, norms, norm_sum, images = tf.while_loop(
+            goes_on, next_step, (*start, images), shape_invariants=shapes, parallel_iterations=1
         )
-        means = {name: value / tf.cast(count, tf.float32) for name, value in losses.items()}
+        count = tf.cast(count, tf.float32)
+        means = {name: value / count for name, value in sums.items()}
         if self._penalty is not None:
             means["regularization"] = self._penalty()
         means |= {
             "loss": tf.add_n(list(means.values())),
             "learning_rate": rate,
-            "gradient_norm": norm,
+            "gradient_norm": norm_sum / count,
             "input_seconds": waited,
         }
         return means, images, norms
