@@ -20,8 +20,7 @@ angle = 0.4
 ours = ops.transform(image, [ops.rotation(tf.constant(angle))], "constant")
 np.testing.assert_allclose(ours, tfa.rotate(image, angle, "bilinear"), atol=0.05)
 whole = np.round(image).astype(np.uint8)
-equal = ops.equalize(whole.astype("float32")).numpy() == tfa.equalize(whole).numpy()
-assert np.mean(equal) > 0.999  # tfa bins by float32, which on some processors misses an edge
+np.testing.assert_array_equal(ops.equalize(whole.astype("float32")), tfa.equalize(whole))
 level = 0.3
 sheared = tfa.shear_x(tf.constant(whole), level, 0).numpy().astype("float32")
 about_corner = [ops.translation(-23.5, -23.5), ops.shear_x(level), ops.translation(23.5, 23.5)]
@@ -34,7 +33,8 @@ drawn = seeds.map(lambda seed: recipe.train(data, 40, tf.zeros([0, 4]), seed), n
 drawn = np.stack(list(drawn.as_numpy_iterator()))
 assert drawn.shape == (32, 40, 40, 3) and drawn.min() >= -1 and drawn.max() <= 1
 again = recipe.train(data, 40, tf.zeros([0, 4]), tf.constant([5, 1]))
-np.testing.assert_array_equal(again, drawn[5])
+# One of 255 levels: op by op, some processors round otherwise than in a graph.
+np.testing.assert_allclose(again, drawn[5], atol=2.01 / 255)
 import keras
 assert keras.__version__.startswith("3.")
 print("equal")
