@@ -6,7 +6,8 @@ Each side is a process of its own; the sides take turns and the medians are comp
 machines are noisy. With --peer_python, the Python of an environment that has TF-Slim
 (`pip install tensorflow-cpu==2.12.1 tf-slim==1.1.0`, Python 3.11), its own net is one of them.
 With --trainable_scopes the other layers are frozen; then learning from cached features is one of
-the sides too.
+the sides too. With --torch_python, the Python of an environment that has PyTorch
+(`pip install torch==2.13.0`), so is PyTorch's vgg_16.
 """
 
 import json
@@ -103,10 +104,11 @@ def main(argv: list[str]) -> None:
     if FLAGS.measure:
         print(json.dumps(measure(FLAGS.measure)))
         return
-    shared = [
+    sizes = [
         f"--{name}={FLAGS[name].value}"
-        for name in ("model_name", "batch_size", "image_size", "num_classes", "steps")
+        for name in ("batch_size", "image_size", "num_classes", "steps")
     ]
+    shared = [*sizes, f"--model_name={FLAGS.model_name}"]
     shared.append(f"--trainable_scopes={','.join(FLAGS.trainable_scopes)}")
     ours = [sys.executable, "-m", "benchmarks.training_step", *shared]
     names = [*FLAGS.precisions, *([_CACHED] if FLAGS.trainable_scopes else [])]
@@ -115,7 +117,7 @@ def main(argv: list[str]) -> None:
     if FLAGS.torch_python:
         if FLAGS.model_name != "vgg_16" or FLAGS.trainable_scopes:
             raise SystemExit("--torch_python: PyTorch's side is the whole vgg_16 only.")
-        peer = [FLAGS.torch_python, os.path.join(peers, "torch_step.py"), *shared[1:-1]]
+        peer = [FLAGS.torch_python, os.path.join(peers, "torch_step.py"), *sizes]
         for precision in FLAGS.precisions:
             sides[f"PyTorch, {precision}"] = [*peer, f"--precision={precision}"]
     if FLAGS.peer_python:

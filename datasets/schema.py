@@ -186,10 +186,11 @@ def _first_given(features, names, missing):
         value = features[names[i]]
         if i + 1 == len(names):
             return value
-        if value.shape.rank:
-            return tf.where(tf.not_equal(value, missing), value, from_name(i + 1))
+        given = tf.not_equal(value, missing)
+        if value.dtype != tf.string:
+            return tf.where(given, value, from_name(i + 1))
         # A branch hands an image on; tf.where would copy it.
-        return tf.cond(tf.not_equal(value, missing), lambda: value, lambda: from_name(i + 1))
+        return tf.cond(given, lambda: value, lambda: from_name(i + 1))
 
     value = from_name(0)
     message = f"Feature: {names[0]} is required but could not be found"

@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import keras
 import tensorflow as tf
 
+from nets import onednn
+
 # A Keras initializer draws the same numbers at each call, so every variable gets one of its own:
 # settings hold functions that make an initializer.
 Initializer = Callable[[], keras.initializers.Initializer]
@@ -60,67 +62,13 @@ class Conv2D(_SlimLayer, keras.layers.Conv2D):
     _slim_leaves = types.MappingProxyType({"kernel": "weights", "bias": "biases"})
 
     def convolution_op(self, inputs, kernel):
-        missing = self._columns_missing(inputs)
-        if not missing:
+        columns = onednn.columns_missing(
+            inputs, self.kernel_size, self.strides, self.dilation_rate, self.padding
+        )
+        if not columns:
             return super().convolution_op(inputs, kernel)
         kernel = tf.identity(keras.ops.convert_to_tensor(kernel))
-        return _conv_with_wider_gradient(inputs, kernel, self.padding.upper(), missing)
-
-    def _columns_missing(self, inputs) -> int:
-        """How many columns the gradient of the weights must be widened by; see above."""
-        if inputs.dtype != tf.bfloat16 or tf.config.get_visible_devices("GPU"):
-            return 0
-        if max(*self.strides, *self.dilation_rate) > 1 or self.kernel_size[1] == 1:
-            return 0
-        lost = 0 if self.padding == "same" else self.kernel_size[1] - 1
-        return _missing_to_whole_blocks(inputs.shape[2] and inputs.shape[2] - lost)
-
-
-# oneDNN's bfloat16 gradient of a convolution's weights (TensorFlow 2.21, processors with AMX) cuts
-# rows into blocks of at most 32 columns. Where these are not full, but fuller than 30 columns on
-# average, it multiplies zeros by memory that nobody wrote to: NaN, wherever that holds one. The
-# widths were found with an allocator that fills memory with NaN; whole blocks are safe.
-_BLOCK, _SAFE = 32, 30
-
-
-def _missing_to_whole_blocks(width: int | None) -> int:
-    if not width:
-        return 0
-    blocks = -(-width // _BLOCK)
-    return _BLOCK * blocks - width if width > _SAFE * blocks else 0
-
-
-def _conv_with_wider_gradient(x, kernel, padding: str, missing: int):
-    """A convolution of stride 1; zeros to the right widen what its weights' gradient is taken of.
-
-    x: bfloat16 [N, H, W, C]; kernel: [h, w, C, filters]; padding: "SAME" or "VALID".
-    """
-
-    @tf.custom_gradient
-    def conv(x, kernel):
-        def gradient(dy):
-            height, width = (size - 1 if padding == "SAME" else 0 for size in kernel.shape[:2])
-            sides = [[0, 0], [height // 2, height - height // 2]]
-            sides += [[width // 2, width - width // 2 + missing], [0, 0]]
-            dx = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(x),
-                filter=kernel,
-                out_backprop=dy,
-                strides=[1, 1, 1, 1],
-                padding=padding,
-            )
-            dkernel = tf.raw_ops.Conv2DBackpropFilter(
-                input=tf.pad(x, sides),
-                filter_sizes=kernel.shape,
-                out_backprop=tf.pad(dy, [[0, 0], [0, 0], [0, missing], [0, 0]]),
-                strides=[1, 1, 1, 1],
-                padding="VALID",
-            )
-            return dx, dkernel
-
-        return tf.nn.conv2d(x, kernel, 1, padding), gradient
-
-    return conv(x, kernel)
+        return onednn.conv2d(inputs, kernel, self.padding, columns)
 
 
 @keras.saving.register_keras_serializable("slim")

@@ -29,12 +29,16 @@ assert np.mean(np.abs(np.round(ours) - sheared) > 12) < 0.02, np.abs(ours - shea
 data = tf.io.encode_png(whole)
 recipe = preprocessing_factory.get("addons")
 seeds = tf.data.Dataset.range(32).map(lambda i: tf.stack([tf.cast(i, tf.int32), 1]))
-drawn = seeds.map(lambda seed: recipe.train(data, 40, tf.zeros([0, 4]), seed), num_parallel_calls=2)
-drawn = np.stack(list(drawn.as_numpy_iterator()))
+
+
+def draws(num_threads):
+    make = lambda seed: recipe.train(data, 40, tf.zeros([0, 4]), seed)
+    return np.stack(list(seeds.map(make, num_parallel_calls=num_threads).as_numpy_iterator()))
+
+
+drawn = draws(num_threads=2)
 assert drawn.shape == (32, 40, 40, 3) and drawn.min() >= -1 and drawn.max() <= 1
-again = recipe.train(data, 40, tf.zeros([0, 4]), tf.constant([5, 1]))
-# One of 255 levels: op by op, some processors round otherwise than in a graph.
-np.testing.assert_allclose(again, drawn[5], atol=2.01 / 255)
+np.testing.assert_array_equal(draws(num_threads=1), drawn)
 import keras
 assert keras.__version__.startswith("3.")
 print("equal")

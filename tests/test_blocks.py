@@ -357,37 +357,3 @@ def test_too_small_an_image_is_refused_with_the_size_that_would_do():
     with pytest.raises(ValueError, match=r"net: images of 30 x 30 .* at least 75 x 75\."):
         blocks.check_image_size("net", 30, 75)
     blocks.check_image_size("net", 75, 75)
-
-
-@pytest.mark.parametrize(
-    ("width", "missing"),
-    [(14, 0), (31, 1), (32, 0), (60, 0), (61, 3), (62, 2), (90, 0), (91, 5), (122, 6), (128, 0)],
-)
-def test_blocks_of_columns_that_are_almost_full_are_filled(width, missing):
-    assert blocks._missing_to_whole_blocks(width) == missing
-
-
-@pytest.mark.parametrize(
-    ("width", "kernel", "padding"), [(62, 3, "SAME"), (64, 3, "VALID"), (61, (2, 4), "SAME")]
-)
-def test_gradients_over_widened_rows_are_those_of_the_convolution(width, kernel, padding):
-    x = tf.cast(tf.random.stateless_normal((2, 5, width, 3), (1, 2)), tf.bfloat16)
-    layer = blocks.Conv2D(4, kernel, padding=padding.lower(), dtype="mixed_bfloat16")
-    weight = tf.random.stateless_normal(layer(x).shape, (3, 4))
-    assert layer._columns_missing(x)
-
-    def gradients(images, kernel, convolve):
-        with tf.GradientTape() as tape:
-            tape.watch([images, kernel])
-            y = convolve(images)
-            loss = tf.reduce_sum(tf.cast(y, tf.float32) * weight)
-        return [y, *tape.gradient(loss, [images, kernel])]
-
-    weights = tf.cast(tf.cast(layer.kernel.value, tf.bfloat16), tf.float32)
-    found = tf.function(lambda: gradients(x, layer.kernel.value, layer))()
-    images = tf.cast(x, tf.float32)
-    expected = gradients(images, weights, lambda x: tf.nn.conv2d(x, weights, 1, padding))
-    for one, other in zip(found, expected, strict=True):
-        one, other = tf.cast(one, tf.float32).numpy(), other.numpy()
-        assert one.shape == other.shape
-        assert np.abs(one - other).max() < 0.02 * np.abs(other).max()

@@ -8,6 +8,7 @@ An optimizer is built under a strategy's scope and applied inside `strategy.run`
 are already summed over the replicas: every replica then updates its own copy in the same way.
 """
 
+import abc
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -32,7 +33,7 @@ _KERAS_EPSILON = 1e-7
 _NADAM_DECAY = 0.96
 
 
-class Optimizer:
+class Optimizer(abc.ABC):
     """Moves variables against their gradients and keeps what it must remember between steps.
 
     Attributes:
@@ -130,6 +131,7 @@ class Optimizer:
         for name, value in self._advance(scalars).items():
             _assign(self._slots[name], value)
 
+    @abc.abstractmethod
     def _update(
         self,
         variable: tf.Variable,
@@ -138,7 +140,7 @@ class Optimizer:
         rate: tf.Tensor,
         scalars: dict[str, tf.Tensor],
     ) -> None:
-        raise NotImplementedError
+        """Moves one variable and its slots, in the order of `slots` of the constructor."""
 
     def _advance(self, scalars: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The scalars of the next step."""

@@ -12,25 +12,27 @@ _SHOWN_IMAGES = 4
 
 
 class NotFiniteError(ValueError):
-    """The loss, or a gradient, became NaN or infinite.
+    """The loss, a gradient or a weight became NaN or infinite.
 
     Attributes:
-      step: the number of the step, from 1; it changed no trained variable.
-      loss: what the loss was; it may be finite where a gradient is not.
+      step: the number of the step, from 1. Where loss or gradients are not finite it changed no
+        trained variable; where both are, its update spoilt the weights.
+      loss: what the loss was, without the penalty on the weights.
       gradient_norms: by name of the trained variable.
     """
 
     def __init__(self, step: int, loss: float, gradient_norms: Mapping[str, float]):
         self.step, self.loss, self.gradient_norms = step, loss, gradient_norms
-        if not any(gradient_norms.values()):
-            # Loss and gradients were finite; what is not is the penalty on the weights.
-            super().__init__(f"The weights became infinite or nan in the update of step {step}.")
-            return
+        if not np.isfinite(loss):
+            what = f"loss became {loss}"
+        elif np.isfinite(list(gradient_norms.values())).all():
+            what = "weights became infinite or nan"
+        else:
+            what = "gradients became infinite or nan"
         # NaN counts as the largest of all.
         size = {n: np.inf if np.isnan(value) else value for n, value in gradient_norms.items()}
         largest = sorted(size, key=size.get, reverse=True)[:3]
         named = ", ".join(f"{name} ({gradient_norms[name]:.3g})" for name in largest)
-        what = "gradients became infinite or nan" if np.isfinite(loss) else f"loss became {loss}"
         super().__init__(f"The {what} at step {step}; largest gradients: {named}.")
 
 
@@ -122,13 +124,14 @@ class TrainingStep:
           the last batch, as the net saw them.
 
         Raises:
-          NotFiniteError: the loss or a gradient of a step is NaN or infinite.
+          NotFiniteError: the loss, a gradient or a weight is NaN or infinite.
         """
         results, self.images, norms = self._call(iterator, tf.constant(count, tf.int64))
         results = {name: float(value) for name, value in results.items()}
         if not np.isfinite(results["loss"] + results["gradient_norm"]):
             norms = dict(zip(self._names, norms.numpy().tolist(), strict=True))
-            raise NotFiniteError(int(self.step.numpy()), results["loss"], norms)
+            loss = sum(results[name] for name in self._loss_names)
+            raise NotFiniteError(int(self.step.numpy()), loss, norms)
         return results
 
     def _compute_gradients(self, images, labels, seed, step):
@@ -156,19 +159,16 @@ class TrainingStep:
             losses = context.all_reduce(mean, losses)
         rate = self._learning_rate(self.step)
         # A gradient can overflow where the loss does not; weights that took it in are lost.
-        norm = tf.linalg.global_norm(gradients)
+        norms = tf.sqrt(2 * tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients]))
+        norm = tf.norm(norms)
         finite = tf.math.is_finite(tf.add_n([norm, *losses.values()]))
 
         def update():
             self._optimizer.apply(gradients, rate)
             if self._averages is not None:
                 self._averages.update(self.step + 1)
-            return tf.zeros([len(gradients)])
 
-        def blame():
-            return tf.stack([tf.norm(gradient) for gradient in gradients])
-
-        norms = tf.cond(finite, update, blame)
+        tf.cond(finite, update, lambda: None)
         self.step.assign_add(1)
         return losses, rate, norms, norm
 
@@ -223,7 +223,7 @@ class TrainingStep:
         images, shapes = _no_images(iterator.element_spec["image"])
         shapes = (*tf.nest.map_structure(lambda value: value.shape, start), shapes)
         _, sums, rate, waited, norms, norm_sum, images = tf.while_loop(
-            goes_on, next_step, (*start, images), shape_invariants=shapes, parallel_iterations=1
+            goes_on, next_step, (*start, images), shape_invariants=shapes
         )
         count = tf.cast(count, tf.float32)
         means = {name: value / count for name, value in sums.items()}
