@@ -3,6 +3,7 @@
 python train_image_classifier.py --dataset_dir=animals --model_name=inception_v3 --train_dir=output
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -459,23 +460,23 @@ def main() -> None:
         return list_models()
     if FLAGS.list_scopes:
         return list_scopes()
-    if FLAGS.restore_dry_run or FLAGS.preview:
-        return train()
-    from training import run_state
-
-    with run_state.locked(FLAGS.train_dir):
-        train()
-
-
-def train() -> None:
-    """Finds the data and hands plain values to training.run."""
-    from datasets import bad_records, batches, tfrecord_dataset
-    from preprocessing import augmentation
-    from training import distribution, run
+    from training import distribution, run_state
 
     where = distribution.create(
         FLAGS.num_clones, FLAGS.clone_on_cpu, comma_list(FLAGS.worker_hosts), FLAGS.task
     )
+    # The other workers share the chief's folder, and only read in it.
+    writes = where.is_chief and not (FLAGS.restore_dry_run or FLAGS.preview)
+    with run_state.locked(FLAGS.train_dir) if writes else contextlib.nullcontext():
+        train(where)
+
+
+def train(where) -> None:
+    """Finds the data and hands plain values to training.run; `where` is a Distribution."""
+    from datasets import bad_records, batches, tfrecord_dataset
+    from preprocessing import augmentation
+    from training import run
+
     dataset = tfrecord_dataset.find(
         dataset_dir=FLAGS.dataset_dir,
         dataset_name=FLAGS.dataset_name,

@@ -1,7 +1,7 @@
 """The training script as its users run it: one process a test or two."""
 
+import glob
 import json
-import os
 import resource
 import signal
 import socket
@@ -185,21 +185,22 @@ def free_ports(count):
     return ports
 
 
-def test_two_workers_share_their_gradients(colours, tmp_path):
+def test_two_workers_share_their_gradients_and_a_folder(colours, tmp_path):
     hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
     shared = (f"--dataset_dir={colours}", *SMALL, "--max_number_of_steps=4", "--clone_on_cpu")
-    workers = [
-        start(*shared, f"--worker_hosts={hosts}", f"--task={i}", f"--train_dir={tmp_path}/{i}")
-        for i in range(2)
-    ]
+    shared += (f"--train_dir={tmp_path}/run", "--eval_every_n_steps=2", "--eval_split_name=train")
+    workers = [start(*shared, f"--worker_hosts={hosts}", f"--task={i}") for i in range(2)]
     deadline = time.monotonic() + 200
     outputs = [w.communicate(timeout=deadline - time.monotonic()) for w in workers]
     for worker, (_, errors) in zip(workers, outputs, strict=True):
         assert worker.returncode == 0, errors
     assert "worker 0 of 2" in outputs[0][0]
-    assert checkpoints.read(f"{tmp_path}/0").get("run_state/examples") == 4 * 2 * 8
+    assert checkpoints.read(f"{tmp_path}/run").get("run_state/examples") == 4 * 2 * 8
+    assert checkpoints.read(f"{tmp_path}/run/best").get("global_step") in (2, 4)
     # The second worker writes nothing.
-    assert {path for path in os.listdir(f"{tmp_path}/1")} <= {".lock"}
+    assert outputs[0][0].count("Saved ") == 1 and outputs[0][0].count("eval/Accuracy[") == 2
+    assert "Saved " not in outputs[1][0] and "eval/Accuracy[" not in outputs[1][0]
+    assert len(glob.glob(f"{tmp_path}/run/events*")) == 1
 
 
 SMALLEST = ("--model_name=small_cnn", "--small_cnn_filters=4", "--train_image_size=16")

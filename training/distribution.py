@@ -1,6 +1,7 @@
 """Which tf.distribute strategy a run uses, from what its user asked for."""
 
 import dataclasses
+import functools
 import json
 import os
 
@@ -27,13 +28,19 @@ class Distribution:
         """True when any worker wishes it; every worker must ask at the same step."""
         if self.num_workers == 1:
             return wish
+        votes = self._count_votes(tf.constant(float(wish)))
+        return float(self.strategy.experimental_local_results(votes)[0]) > 0
 
-        def vote():
+    @functools.cached_property
+    def _count_votes(self):
+        """Float32 scalar → its sum over all workers; a graph that is made once."""
+
+        def sum_up(vote):
             context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(wish, tf.float32))
+            # An argument of a graph is on no device yet, and is reduced where it is.
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(vote))
 
-        votes = self.strategy.experimental_local_results(self.strategy.run(tf.function(vote)))
-        return float(votes[0]) > 0
+        return tf.function(lambda vote: self.strategy.run(sum_up, args=(vote,)), autograph=False)
 
 
 def create(
