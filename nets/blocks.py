@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import keras
 import tensorflow as tf
 
-from nets import onednn
+from nets import bfloat16
 
 # A Keras initializer draws the same numbers at each call, so every variable gets one of its own:
 # settings hold functions that make an initializer.
@@ -62,18 +62,23 @@ class Conv2D(_SlimLayer, keras.layers.Conv2D):
     _slim_leaves = types.MappingProxyType({"kernel": "weights", "bias": "biases"})
 
     def convolution_op(self, inputs, kernel):
-        columns = onednn.columns_missing(
-            inputs, self.kernel_size, self.strides, self.dilation_rate, self.padding
+        gradient = bfloat16.weights_gradient(
+            inputs, self.kernel_size, self.strides, self.dilation_rate, self.padding, self.groups
         )
-        if not columns:
+        if gradient is None:
             return super().convolution_op(inputs, kernel)
-        kernel = tf.identity(keras.ops.convert_to_tensor(kernel))
-        return onednn.conv2d(inputs, kernel, self.padding, columns)
+        return bfloat16.conv2d(inputs, _tensor(kernel), self.padding, gradient)
 
 
 @keras.saving.register_keras_serializable("slim")
 class DepthwiseConv2D(_SlimLayer, keras.layers.DepthwiseConv2D):
     _slim_leaves = types.MappingProxyType({"kernel": "depthwise_weights", "bias": "biases"})
+
+    def call(self, inputs):
+        if not bfloat16.on_processor(inputs) or max(self.dilation_rate) > 1:
+            return super().call(inputs)
+        x = bfloat16.depthwise_conv2d(inputs, _tensor(self.kernel), self.strides, self.padding)
+        return self.activation(x + self.bias if self.use_bias else x)
 
 
 @keras.saving.register_keras_serializable("slim")
@@ -85,6 +90,20 @@ class SeparableConv2D(_SlimLayer, keras.layers.SeparableConv2D):
             "bias": "biases",
         }
     )
+
+    def call(self, inputs):
+        if not bfloat16.on_processor(inputs) or max(self.dilation_rate) > 1:
+            return super().call(inputs)
+        kernels = _tensor(self.depthwise_kernel), _tensor(self.pointwise_kernel)
+        x = bfloat16.depthwise_conv2d(inputs, kernels[0], self.strides, self.padding)
+        gradient = bfloat16.weights_gradient(x, (1, 1), (1, 1), (1, 1), "valid")
+        x = bfloat16.conv2d(x, kernels[1], "valid", gradient)
+        return self.activation(x + self.bias if self.use_bias else x)
+
+
+def _tensor(kernel) -> tf.Tensor:
+    """A kernel in the type that its layer computes in."""
+    return tf.identity(keras.ops.convert_to_tensor(kernel))
 
 
 @keras.saving.register_keras_serializable("slim")
@@ -128,7 +147,7 @@ class BatchNorm(keras.layers.Layer):
             move = 1.0 - self.decay if training else None
         learns = move is not None and self.trainable and not self.frozen
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x,
+            x=tf.cast(x, bfloat16.batch_norm_dtype(x)),
             scale=tf.ones(self.beta.shape) if self.gamma is None else self.gamma,
             offset=self.beta,
             mean=self.moving_mean,
@@ -141,7 +160,7 @@ class BatchNorm(keras.layers.Layer):
         if learns:
             self.moving_mean.assign(mean)
             self.moving_variance.assign(variance)
-        return self.activation(y)
+        return tf.cast(self.activation(y), x.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape
