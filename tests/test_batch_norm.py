@@ -33,7 +33,9 @@ def statistics(model):
 
 
 def test_a_decay_that_is_too_slow_for_a_run_is_told_with_one_that_fits(model):
-    decay, needed, fitting = batch_norm.too_slow(model, 100)
+    slow = batch_norm.too_slow(model, 100)
+    decay, needed, fitting, steps = slow
+    assert f"--batch_norm_decay={fitting}." in str(slow) and steps == 100
     assert decay == 0.9997 and 15_000 < needed < 16_000
     assert fitting == pytest.approx(0.95) and 0.002 < fitting**100 < 0.02
     assert batch_norm.too_slow(model, 20_000) is None

@@ -33,8 +33,16 @@ class SlowDecay(NamedTuple):
     """A decay, the steps that it needs, and the decay that fits the steps there are."""
 
     decay: float
-    steps: int
+    needed: int
     fitting: float
+    steps: int
+
+    def __str__(self) -> str:
+        return (
+            f"batch norm averages its statistics with decay {self.decay:g}, which takes about "
+            f"{self.needed} steps; this run has {self.steps}, so its evaluation may be far worse "
+            f"than its training. Add --batch_norm_decay={self.fitting:g}."
+        )
 
 
 def too_slow(model: keras.Model, steps: int) -> SlowDecay | None:
@@ -44,7 +52,7 @@ def too_slow(model: keras.Model, steps: int) -> SlowDecay | None:
         return None
     needed = round(math.log(_STALE_SHARE) / math.log(decay))
     rate = min(0.5, math.log(1 / _STALE_SHARE) / steps)
-    return SlowDecay(decay, needed, 1 - float(f"{rate:.1g}"))
+    return SlowDecay(decay, needed, 1 - float(f"{rate:.1g}"), steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +74,13 @@ class Comparison:
         spread = sum(share * (1 - share) for share in (self.training, self.evaluation))
         chance = 2 * math.sqrt(spread / self.num_examples)
         return self.training - self.evaluation > max(_PARTED, chance)
+
+    def __str__(self) -> str:
+        return (
+            f"Batch norm: of the same {self.num_examples} training images {self.training:.1%} are "
+            f"right by their batches' statistics, {self.evaluation:.1%} by the moving ones that "
+            "evaluation uses."
+        )
 
 
 def compare(

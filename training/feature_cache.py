@@ -224,6 +224,25 @@ def key(frozen: keras.Model, about: Mapping[str, object]) -> str:
     return digest.hexdigest()
 
 
+def load_or_compute(
+    frozen: keras.Model,
+    read: Callable[[int], Iterable[Mapping[str, tf.Tensor]]],
+    num_examples: int,
+    draws: int,
+    dtype: str,
+    folder: str | None,
+    wanted: str,
+    say: Callable[[str], None],
+) -> Features:
+    """The features of `folder` where they are those of the key `wanted`; else as `compute`."""
+    if folder and os.path.exists(folder):
+        if features := load(folder, wanted):
+            say(f"Feature cache: reused from {folder}.")
+            return features
+        say(f"Feature cache: {folder} is of other weights, data or flags: anew.")
+    return compute(frozen, read, num_examples, draws, dtype, folder, wanted, say)
+
+
 def load(folder: str, wanted: str) -> Features | None:
     """The features kept in `folder`, or None where they are not those of the key `wanted`."""
     try:

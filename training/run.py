@@ -182,7 +182,9 @@ class Run:
             options.keep_checkpoints,
             options.keep_checkpoint_every_n_hours,
         )
-        self._warn_of_slow_statistics()
+        last = options.last_step
+        if last is not None and (slow := batch_norm.too_slow(self.model, last)):
+            self._say(f"Warning: {slow}")
         if options.recalibrate_batch_norm and not batch_norm.moving(self.model):
             raise ValueError(
                 f"--recalibrate_batch_norm={options.recalibrate_batch_norm}: there is no batch "
@@ -392,22 +394,16 @@ class Run:
             "data": data_key,
         }
         key = feature_cache.key(self._split.frozen, about)
-        features = feature_cache.load(folder, key) if folder else None
-        if features is not None:
-            self._say(f"Feature cache: reused from {folder}.")
-        else:
-            if folder and os.path.exists(folder):
-                self._say(f"Feature cache: {folder} is of other weights, data or flags: anew.")
-            features = feature_cache.compute(
-                self._split.frozen,
-                read_once,
-                self._num_examples,
-                max(1, draws),
-                options.feature_cache_dtype,
-                folder,
-                key,
-                self._say,
-            )
+        features = feature_cache.load_or_compute(
+            self._split.frozen,
+            read_once,
+            self._num_examples,
+            max(1, draws),
+            options.feature_cache_dtype,
+            folder,
+            key,
+            self._say,
+        )
         return lambda size: features.batches(options.batch_size, options.seed, self.examples)
 
     def _save(self, log, now: int) -> None:
@@ -484,18 +480,6 @@ class Run:
             say=self._say,
         )
 
-    def _warn_of_slow_statistics(self) -> None:
-        """The usual cause of "good in training, poor in evaluation": statistics that lag behind."""
-        steps = self.options.last_step
-        if steps is None or (slow := batch_norm.too_slow(self.model, steps)) is None:
-            return
-        self._say(
-            f"Warning: batch norm averages its statistics with decay {slow.decay:g}, which takes "
-            f"about {slow.steps} steps; this run has {steps}, so its "
-            "evaluation may be far worse than its training. Add "
-            f"--batch_norm_decay={slow.fitting:g}."
-        )
-
     def _settle_batch_norm(self, batches, log) -> None:
         """At the end of a run: renews the moving statistics if asked to, and measures them."""
         strategy, count = self.where.strategy, self.options.recalibrate_batch_norm
@@ -512,11 +496,7 @@ class Run:
             )
         if found is None:
             return
-        self._say(
-            f"Batch norm: of the same {found.num_examples} training images {found.training:.1%} "
-            f"are right by their batches' statistics, {found.evaluation:.1%} by the moving ones "
-            "that evaluation uses."
-        )
+        self._say(str(found))
         if found.parted:
             remedy = "train longer" if count else "run this command again with "
             remedy += "" if count else "--recalibrate_batch_norm=100, or train longer"
