@@ -10,6 +10,7 @@ Labels come from one of:
 """
 
 import collections
+import dataclasses
 import os
 import re
 import shlex
@@ -172,8 +173,8 @@ _ON_ERROR = flags.DEFINE_enum(
 # Flags that shape the dataset; dataset.json holds them.
 _NOTED = (
     "image_dir annotations_dir csv_file classes validation_fraction test_fraction num_shards "
-    "multiple_objects crop_to_box box_margin max_side equalize denoise near_duplicates on_error "
-    "zca_size zca_epsilon"
+    "multiple_objects crop_to_box box_margin max_side equalize denoise verify near_duplicates "
+    "on_error zca_size zca_epsilon"
 ).split()
 _LISTED = 20  # files that the summary names of each sort
 
@@ -193,8 +194,10 @@ def main() -> None:
     from datasets import tfds_source
 
     name = _DATASET_NAME.value.removeprefix(tfds_source.PREFIX)
-    beside = os.path.dirname(os.path.abspath(_OUTPUT_DIR.value or _OUTPUT_FILE.value))
-    os.makedirs(beside, exist_ok=True)
+    beside = None
+    if not _DRY_RUN.value:  # which leaves nothing there
+        beside = os.path.dirname(os.path.abspath(_OUTPUT_DIR.value or _OUTPUT_FILE.value))
+        os.makedirs(beside, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tfds_", dir=beside) as place:
         photographs = list(tfds_source.read(name, _TFDS_DATA_DIR.value, place))
         _convert(photographs, ImageFolder(place))
@@ -253,15 +256,21 @@ class _Screened:
         from datasets import near_duplicates, splits
 
         given = {image.split for image in photographs}
-        choice = splits.Choice(given, _VALIDATION_FRACTION.value, _TEST_FRACTION.value)
+        fractions = _VALIDATION_FRACTION.value, _TEST_FRACTION.value
+        looked_at = photographs
+        if self._destination.is_file:  # which has no splits
+            looked_at = [dataclasses.replace(image, split="") for image in photographs]
+            given, fractions = {""}, (0.0, 0.0)
+        choice = splits.Choice(given, *fractions)
         print("Looking for near duplicates …")
-        self._pairs = near_duplicates.find(photographs, self._folder, choice, self._num_workers)
+        self._pairs = near_duplicates.find(looked_at, self._folder, choice, self._num_workers)
         if _NEAR_DUPLICATES.value == "drop":
             self._gone = near_duplicates.dropped(self._pairs)
         return [image for image in photographs if image.path not in self._gone]
 
     def tell(self) -> None:
         from datasets import near_duplicates
+        from datasets.destination import NEAR_DUPLICATES
 
         if _NEAR_DUPLICATES.value == "ignore":
             return
@@ -276,14 +285,16 @@ class _Screened:
         if self._gone:
             print(f"  {len(self._gone)} photographs were left out.")
         if self._pairs and not _DRY_RUN.value:
-            name = self._destination.side(near_duplicates.TABLE)
+            name = self._destination.side(NEAR_DUPLICATES)
             near_duplicates.write(os.path.join(self._destination.folder, name), self._pairs)
             print(f"  All of them are in {os.path.join(self._destination.folder, name)}.")
 
 
 def _check_flags() -> None:
     if _from_tfds():
-        given = shared_flags.explicit("image_dir", "annotations_dir", "csv_file")
+        given = shared_flags.explicit(
+            "image_dir", "annotations_dir", "csv_file", "multiple_objects"
+        )
         if given:
             raise shared_flags.UsageError(
                 f"--{next(iter(given))} and --dataset_name={_DATASET_NAME.value}: the photographs "

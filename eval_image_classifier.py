@@ -72,8 +72,8 @@ def evaluate(config) -> None:
         # A training may be running on it.
         tf.config.experimental.set_memory_growth(gpu, True)
     dataset, dropped = bad_records.drop(_dataset(config), FLAGS.max_bad_records)
-    for record in dropped:
-        say(f"Passed over: {record}")
+    for line in bad_records.summary(dropped):
+        say(line)
     reader = _open_checkpoint(config, dataset.num_classes)
     config = config or _config_without_run(reader, dataset)
     _check_labels(config, dataset)
@@ -98,7 +98,7 @@ def evaluate(config) -> None:
     )
     say(
         f"Data: {dataset.num_examples} examples of split {dataset.split} in "
-        f"{os.path.dirname(dataset.files[0]) or '.'}, {dataset.num_classes} classes"
+        f"{os.path.dirname(dataset.sources[0]) or '.'}, {dataset.num_classes} classes"
     )
 
     size = views.whole_size(FLAGS.tta, config.image_size)
@@ -157,7 +157,8 @@ def evaluate(config) -> None:
         "batch_size": FLAGS.batch_size,
         "dataset": dataset.name,
         "split": dataset.split,
-        "files": list(dataset.files),
+        "files": list(dataset.sources),
+        "bad_records": [str(record) for record in dropped],
         "dataset_fingerprint": dataset.fingerprint,
         "labels": list(dataset.labels),
         "tensorflow": tf.__version__,
@@ -176,6 +177,8 @@ def evaluate(config) -> None:
         f"See {os.path.join(FLAGS.eval_dir, 'report.html')}, or "
         f"tensorboard --logdir_spec=train:{shared_flags.checkpoint_dir()},eval:{FLAGS.eval_dir}"
     )
+    for line in bad_records.summary(dropped):
+        say(line)
     say(f"eval/Accuracy[{evaluation.accuracy:.4f}]")
     say(f"eval/Recall_5[{evaluation.recall_at(5):.4f}]")
 

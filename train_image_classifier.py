@@ -112,7 +112,8 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
     "data_service",
     None,
-    "HOST:PORT of a tf.data service (data_service.py) that prepares the images.",
+    "HOST:PORT of a tf.data service (data_service.py) that prepares the images; several, separated "
+    "by commas, take turns.",
 )
 
 # Where training starts and what is trained
@@ -438,8 +439,14 @@ def check_flags() -> None:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
     _pairs("progressive_resizing", "128:0,192:2000,250:4000")
     _pairs("unfreeze", "1000:InceptionV3/Mixed_7")
-    if FLAGS.data_service and ":" not in FLAGS.data_service:
-        raise UsageError(f"--data_service={FLAGS.data_service}: write HOST:PORT.")
+    for address in comma_list(FLAGS.data_service):
+        if ":" not in address:
+            raise UsageError(f"--data_service={address}: write HOST:PORT.")
+    if FLAGS.data_service and FLAGS.cache != "none":
+        raise UsageError(
+            f"--data_service reads the records on other machines, --cache={FLAGS.cache} copies "
+            "them on this one: leave one of them out."
+        )
     if FLAGS.feature_cache_augmentations and not FLAGS.augment:
         raise UsageError(
             f"--feature_cache_augmentations={FLAGS.feature_cache_augmentations} and "
@@ -486,8 +493,14 @@ def train(where) -> None:
         labels_offset=FLAGS.labels_offset,
     )
     dataset, bad = bad_records.drop(dataset, FLAGS.max_bad_records, FLAGS.num_preprocessing_threads)
-    for record in bad:
-        say(f"Passed over: {record}.")
+    for line in bad_records.summary(bad):
+        say(line)
+    if bad and FLAGS.data_service and not _on_this_machine(FLAGS.data_service):
+        raise ValueError(
+            f"--data_service={FLAGS.data_service}: other machines can't see the copies that "
+            "--max_bad_records makes of files with bad records. Convert those files anew, or leave "
+            "the service out."
+        )
     config = _run_config(dataset)
     if config.preprocessing_name == "addons":
         from preprocessing import addons
@@ -558,7 +571,7 @@ def train(where) -> None:
             num_shards=where.num_workers,
             repeats=repeats,
             mix=_mixing(dataset.num_classes),
-            data_service=FLAGS.data_service,
+            data_services=comma_list(FLAGS.data_service),
             **shared(size),
         )
 
@@ -577,7 +590,15 @@ def train(where) -> None:
     def run_it():
         return current.train(read, read_once, dataset.fingerprint, evaluate)
 
-    _say_what_next(batches.explained(dataset, run_it))
+    step = batches.explained(dataset, run_it)
+    for line in bad_records.summary(bad):
+        say(line)
+    _say_what_next(step)
+
+
+def _on_this_machine(addresses: str) -> bool:
+    hosts = {address.rpartition(":")[0] for address in comma_list(addresses)}
+    return hosts <= {"localhost", "127.0.0.1"}
 
 
 def _preview(dataset, recipe, config) -> None:
@@ -644,14 +665,21 @@ def _look() -> dict[str, object]:
     return given | {name: list(values) for name, values in numbers.items() if values}
 
 
+def _plain_look(option: str) -> object:
+    """What a field of the look is where no flag says it."""
+    from preprocessing import custom
+
+    return getattr(custom.Look(), option)
+
+
 def _look_with_files(dataset) -> dict[str, object]:
     """As run.json has the look: files by the names that they get in the train_dir."""
-    look = _look()
+    look = {name: value for name, value in _look().items() if value != _plain_look(name)}
     if look.get("normalization") != "zca":
         return look
     from datasets import zca
 
-    with open(zca.beside(dataset.files), "rb") as file:
+    with open(zca.beside(dataset.sources), "rb") as file:
         digest = hashlib.sha256(file.read())
     # By its content, so that a cache of features can tell one from another.
     return look | {"zca_file": f"zca_{digest.hexdigest()[:8]}.npz"}
@@ -664,7 +692,7 @@ def _zca_file(dataset, config) -> str | None:
     from datasets import zca
 
     kept = _kept_zca_file(config)
-    return kept if os.path.exists(kept) else zca.beside(dataset.files)
+    return kept if os.path.exists(kept) else zca.beside(dataset.sources)
 
 
 def _kept_zca_file(config) -> str:
@@ -675,7 +703,7 @@ def _evaluation(config, recipe, look):
     """From the net to its metrics on the validation split."""
     import tensorflow as tf
 
-    from datasets import batches, tfrecord_dataset
+    from datasets import bad_records, batches, tfrecord_dataset
     from evaluation import evaluator
 
     try:
@@ -691,6 +719,9 @@ def _evaluation(config, recipe, look):
             f"--eval_split_name={dataset.split} has the classes {shortened(dataset.labels)}, the "
             f"training {shortened(config.labels)}."
         )
+    dataset, bad = bad_records.drop(dataset, FLAGS.max_bad_records, FLAGS.num_preprocessing_threads)
+    for line in bad_records.summary(bad):
+        say(line)
     say(f"Evaluation: {dataset.num_examples} examples of split {dataset.split}")
     examples = batches.evaluation_batches(
         dataset,
@@ -902,7 +933,7 @@ def _run_config(dataset):
                     f"{value}. Leave the flag out, or choose another --train_dir."
                 )
         for option, value in _look().items():
-            if value != (there := earlier.preprocessing_options.get(option)):
+            if value != (there := earlier.preprocessing_options.get(option, _plain_look(option))):
                 raise ValueError(
                     f"--{option}={value}, but {FLAGS.train_dir} was trained with {there}. Leave "
                     "the flag out, or choose another --train_dir."

@@ -10,8 +10,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from datasets import schema, tfrecord_dataset
@@ -19,6 +20,7 @@ from datasets.tfrecord_dataset import Dataset
 
 # Records that are held in memory at once, for each thread.
 _AHEAD = 8
+_MOST_LINES = 20
 # In TensorFlow's messages: names of graph nodes, and the bytes of the record.
 _NOISE = re.compile(r"\{\{.*?\}\}|\[Op:.*?\] name:|, value: .*", re.DOTALL)
 
@@ -53,14 +55,15 @@ def find(
     num_threads = num_threads or os.cpu_count() or 1
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for path in dataset.files:
-            records, reasons = _records(path, dataset), []
+            records, done = _records(path, dataset), 0
             # A few at a time, so that a file larger than memory can be searched.
             while chunk := list(itertools.islice(records, num_threads * _AHEAD)):
-                reasons += pool.map(lambda record: _reason(record, dataset), chunk)
-                bad = [BadRecord(path, i, reason) for i, reason in enumerate(reasons) if reason]
-                if limit is not None and len(found) + len(bad) >= limit:
-                    return (found + bad)[:limit]
-            found += [BadRecord(path, i, reason) for i, reason in enumerate(reasons) if reason]
+                reasons = pool.map(lambda record: _reason(record, dataset), chunk)
+                numbered = enumerate(reasons, start=done)
+                found += [BadRecord(path, i, reason) for i, reason in numbered if reason]
+                done += len(chunk)
+                if limit is not None and len(found) >= limit:
+                    return found[:limit]
     return found
 
 
@@ -107,8 +110,24 @@ def drop(
         raise ValueError(
             f"{bad[0]}; nor can any other record of the {dataset.split} split be read."
         )
-    without = dataclasses.replace(dataset, files=tuple(files), file_counts=tuple(counts), damage=())
+    without = dataclasses.replace(
+        dataset,
+        files=tuple(files),
+        file_counts=tuple(counts),
+        damage=(),
+        sources=dataset.sources,
+    )
     return without, bad
+
+
+def summary(bad: Sequence[BadRecord]) -> list[str]:
+    """What was passed over, as lines for the screen; the first of many."""
+    if not bad:
+        return []
+    more = len(bad) - _MOST_LINES
+    lines = [f"Passed over {len(bad)} record{'s' * (len(bad) > 1)} that cannot be read:"]
+    lines += [f"  {record}" for record in bad[:_MOST_LINES]]
+    return lines + ([f"  … and {more} more"] if more > 0 else [])
 
 
 _Record = bytes | tfrecord_dataset.BrokenFrame
@@ -131,13 +150,15 @@ def _reason(record: tuple[_Record, bool], dataset: Dataset) -> str:
     if not intact:
         return "its checksum is wrong; the file was damaged"
     try:
-        encoded, label = _parse(content)
+        encoded, label, boxes = _parse(content)
     except tf.errors.OpError:
-        return f"it is no example with image and label ({_words(_parse, content)})"
+        return f"it is no example with image, label and boxes ({_words(_parse, content)})"
     number = int(label) - dataset.labels_offset
     if not 0 <= number < dataset.num_classes:
         less = f" less --labels_offset={dataset.labels_offset}" if dataset.labels_offset else ""
         return f"its label {int(label)}{less} is outside the classes 0 to {dataset.num_classes - 1}"
+    if not np.isfinite(boxes).all():
+        return "a side of a box in it is not a number"
     try:
         _decode(encoded)
     except tf.errors.OpError:
@@ -148,7 +169,7 @@ def _reason(record: tuple[_Record, bool], dataset: Dataset) -> str:
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
 def _parse(record):
     example = schema.parse_example(record)
-    return example["encoded"], example["label"]
+    return example["encoded"], example["label"], example["boxes"]
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])

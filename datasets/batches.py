@@ -7,7 +7,7 @@ each example once, in the order of the files.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,7 +42,7 @@ def training_batches(
     cache: str = "none",
     repeats: np.ndarray | None = None,
     mix: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None,
-    data_service: str | None = None,
+    data_services: Sequence[str] = (),
 ) -> tf.data.Dataset:
     """Draws batches without end; equal arguments give equal batches.
 
@@ -65,9 +65,9 @@ def training_batches(
         `balanced_repeats`; None: once.
       mix: (images, labels, seed int32 [2]) → images and labels of a finished batch, such as
         those of MixUp.
-      data_service: HOST:PORT of a tf.data service (data_service.py), which then reads, shuffles
-        and prepares the images; this process gets finished batches, the same ones in the same
-        order where the service has one worker.
+      data_services: HOST:PORT of tf.data services (data_service.py), which then read, shuffle and
+        prepare the images: each reads all records and prepares every so-manieth batch. This process
+        gets finished batches, the same ones in the same order.
 
     Returns:
       Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}, or what `mix` makes of them.
@@ -108,20 +108,33 @@ def training_batches(
 
     ds = ds.enumerate(skip_examples)
     prepare = _training_example(dataset, decode, seed, num_shards, shard_index)
-    ds = ds.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
-    ds = ds.batch(batch_size, drop_remainder=True)
-    if mix is None:
-        return _served(_finished(ds, finish, num_threads), data_service)
 
-    def mixed(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, tf.Tensor]:
-        # By the first example of the batch, so that a resumed run mixes alike.
-        place = (skip_examples + number * batch_size) * num_shards + shard_index
-        images = batch["image"] if finish is None else finish(batch["image"])
-        images, labels = mix(images, batch["label"], _seeds(seed, place)[1])
-        return {"image": images, "label": labels}
+    def prepared(index: int, count: int) -> tf.data.Dataset:
+        """Every count-th batch, from number `index` on."""
+        own = ds
+        if count > 1:
+            own = own.batch(batch_size, drop_remainder=True).shard(count, index).unbatch()
+        own = own.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
+        own = own.batch(batch_size, drop_remainder=True)
+        if mix is None:
+            return _finished(own, finish, num_threads)
 
-    ds = ds.enumerate().map(mixed, num_parallel_calls=_BATCHES_AHEAD, deterministic=True)
-    return _served(_finished(ds, None, num_threads), data_service)
+        def mixed(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, tf.Tensor]:
+            # By the first example of the batch, so that a resumed run mixes alike.
+            first_example = skip_examples + (number * count + index) * batch_size
+            place = first_example * num_shards + shard_index
+            images = batch["image"] if finish is None else finish(batch["image"])
+            images, labels = mix(images, batch["label"], _seeds(seed, place)[1])
+            return {"image": images, "label": labels}
+
+        own = own.enumerate().map(mixed, num_parallel_calls=_BATCHES_AHEAD, deterministic=True)
+        return _finished(own, None, num_threads)
+
+    if not data_services:
+        return prepared(0, 1)
+    count = len(data_services)
+    parts = [_served(prepared(i, count), address) for i, address in enumerate(data_services)]
+    return tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(count).repeat())
 
 
 def single_pass_batches(
@@ -226,13 +239,16 @@ def labels(dataset: Dataset) -> np.ndarray:
     """int64 [N], the class of each example in the order of the files; reads them all once.
 
     Raises:
-      ValueError: the files are damaged.
+      ValueError: the files are damaged, or a label is outside the classes.
       tf.errors.OpError: for a record that cannot be read; `explained` names it.
     """
     _check(dataset)
     records = _read(list(dataset.files), dataset.compression).batch(1024)
     ds = records.map(schema.parse_labels).with_options(_options(None))
-    return np.concatenate([part.numpy() for part in ds]) - dataset.labels_offset
+    found = np.concatenate([part.numpy() for part in ds]) - dataset.labels_offset
+    if ((found < 0) | (found >= dataset.num_classes)).any():
+        raise _named(bad_records.find(dataset, limit=1)[0])
+    return found
 
 
 def balanced_repeats(labels: np.ndarray) -> np.ndarray:
@@ -269,9 +285,7 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
         found = bad_records.find(dataset, limit=1)
         if not found:
             raise
-        raise ValueError(
-            f"{found[0]}. Convert it anew, or pass over such records with --max_bad_records."
-        ) from error
+        raise _named(found[0]) from error
 
 
 def _training_example(dataset: Dataset, decode, seed: int, num_shards: int = 1, shard_index=0):
@@ -297,15 +311,12 @@ def _finished(ds: tf.data.Dataset, finish, num_threads: int | None) -> tf.data.D
     return ds.prefetch(_BATCHES_AHEAD).with_options(_options(num_threads))
 
 
-def _served(ds: tf.data.Dataset, address: str | None) -> tf.data.Dataset:
-    """The same batches from a tf.data service, if there is one."""
-    if address is None:
-        return ds
+def _served(ds: tf.data.Dataset, address: str) -> tf.data.Dataset:
+    """The same batches from a tf.data service."""
     try:
         ds = ds.apply(
             tf.data.experimental.service.distribute(
-                # Each worker yields the whole sequence: the parts of training's own workers are
-                # cut above.
+                # Its worker yields the whole sequence: the parts are cut above.
                 processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,
                 service=f"grpc://{address}",
                 # One batch after the other, so that their order stays.
@@ -361,10 +372,13 @@ class _Part:
 
 def _check(dataset: Dataset) -> None:
     if dataset.damage:
-        raise ValueError(
-            f"{dataset.damage[0]}. Convert it anew, or pass over such records with "
-            "--max_bad_records."
-        )
+        raise _named(dataset.damage[0])
+
+
+def _named(record: bad_records.BadRecord | str) -> ValueError:
+    return ValueError(
+        f"{record}. Convert it anew, or pass over such records with --max_bad_records."
+    )
 
 
 def _read(paths, compression: str) -> tf.data.Dataset:

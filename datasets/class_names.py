@@ -14,17 +14,18 @@ from datasets import csv_table, schema, storage
 
 _LABELS_FILE = ".record_labels.json"
 _READ_BUFFER_BYTES = 2**20
+# Without labels.txt: larger numbers are classes only where there are this many times fewer of them.
+_LIKELY_CLASSES, _LIKELY_GAP = 10_000, 100
 
 
 def find(
-    files: Sequence[str], relatives: Sequence[str], compression: str, path_to_csv: str | None
+    files: Sequence[str], relatives: Sequence[str], path_to_csv: str | None
 ) -> tuple[str, ...]:
     """Class names by the files beside the records, else by the records, else by the table.
 
     Args:
       files: the TFRecord files of a split.
       relatives: those of the other splits too.
-      compression: "" or "GZIP".
       path_to_csv: see `tfrecord_dataset.find`.
 
     Raises:
@@ -36,7 +37,7 @@ def find(
     labels = _labels_beside(files)
     given = set(labels)
     if not labels:
-        names = _names_of_records(relatives, compression)
+        names = _names_of_records(relatives)
         given = set(names.values()) - {""}
         if table and not given:
             return table
@@ -108,7 +109,7 @@ def _in_order(names: dict[int, str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _names_of_records(files: Sequence[str], compression: str) -> dict[int, str]:
+def _names_of_records(files: Sequence[str]) -> dict[int, str]:
     """Class names by number as the records give them, "" where they give none.
 
     All records are read for it once; the names are kept beside the files.
@@ -120,39 +121,55 @@ def _names_of_records(files: Sequence[str], compression: str) -> dict[int, str]:
     if known.get("files") == state:
         with contextlib.suppress(KeyError, ValueError, AttributeError):  # else it is not ours
             return {int(number): name for number, name in known["names"].items()}
-    names = _names_in(files, compression)
-    if not names or min(names) < 0:
+    names = _names_in(files)
+    if not names:
         raise ValueError(f"{files[0]}: no class numbers from 0 can be read from its records.")
     storage.write_json(memory, {"files": state, "names": names})
     return names
 
 
-def _names_in(files: Sequence[str], compression: str) -> dict[int, str]:
+def _names_in(files: Sequence[str]) -> dict[int, str]:
     """Class names by number, empty where no record gives one.
 
     Raises:
-      ValueError: records give a number two names.
+      ValueError: records give a number two names, or a number that can hardly be a class's.
     """
     import tensorflow as tf
 
-    def label_and_text(record):
+    def label_and_text(number, record):
         example = schema.parse_example(record)
-        return example["label"], example["text"]
+        return number, example["label"], example["text"]
 
-    ds = tf.data.TFRecordDataset(list(files), compression, buffer_size=_READ_BUFFER_BYTES)
-    ds = ds.map(label_and_text, num_parallel_calls=4)
-    # A record that cannot be read is reported where it matters, in training or evaluation.
-    ds = ds.ignore_errors().batch(256)
-    names = {}
-    for labels, texts in ds.as_numpy_iterator():
-        for number, text in zip(labels.tolist(), texts.tolist(), strict=True):
-            name = text.decode(errors="replace")
-            known = names.setdefault(number, name) or name
-            if name and name != known:
-                raise ValueError(
-                    f"{', '.join(files[:2])}{', …' if len(files) > 2 else ''}: class {number} is "
-                    f"{known!r} in some records and {name!r} in others. If they belong together, "
-                    "write the names into labels.txt."
-                )
-            names[number] = known
+    names, first = {}, {}
+    for path in files:
+        ds = tf.data.TFRecordDataset(path, compression(path), buffer_size=_READ_BUFFER_BYTES)
+        ds = ds.enumerate().map(label_and_text, num_parallel_calls=4)
+        # A record that cannot be read is reported where it matters, in training or evaluation.
+        for batch in ds.ignore_errors().batch(256).as_numpy_iterator():
+            for record, number, text in zip(*(part.tolist() for part in batch), strict=True):
+                name = text.decode(errors="replace")
+                known = names.setdefault(number, name) or name
+                if name and name != known:
+                    raise ValueError(
+                        f"{', '.join(files[:2])}{', …' if len(files) > 2 else ''}: class {number} "
+                        f"is {known!r} in some records and {name!r} in others. If they belong "
+                        "together, write the names into labels.txt."
+                    )
+                names[number] = known
+                first.setdefault(number, (path, record))
+    likely = max(_LIKELY_CLASSES, _LIKELY_GAP * len(names))
+    for number in names:
+        if not 0 <= number < likely:
+            path, record = first[number]
+            raise ValueError(
+                f"{path}: record {record}: its label {number} can hardly be a class number. Write "
+                "the names of the classes, one a line, into labels.txt beside it; then "
+                "--max_bad_records passes over such records."
+            )
     return names
+
+
+def compression(path: str) -> str:
+    """ "GZIP" or "", as the file itself says."""
+    with storage.open_file(path) as file:
+        return "GZIP" if schema.is_gzip(file.read(12)) else ""

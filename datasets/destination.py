@@ -19,7 +19,8 @@ DATASET_JSON = "dataset.json"
 LABELS = "labels.txt"
 REJECTED = "rejected.csv"
 DUPLICATES = "duplicates.csv"
-_SIDE_FILES = (DATASET_JSON, LABELS, REJECTED, DUPLICATES, zca.FILE_NAME)
+NEAR_DUPLICATES = "near_duplicates.csv"
+_SIDE_FILES = (DATASET_JSON, LABELS, REJECTED, DUPLICATES, NEAR_DUPLICATES, zca.FILE_NAME)
 
 
 class Destination:

@@ -17,7 +17,6 @@ from datasets.image_bytes import FORMATS
 from datasets.image_folder import ImageFolder
 from datasets.schema import LabeledImage
 
-TABLE = "near_duplicates.csv"
 # Of 64 bits, how many may differ: so many bands less one find all pairs (see `pairs`).
 DISTANCE = 3
 _BANDS = DISTANCE + 1
@@ -78,13 +77,28 @@ def find(
     known = list(first_of.values())
     if not known:
         return []
-    hashes = np.array([value for _, value, _ in known], np.uint64)
     where = [choice.of(image.split, digest) for image, _, digest in known]
+    # Of alike pictures in one place the first meets those elsewhere: of thousands of each, all
+    # pairs would be millions.
+    alike = {}
+    for i, (image, value, _) in enumerate(known):
+        alike.setdefault((value, where[i], image.label), []).append(i)
+    places = {}
+    kinds = [places.setdefault(key[1:], len(places)) for key in alike]
+    groups = list(alike.values())
+    hashes = np.array([value for value, *_ in alike], np.uint64)
+    meetings = [
+        (i, j, distance)
+        for one, other, distance in pairs(hashes, kinds=np.array(kinds))
+        for i, j in sorted(
+            {(groups[one][0], j) for j in groups[other]}
+            | {(i, groups[other][0]) for i in groups[one]}
+        )
+    ]
     found = []
-    for i, j, distance in pairs(hashes):
-        first, second = known[i][0], known[j][0]
-        if where[i] == where[j] and first.label == second.label:
-            continue
+    for i, j, distance in meetings:
+        first, second = known[min(i, j)][0], known[max(i, j)][0]
+        i, j = min(i, j), max(i, j)
         kept = ""
         if first.label == second.label:
             order = (splits.TEST, splits.VALIDATION, splits.TRAIN)
@@ -121,7 +135,9 @@ def write(path: str, found: Iterable[Pair]) -> None:
     os.replace(f"{path}.tmp", path)
 
 
-def pairs(hashes: np.ndarray, distance: int = DISTANCE) -> list[tuple[int, int, int]]:
+def pairs(
+    hashes: np.ndarray, distance: int = DISTANCE, kinds: np.ndarray | None = None
+) -> list[tuple[int, int, int]]:
     """All pairs of 64-bit hashes that differ in at most `distance` bits, at most 3.
 
     Of four bands of 16 bits, such a pair shares one at least: so only hashes with a band in common
@@ -129,6 +145,7 @@ def pairs(hashes: np.ndarray, distance: int = DISTANCE) -> list[tuple[int, int, 
 
     Args:
       hashes: uint64 [N].
+      kinds: int [N]; two of one kind are no pair. None: all are of different ones.
 
     Returns:
       (i, j, number of different bits) with i < j, sorted.
@@ -142,7 +159,10 @@ def pairs(hashes: np.ndarray, distance: int = DISTANCE) -> list[tuple[int, int, 
             for start in range(0, len(group) - 1):
                 rest = group[start + 1 :]
                 bits = np.bitwise_count(hashes[rest] ^ hashes[group[start]])
-                for other in np.flatnonzero(bits <= distance):
+                near = bits <= distance
+                if kinds is not None:
+                    near &= kinds[rest] != kinds[group[start]]
+                for other in np.flatnonzero(near):
                     i, j = sorted((int(group[start]), int(rest[other])))
                     found[i, j] = int(bits[other])
     return [(i, j, bits) for (i, j), bits in sorted(found.items())]
@@ -161,13 +181,13 @@ def _hashes(
 
 def _look(folder: ImageFolder, path: str) -> tuple[int, bytes] | None:
     """Perceptual hash and SHA-256 of a picture; None for what the conversion will reject."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         data = folder.read(path)
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         image.draft("L", (64, 64))  # all that the hash looks at
-        value = int(str(require().phash(image)), 16)
+        value = int(str(require().phash(ImageOps.exif_transpose(image))), 16)
     except ImportError:
         raise
     except Exception:  # a stranger's bytes make the parsers raise anything

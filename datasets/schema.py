@@ -30,6 +30,7 @@ XMAX = "image/object/bbox/xmax"
 _ENCODED_NAMES = (ENCODED, "image", "image_raw")
 _LABEL_NAMES = (LABEL, "label")
 _BOXES_NAMES = ("objects/bbox", "bbox")  # ymin, xmin, ymax, xmax of one after the other
+_GZIP_MAGIC = b"\x1f\x8b\x08"
 # For features that a record lacks; no record has these.
 _NO_IMAGE, _NO_LABEL = b"\x00none", -(2**62)
 
@@ -124,6 +125,13 @@ def masked_crc(data: bytes) -> bytes:
     # The rotation and the constant are TFRecord's (tensorflow/core/lib/hash/crc32c.h).
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def is_gzip(start: bytes) -> bool:
+    """Whether a TFRecord file that starts so, 12 bytes or more, is compressed by gzip."""
+    # A record of a certain length begins with the same bytes; only its checksum tells.
+    plain = len(start) >= 12 and masked_crc(start[:8]) == start[8:12]
+    return start.startswith(_GZIP_MAGIC) and not plain
 
 
 def parse_example(serialized):

@@ -12,15 +12,12 @@ TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 # collections of a few hundred photographs need more for a figure that means something.
 DEFAULT_VALIDATION_FRACTION = 0.2
 
-_NAMES = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "val": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
+SYNONYMS = {
+    TRAIN: ("train", "training"),
+    VALIDATION: ("validation", "valid", "val"),
+    TEST: ("test", "testing"),
 }
+_NAMES = {word: split for split, words in SYNONYMS.items() for word in words}
 
 
 def named(word: str) -> str:

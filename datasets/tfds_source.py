@@ -1,6 +1,7 @@
 """Datasets of TensorFlow Datasets, taken apart into photographs and what is known of them."""
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
 
 from datasets import splits
@@ -66,6 +67,8 @@ def read(
             path = f"{split}/{i:07}.{kind}"
             with open(os.path.join(folder, path), "wb") as file:
                 file.write(encoded)
+            # Photographs are told apart by their times: those of equal ones must be equal.
+            os.utime(file.name, ns=(0, zlib.crc32(encoded)))
             yield LabeledImage(
                 path,
                 features[label].int2str(int(example[label])),

@@ -13,9 +13,8 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 
-from datasets import class_names, schema, storage
+from datasets import class_names, schema, splits, storage
 
-_SYNONYMS = (("train", "training"), ("validation", "valid", "val"), ("test", "testing"))
 # flowers_train_00000-of-00005.tfrecord, cifar10_train.tfrecord, train-00000-of-01024,
 # animals_train-00000-of-00004.tfrecord, stanford_dogs-train.tfrecord-00000-of-00004
 _FILE_NAME = re.compile(
@@ -26,7 +25,6 @@ _STEM = re.compile(r"(?:(?P<name>.+)[-_])?(?P<split>[^-_]+)")
 _SCAN_FILE = ".record_counts.json"
 _HEADER_BYTES = 12  # length of the record, checksum of the length
 _FOOTER_BYTES = 4  # checksum of the record
-_GZIP_MAGIC = b"\x1f\x8b\x08"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Dataset:
       fingerprint: changes when a record does.
       damage: one line for each file whose records cannot all be told apart: it is cut off, or a
         length in it is wrong.
+      sources: the files as they were found, where `files` are copies without bad records.
     """
 
     name: str
@@ -57,6 +56,11 @@ class Dataset:
     compression: str
     fingerprint: str
     damage: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.sources:
+            object.__setattr__(self, "sources", self.files)
 
     @property
     def num_examples(self) -> int:
@@ -98,14 +102,14 @@ def find(
         found = _Found.in_folder(dataset_dir, dataset_name, split)
     else:
         raise ValueError("Give --dataset_dir with the folder of a dataset, or --tfrecord_file.")
-    compression = "GZIP" if _is_gzip(found.files[0]) else ""
+    compression = class_names.compression(found.files[0])
     contents = _contents(found.files, compression)
     damage = tuple(file.damage for file in contents if file.damage)
     if not any(file.count for file in contents):
         if damage:
             raise ValueError(f"{damage[0]}.")
         raise ValueError(f"{found.files[0]}: the {found.split} split holds no records.")
-    labels = class_names.find(found.files, found.relatives, compression, path_to_csv)
+    labels = class_names.find(found.files, found.relatives, path_to_csv)
     if labels_offset >= len(labels):
         raise ValueError(
             f"--labels_offset={labels_offset} leaves none of the {len(labels)} classes."
@@ -211,7 +215,7 @@ def _parse(folder: str, base: str) -> _File | None:
 
 
 def _synonyms(split: str) -> tuple[str, ...]:
-    return next((group for group in _SYNONYMS if split in group), (split,))
+    return next((words for words in splits.SYNONYMS.values() if split in words), (split,))
 
 
 def _check_shards(files: Sequence[_File], split: str) -> None:
@@ -298,6 +302,12 @@ def _scan(path: str, compression: str) -> tuple[int, str, str]:
             digest.update(header + footer)
             count += 1
     except BrokenFrame as error:
+        if not count and class_names.compression(path) != compression:
+            unlike = "not compressed, unlike" if compression else "compressed by gzip, unlike"
+            raise ValueError(
+                f"{path} is {unlike} the first file of its split. Compress all of them or none, or "
+                "name those to use with --tfrecord_file."
+            ) from error
         return count, digest.hexdigest(), f"{path}: record {count}: {error}"
     return count, digest.hexdigest(), ""
 
@@ -317,35 +327,33 @@ def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple
       BrokenFrame: the file ends within a record, or a length is wrong.
     """
     size, _ = storage.size_and_mtime(path)
+    start = end = 0
+
+    def broken(reason: str) -> BrokenFrame:
+        lost = "" if compression else f" ({size - start} bytes)"
+        return BrokenFrame(f"{reason}; what stands from there on{lost} is lost")
+
     with storage.open_file(path) as raw:
         file = gzip.open(raw) if compression else raw
-        end = 0
         try:
             while header := file.read(_HEADER_BYTES):
+                start = end
                 if len(header) < _HEADER_BYTES:
-                    raise BrokenFrame("the file is cut off")
+                    raise broken("the file is cut off")
                 if schema.masked_crc(header[:8]) != header[8:]:
-                    raise BrokenFrame(
-                        "its length is corrupt" if end else "this is not a TFRecord file"
-                    )
+                    if not end:
+                        raise BrokenFrame("this is not a TFRecord file")
+                    raise broken("its length is corrupt")
                 length = struct.unpack("<Q", header[:8])[0]
                 end += _HEADER_BYTES + length + _FOOTER_BYTES
                 if not compression and end > size:
-                    raise BrokenFrame("the file is cut off")
+                    raise broken("the file is cut off")
                 record = file.read(length) if contents else b""
                 if not contents:
                     file.seek(end - _FOOTER_BYTES)
                 footer = file.read(_FOOTER_BYTES)
                 if len(footer) < _FOOTER_BYTES:
-                    raise BrokenFrame("the file is cut off")
+                    raise broken("the file is cut off")
                 yield header, record, footer
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise BrokenFrame(f"the compressed file is cut off or corrupt ({error})") from error
-
-
-def _is_gzip(path: str) -> bool:
-    with storage.open_file(path) as file:
-        header = file.read(_HEADER_BYTES)
-    # A record of a certain length begins with the same bytes; only its checksum tells.
-    plain = len(header) == _HEADER_BYTES and schema.masked_crc(header[:8]) == header[8:]
-    return header.startswith(_GZIP_MAGIC) and not plain
+            raise broken(f"the compressed file is cut off or corrupt ({error})") from error

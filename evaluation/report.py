@@ -234,7 +234,7 @@ def _page(
 
 def _words(value: object) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
+        return ", ".join(map(str, value)) or "–"
     return "–" if value is None else str(value)
 
 

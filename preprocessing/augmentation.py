@@ -69,6 +69,11 @@ class Augmentation:
         )
         return self == blank
 
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether values beyond 0..255 make no sense to it."""
+        return bool(self.randaugment_layers or self.brightness_range)
+
     def __call__(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Draws a changed image.
 

@@ -56,8 +56,12 @@ def customized(recipe, look: Look, augmentation: Augmentation):
         new = look.normalizer()
     raw = {} if own.undo else {"standardize": False}
 
+    # Colours that were changed may lie beyond 0..255, and a whitened image keeps what they are.
+    beyond = new is own and not (own.undo or look.equalize or augmentation.needs_pixels)
+
     def pixels(image: tf.Tensor) -> tf.Tensor:
-        return tf.clip_by_value(own.undo(image) if own.undo else image, 0.0, 255.0)
+        image = own.undo(image) if own.undo else image
+        return image if beyond else tf.clip_by_value(image, 0.0, 255.0)
 
     def fitted(image: tf.Tensor, size: int) -> tf.Tensor:
         if look.fit == "letterbox":

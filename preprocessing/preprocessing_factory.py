@@ -1,17 +1,18 @@
 """The table of preprocessing recipes.
 
-A recipe of your own is a file with the three functions and a row here. Which recipe a net uses when
-none is asked for stands in the net's row (nets/nets_factory.py).
+A recipe of your own is a file with two functions, `train` and `evaluate_image`, and a row here.
+Which recipe a net uses when none is asked for stands in the net's row (nets/nets_factory.py).
 """
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from preprocessing import addons, cifarnet, custom, inception, lenet, normalization, vgg
+from preprocessing import addons, cifarnet, custom, inception, lenet, normalization, ops, vgg
 from preprocessing.augmentation import Augmentation
 
 
@@ -22,8 +23,9 @@ class Recipe:
     Attributes:
       name: what --preprocessing_name calls it.
       train: (encoded, size, boxes, seed, use_grayscale=False, **options) draws a training image.
-      evaluate: (encoded, size, use_grayscale=False, **options), nothing random.
-      evaluate_image: the same of a decoded image, uint8 or float [h, w, 3] in 0..255.
+      evaluate_image: (image, size, use_grayscale=False, **options), nothing random; the image is
+        decoded, uint8 or float [h, w, 3] in 0..255.
+      evaluate: the same of the encoded image; may decode no more than it needs.
       value_range: least and greatest value that the results can have; None where each image is
         brought to mean 0 and deviation 1.
       normalization: name in preprocessing.normalization of what its functions end with.
@@ -73,20 +75,42 @@ class Recipe:
         return decode, finish
 
 
-def _recipe(name: str, module, scale: str) -> Recipe:
-    stages = {name: getattr(module, name, None) for name in ("draw", "finish")}
-    value_range = normalization.get(scale).value_range
+def _recipe(name: str, module, scale: str, in_halves: bool = False) -> Recipe:
+    """A row: the recipe's name, its file, the normalisation that its functions end with.
+
+    Functions that end with "whiten", which can't be taken back, have an argument
+    `standardize=True`; where it is False they leave it out. `in_halves`: the file has `draw` and
+    `finish` too.
+    """
+    scaling = normalization.get(scale)
+    for function in (module.train, module.evaluate_image):
+        if not scaling.undo and "standardize" not in inspect.signature(function).parameters:
+            raise TypeError(
+                f"{name}: {function.__name__} ends with {scale}, so it needs an argument "
+                "`standardize=True`."
+            )
+
+    def evaluate(encoded, size, *args, **options):
+        return module.evaluate_image(ops.decode(encoded), size, *args, **options)
+
     return Recipe(
-        name, module.train, module.evaluate, module.evaluate_image, value_range, scale, **stages
+        name,
+        module.train,
+        getattr(module, "evaluate", evaluate),
+        module.evaluate_image,
+        scaling.value_range,
+        scale,
+        draw=module.draw if in_halves else None,
+        finish=module.finish if in_halves else None,
     )
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        _recipe("inception", inception, "inception"),
+        _recipe("inception", inception, "inception", in_halves=True),
         _recipe("vgg", vgg, "vgg"),
-        _recipe("cifarnet", cifarnet, "whiten"),
+        _recipe("cifarnet", cifarnet, "whiten", in_halves=True),
         _recipe("lenet", lenet, "lenet"),
         _recipe("addons", addons, "inception"),
     )

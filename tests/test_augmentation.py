@@ -38,6 +38,17 @@ def test_nothing_asked_for_changes_nothing():
     assert preprocessing_factory.get("vgg", Augmentation()) is recipe
 
 
+def test_cifarnets_colours_stay_what_they_are_beside_a_flip():
+    own = preprocessing_factory.get("cifarnet")
+    flipped = preprocessing_factory.get("cifarnet", Augmentation(vertical_flip=True))
+    data, boxes = encoded(photo(32, 32)), tf.zeros([0, 4])
+    for seed in SEEDS[:12]:
+        expected = own.train(data, 32, boxes, seed).numpy()
+        drawn = flipped.train(data, 32, boxes, seed).numpy()
+        apart = min(np.abs(drawn - one).max() for one in (expected, expected[::-1]))
+        assert apart < 1e-3
+
+
 def test_a_quarter_turn_is_pillows():
     image = photo(41, 41)
     turned = ops.transform(floats(image), [ops.rotation(tf.constant(np.pi / 2))], "constant")

@@ -13,8 +13,18 @@ _IMAGE = tf.io.encode_jpeg(
 ).numpy()
 
 
-def _record(label: int = 0, image: bytes = _IMAGE) -> bytes:
-    return schema.frame(schema.encode(image, "jpeg", 40, 50, label, "", f"{label}.jpg", (), ""))
+def _record(label: int = 0, image: bytes = _IMAGE, boxes: tuple[schema.Box, ...] = ()) -> bytes:
+    name = f"{label}.jpg"
+    return schema.frame(schema.encode(image, "jpeg", 40, 50, label, "", name, boxes, ""))
+
+
+def _record_with(**features: list[float]) -> bytes:
+    """A record with more features, of the names of boxes' sides."""
+    example = tf.train.Example.FromString(_record()[12:-4])
+    for name, values in features.items():
+        name = name if name == "bbox" else f"image/object/bbox/{name}"
+        example.features.feature[name].float_list.value[:] = values
+    return schema.frame(example.SerializeToString())
 
 
 def _changed(record: bytes, position: int) -> bytes:
@@ -30,8 +40,11 @@ _NO_LABEL = tf.train.Example(
 # what is wrong: the bytes between the third and the fourth good record, and the words
 _BAD = {
     "checksum": (_changed(_record(), 100), "its checksum is wrong"),
-    "no example": (schema.frame(b"hello"), "no example with image and label .*parse"),
-    "no label": (schema.frame(_NO_LABEL), "no example with image and label .*image/class/label"),
+    "no example": (schema.frame(b"hello"), "no example with image, label and boxes .*parse"),
+    "no label": (
+        schema.frame(_NO_LABEL),
+        "no example with image, label and boxes .*image/class/label",
+    ),
     "no image": (_record(image=b""), "its image cannot be decoded"),
     "html": (_record(image=b"<html></html>"), r"cannot be decoded \(Unknown image file format"),
     "truncated image": (_record(image=_IMAGE[:300]), "its image cannot be decoded"),
@@ -40,8 +53,8 @@ _BAD = {
 }
 # these leave nothing to be read behind them
 _BREAKS = {
-    "length": (_changed(_record(), 0), "its length is corrupt"),
-    "cut off": (_record()[:200], "the file is cut off"),
+    "length": (_changed(_record(), 0), r"its length is corrupt; .* \(\d+ bytes\) is lost"),
+    "cut off": (_record()[:200], r"the file is cut off; what stands from there on.* is lost"),
 }
 
 
@@ -83,6 +96,48 @@ def test_a_bad_record_is_named_or_passed_over(tmp_path, kind, compress):
     assert without.num_examples == _evaluated(without) == expected
     taken = batches.training_batches(without, _decode, expected).take(2)
     assert len(list(taken)) == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (_record_with(xmin=[0.1, 0.2], ymin=[0.1]), "no example with image, label and boxes"),
+        (_record_with(bbox=[0.1] * 5), "no example with image, label and boxes"),
+        (_record(boxes=(schema.Box(0.1, float("nan"), 0.5, 0.5),)), "a box in it is not a number"),
+    ],
+)
+def test_boxes_that_make_no_sense_are_bad_too(tmp_path, record, words):
+    dataset, path = _dataset(tmp_path, record, _GOOD[3:])
+
+    def with_boxes(encoded, boxes, seed):
+        with tf.control_dependencies([tf.debugging.assert_all_finite(boxes, "boxes")]):
+            return _decode(encoded)
+
+    def consume():
+        return list(batches.training_batches(dataset, with_boxes, 2).take(10))
+
+    with pytest.raises(ValueError, match=f"record 3: .*{words}.*--max_bad_records") as caught:
+        batches.explained(dataset, consume)
+    assert "\n" not in str(caught.value)
+    without, _ = bad_records.drop(dataset, 1)
+    assert without.num_examples == 5
+    assert without.sources == (path,) != without.files
+
+
+def test_labels_outside_the_classes_are_named_when_classes_are_balanced(tmp_path):
+    dataset, path = _dataset(tmp_path, _record(7), _GOOD[3:])
+    with pytest.raises(ValueError, match=f"^{path}: record 3: its label 7 is outside"):
+        batches.labels(dataset)
+    with pytest.raises(ValueError, match=f"^{path}: record 0: its label 0 less --labels_offset=1"):
+        batches.labels(tfrecord_dataset.find(str(tmp_path), labels_offset=1))
+
+
+def test_the_summary_lists_the_first_of_many():
+    bad = [bad_records.BadRecord("a", i, "why") for i in range(25)]
+    lines = bad_records.summary(bad)
+    assert lines[0] == "Passed over 25 records that cannot be read:"
+    assert lines[1] == "  a: record 0: why" and lines[-1] == "  … and 5 more"
+    assert bad_records.summary([]) == []
 
 
 def test_several_are_listed_in_order_and_counted(tmp_path):

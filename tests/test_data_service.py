@@ -1,19 +1,21 @@
 """Batches from a tf.data service on this machine."""
 
+import contextlib
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from datasets import batches, tfrecord_dataset
 from preprocessing import preprocessing_factory
 from tests.conftest import ROOT, run_script
 
 
-@pytest.fixture(scope="module")
-def service():
+@contextlib.contextmanager
+def running():
     """The address of a running data_service.py."""
     command = [sys.executable, str(ROOT / "data_service.py"), "--port=0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -25,18 +27,39 @@ def service():
     assert process.returncode == 0 and "The service has ended." in out, err
 
 
-def test_its_batches_are_ours_in_their_order(colours, service):
-    dataset = tfrecord_dataset.find(str(colours))
+@pytest.fixture(scope="module")
+def service():
+    with running() as address:
+        yield address
+
+
+def drawn(folder, count=6, **options):
+    """Batches of a training, mixed, as arrays."""
     recipe = preprocessing_factory.get("cifarnet")
     decode, finish = recipe.training_stages(16)
+    ds = batches.training_batches(
+        tfrecord_dataset.find(str(folder)),
+        decode,
+        8,
+        finish=finish,
+        seed=3,
+        skip_examples=16,
+        mix=lambda images, labels, seed: (images + tf.cast(seed[0] % 97, tf.float32), labels),
+        **options,
+    )
+    return list(ds.take(count).as_numpy_iterator())
 
-    def drawn(**options):
-        ds = batches.training_batches(
-            dataset, decode, 8, finish=finish, seed=3, skip_examples=16, **options
-        )
-        return list(ds.take(6).as_numpy_iterator())
 
-    for one, other in zip(drawn(), drawn(data_service=service), strict=True):
+def test_its_batches_are_ours_in_their_order(colours, service):
+    for one, other in zip(drawn(colours), drawn(colours, data_services=[service]), strict=True):
+        np.testing.assert_array_equal(one["label"], other["label"])
+        np.testing.assert_allclose(one["image"], other["image"], atol=1e-5)
+
+
+def test_several_services_take_turns_and_no_batch_comes_twice(colours, service):
+    with running() as second:
+        served = drawn(colours, 60, data_services=[service, second])
+    for one, other in zip(drawn(colours, 60), served, strict=True):
         np.testing.assert_array_equal(one["label"], other["label"])
         np.testing.assert_allclose(one["image"], other["image"], atol=1e-5)
 
@@ -48,3 +71,7 @@ def test_training_by_the_command_line(colours, service, tmp_path):
     assert result.returncode == 0, result.stderr
     wrong = run_script("train_image_classifier.py", *flags, "--data_service=here")
     assert wrong.returncode == 2 and "write HOST:PORT" in wrong.stderr
+    cached = run_script(
+        "train_image_classifier.py", *flags, f"--data_service={service}", "--cache=memory"
+    )
+    assert cached.returncode == 2 and "leave one of them out" in cached.stderr

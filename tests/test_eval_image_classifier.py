@@ -263,5 +263,7 @@ def test_damaged_record_is_named_or_passed_over(place, tmp_path):
     )
     fail(*base, message=f"{path}: record ")
     said = succeed(*base, "--max_bad_records=1")
-    assert f"Passed over: {path}: record " in said
+    assert said.count(f"Passed over 1 record that cannot be read:\n  {path}: record ") == 2
+    about = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert len(about["bad_records"]) == 1 and str(path) in about["files"]
     assert f"of {COUNT - 1} are right" in said

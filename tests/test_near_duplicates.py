@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from datasets import near_duplicates, splits
+from datasets.image_folder import ImageFolder
 from datasets.schema import LabeledImage
 from tests.conftest import run_script
 
@@ -37,6 +38,12 @@ def test_a_hundred_thousand_hashes_take_seconds():
     hashes = np.random.default_rng(1).integers(0, 2**64, 100_000, np.uint64)
     hashes[5] = hashes[99_999] ^ np.uint64(1 << 40)
     assert (5, 99_999, 1) in near_duplicates.pairs(hashes)
+
+
+def test_two_of_a_kind_are_no_pair():
+    hashes = np.array([7, 7, 7, 6], np.uint64)
+    expected = [(0, 2, 0), (1, 2, 0), (2, 3, 1)]
+    assert near_duplicates.pairs(hashes, kinds=np.array([0, 0, 1, 0])) == expected
 
 
 def test_who_is_kept():
@@ -94,6 +101,47 @@ def test_by_the_command_line(photographs, tmp_path, rule):
     assert rows[1]["split"] == "train" and rows[1]["other_split"] == "validation"
     left = {"report": 30, "drop": 27}[rule]
     assert f"out: {left} examples of 2 classes" in result.stdout
+
+
+def test_thousands_of_equal_pictures_are_a_few_thousand_pairs(monkeypatch, tmp_path):
+    images = [LabeledImage(f"{i}.jpg", "ab"[i % 2]) for i in range(4000)]
+    hashes = [(5, i.to_bytes(32, "big")) for i in range(4000)]
+    monkeypatch.setattr(near_duplicates, "_hashes", lambda *_: hashes)
+    choice = splits.Choice({""}, 0.0, 0.0)
+    found = near_duplicates.find(images, ImageFolder(str(tmp_path)), choice, 1)
+    assert len(found) == 3999
+    assert near_duplicates.dropped(found) == {image.path for image in images}
+
+
+def test_a_turned_phone_picture_is_the_same(tmp_path):
+    rng = np.random.default_rng(3)
+    picture = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8))
+    picture = picture.resize((160, 120), Image.Resampling.BICUBIC)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+    picture.save(tmp_path / "a/upright.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by 90 degrees clockwise
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b/turned.jpg", exif=exif)
+    images = [LabeledImage("a/upright.jpg", "a"), LabeledImage("b/turned.jpg", "b")]
+    choice = splits.Choice({""}, 0.0, 0.0)
+    assert len(near_duplicates.find(images, ImageFolder(str(tmp_path)), choice, 1)) == 1
+
+
+def test_one_file_has_no_splits_to_tell_apart(photographs, tmp_path):
+    flags = (f"--image_dir={photographs}", "--near_duplicates=drop")
+    result = run_script("convert_data.py", *flags, f"--output_file={tmp_path}/all.tfrecord")
+    assert result.returncode == 0, result.stderr
+    assert "Near duplicates across splits or labels: 1 pairs" in result.stdout
+    table = tmp_path / "all.tfrecord.near_duplicates.csv"
+    assert table.is_file()
+    again = run_script(
+        "convert_data.py",
+        f"--image_dir={photographs}",
+        f"--output_file={tmp_path}/all.tfrecord",
+        "--overwrite",
+    )
+    assert again.returncode == 0 and not table.exists()
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch):

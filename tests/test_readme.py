@@ -1,11 +1,15 @@
 """What the README shows must work as it stands."""
 
 import re
+import types
 
+import pytest
 import tensorflow as tf
+from absl.flags import FLAGS
 
-from preprocessing import custom, preprocessing_factory
-from preprocessing.augmentation import Augmentation
+import train_image_classifier  # noqa: F401  its flags
+from preprocessing import custom, normalization, ops, preprocessing_factory
+from preprocessing.augmentation import FILL_MODES, Augmentation
 from tests.conftest import ROOT
 
 
@@ -15,7 +19,7 @@ def test_the_recipe_of_the_readme_is_one():
     module = type("plain", (), {})
     names = {}
     exec(compile(code, "plain.py", "exec"), names)
-    for name in ("train", "evaluate", "evaluate_image"):
+    for name in ("train", "evaluate_image"):
         setattr(module, name, staticmethod(names[name]))
     recipe = preprocessing_factory._recipe("plain", module, "inception")
     image = tf.io.encode_png(
@@ -31,3 +35,32 @@ def test_the_recipe_of_the_readme_is_one():
         assert float(tf.reduce_max(tf.abs(made))) <= 1.0001
     decode, finish = recipe.training_stages(16)
     assert finish(decode(image, tf.zeros([0, 4]), seed)).shape == (16, 16, 3)
+
+
+def test_a_recipe_that_whitens_can_leave_it_out():
+    def evaluate_image(image, size, use_grayscale=False, standardize=True):
+        image = ops.resize_bilinear(image, size, size)
+        return ops.standardize(image) if standardize else image
+
+    def train(encoded, size, boxes, seed, use_grayscale=False, standardize=True):
+        return evaluate_image(ops.decode(encoded), size, use_grayscale, standardize)
+
+    module = types.SimpleNamespace(train=train, evaluate_image=evaluate_image)
+    recipe = preprocessing_factory._recipe("white", module, "whiten")
+    flipped = custom.customized(recipe, custom.Look(), Augmentation(horizontal_flip=True))
+    pixels = tf.random.stateless_uniform([9, 7, 3], [0, 1], 0, 255, tf.int32)
+    image = tf.io.encode_png(tf.cast(pixels, tf.uint8))
+    for seed in ([3, 4], [3, 5], [3, 6]):
+        made = flipped.train(image, 16, tf.zeros([0, 4]), tf.constant(seed))
+        whole = recipe.evaluate(image, 16)
+        apart = [tf.reduce_max(tf.abs(made - one)) for one in (whole, whole[:, ::-1])]
+        assert float(min(apart)) < 1e-3
+    module.train = lambda encoded, size, boxes, seed, use_grayscale=False: None
+    with pytest.raises(TypeError, match="white: .* ends with whiten, so it needs .*standardize"):
+        preprocessing_factory._recipe("white", module, "whiten")
+
+
+def test_flags_offer_what_there_is():
+    offered = {name: tuple(FLAGS[name].parser.enum_values) for name in ("fit", "fill_mode")}
+    assert offered == {"fit": custom.FITS, "fill_mode": FILL_MODES}
+    assert set(FLAGS["normalization"].parser.enum_values) == set(normalization.NAMES)

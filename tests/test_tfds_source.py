@@ -52,8 +52,13 @@ def converted(tmp_path_factory):
     flags = ["--dataset_name=tfds:coloured_shapes", f"--tfds_data_dir={place}/data"]
     flags += [f"--output_dir={place}/out", "--num_workers=1"]
     command = [sys.executable, "-c", SCRIPT, *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    for said in ("12 examples of 2 classes", "nothing to do"):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert said in done.stdout
+    wrong = [*command, "--multiple_objects=first"]
+    done = subprocess.run(wrong, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "--multiple_objects and --dataset_name=" in done.stderr
     return place / "out"
 
 

@@ -330,7 +330,30 @@ def test_damaged_files_are_counted_up_to_the_damage(tmp_path, damage, reason, co
     dataset = tfrecord_dataset.find(str(path.parent))
     number = 2 if len(damaged) < len(whole + _record(0)) else 3
     assert dataset.num_examples == number
-    assert dataset.damage == (f"{path}: record {number}: {reason}",)
+    (damage,) = dataset.damage
+    lost = f"{path}: record {number}: {reason}; what stands from there on"
+    assert damage.startswith(lost) and damage.endswith("is lost")
+
+
+def test_files_compressed_and_not_are_told_apart(tmp_path):
+    _write(tmp_path / "pets_validation-00000-of-00001.tfrecord.gz", [1], ["", "dog"])
+    _write(tmp_path / "pets_train-00000-of-00002.tfrecord", [0, 2], ["cat", "", "emu"])
+    second = tmp_path / "pets_train-00001-of-00002.tfrecord"
+    _write(second, [0], ["cat"])
+    assert tfrecord_dataset.find(str(tmp_path)).labels == ("cat", "dog", "emu")
+    second.write_bytes(gzip.compress(second.read_bytes()))
+    message = _message(dataset_dir=str(tmp_path))
+    assert message.startswith(f"{second} is compressed by gzip, unlike the first file of its split")
+
+
+@pytest.mark.parametrize("number", [-1, 20_000_000])
+def test_a_number_that_is_hardly_a_class_is_named(tmp_path, number):
+    path = tmp_path / "pets_train.tfrecord"
+    path.write_bytes(_record(0, "cat") + _record(1, "dog") + _record(number))
+    message = _message(dataset_dir=str(tmp_path))
+    assert message.startswith(f"{path}: record 2: its label {number} can hardly be a class number")
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    assert tfrecord_dataset.find(str(tmp_path)).num_classes == 2
 
 
 def test_a_compressed_file_that_is_cut_off_is_noticed(tmp_path):
