@@ -218,7 +218,7 @@ def export(config) -> None:
 
         tracked = tracking.MlflowRun(config.mlflow_uri, "", config.mlflow_run_id)
         tracked.file(model_path, "exported_model")
-        tracked.close(finished=True)
+        tracked.close("FINISHED")
         say(f"MLflow: among the artifacts of run {tracked.run_id} as exported_model")
     say(f"Next: python classify_image.py --model={model_path} --image=photo.jpg")
 

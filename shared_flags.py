@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import dataclasses
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -278,6 +279,9 @@ def dataset_source(config) -> dict[str, object]:
     return of_run | given | {"labels_offset": offset}
 
 
+_OF_THE_DISK = re.compile("No space left on device|File too large|Disk quota exceeded")
+
+
 def say(line: str) -> None:
     """Prints a line at once, also into a file or a pipe."""
     print(line, flush=True)
@@ -373,11 +377,19 @@ def tune_allocator() -> None:
 
 
 def _is_input_error(error: Exception) -> bool:
-    """Errors that speak of the user's input; anything else is a bug and keeps its trace."""
-    return isinstance(error, ValueError | OSError | ImportError)
+    """Errors that speak of the user's input or disk; anything else is a bug and keeps its trace."""
+    of_tensorflow = type(error).__module__.startswith("tensorflow")
+    return isinstance(error, ValueError | OSError | ImportError) or bool(
+        of_tensorflow and _OF_THE_DISK.search(str(error))
+    )
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    if match := _OF_THE_DISK.search(str(error)):
+        if not isinstance(error, OSError | ValueError):
+            return f"{match[0]}. What was there before is untouched."
     return " ".join(str(error).split()) or type(error).__name__
 
 

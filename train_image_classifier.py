@@ -6,6 +6,7 @@ python train_image_classifier.py --dataset_dir=animals --model_name=inception_v3
 import contextlib
 import dataclasses
 import hashlib
+import json
 import math
 import os
 import shutil
@@ -66,7 +67,9 @@ flags.DEFINE_integer(
     "save_interval_secs", 600, "Seconds between two checkpoints; 0: only at the end.", lower_bound=0
 )
 flags.DEFINE_integer(
-    "save_summaries_secs", 600, "Seconds between two sets of input images in TensorBoard; 0: none."
+    "save_summaries_secs",
+    600,
+    "Seconds between two sets of input images and of histograms in TensorBoard; 0: none.",
 )
 shared_flags.define_tracking_flag("parameters, metrics and curves")
 flags.DEFINE_string(
@@ -89,19 +92,22 @@ flags.DEFINE_enum(
     "on_nan",
     "stop",
     ["stop", "rollback"],
-    "When the loss is NaN or infinite: stop, or go on from the last checkpoint with the data after "
-    "the bad batch, three times at most.",
+    "When the loss is NaN or infinite: stop, or go on from the last checkpoint, if there is one "
+    "yet, with the data after the bad batch, three times at most.",
 )
 
 # Evaluation inside the run
 flags.DEFINE_integer(
     "eval_every_n_steps",
     0,
-    "Steps between two evaluations on --eval_split_name; the best checkpoint is kept in best/ of "
-    "--train_dir. 0: none.",
+    "Steps between two evaluations on --eval_split_name, in the arithmetic of --precision; the "
+    "best checkpoint is kept in best/ of --train_dir. 0: none.",
     lower_bound=0,
 )
 flags.DEFINE_string("eval_split_name", "validation", "Split of these evaluations.")
+flags.DEFINE_string(
+    "eval_tfrecord_file", None, "Files of these evaluations, where --tfrecord_file is trained on."
+)
 flags.DEFINE_integer(
     "early_stopping_patience",
     0,
@@ -237,7 +243,12 @@ flags.DEFINE_float("rotation_range", 0.0, "Degrees of random rotation, either wa
 flags.DEFINE_float(
     "width_shift_range", 0.0, "Random shift: part of the width below 1, else pixels.", 0.0
 )
-flags.DEFINE_float("height_shift_range", 0.0, "The same of the height.", 0.0)
+flags.DEFINE_float(
+    "height_shift_range",
+    0.0,
+    "Random shift up and down: part of the height, or pixels from 1.",
+    0.0,
+)
 flags.DEFINE_float("shear_range", 0.0, "Degrees of random shear, either way.", 0.0, 90.0)
 flags.DEFINE_float("zoom_range", 0.0, "Random zoom from 1 - this to 1 + this.", 0.0, 0.99)
 flags.DEFINE_bool("horizontal_flip", False, "Mirror half of the images (most recipes do it).")
@@ -273,12 +284,16 @@ flags.DEFINE_enum(
     + ["adamw", "lamb", "lion", "nadam"],
     "Optimizer; the first seven compute as TensorFlow 1 did.",
 )
-flags.DEFINE_float("weight_decay", 4e-5, "L2 factor on the weights that TF-Slim regularises.")
+flags.DEFINE_float(
+    "weight_decay", 4e-5, "L2 factor on the weights that TF-Slim regularises.", lower_bound=0.0
+)
 flags.DEFINE_float("adadelta_rho", 0.95, "Decay rate of adadelta.")
 flags.DEFINE_float("adagrad_initial_accumulator_value", 0.1, "Start of adagrad's accumulators.")
 flags.DEFINE_float("adam_beta1", 0.9, "Decay of adam's first moment.")
-flags.DEFINE_float("adam_beta2", 0.999, "Decay of adam's second moment.")
-flags.DEFINE_float("opt_epsilon", 1.0, "Epsilon of adadelta, adam and rmsprop.")
+flags.DEFINE_float("adam_beta2", 0.999, "Decay of adam's second moment; of lion, unset: 0.99.")
+flags.DEFINE_float(
+    "opt_epsilon", 1.0, "Epsilon of adadelta, adam, rmsprop; of newer ones, unset: 1e-7."
+)
 flags.DEFINE_float("ftrl_learning_rate_power", -0.5, "FTRL's learning rate power.")
 flags.DEFINE_float("ftrl_initial_accumulator_value", 0.1, "Start of FTRL's accumulators.")
 flags.DEFINE_float("ftrl_l1", 0.0, "FTRL's L1 strength.")
@@ -322,8 +337,10 @@ flags.DEFINE_bool(
     "Try rates from tiny to large in 100 steps, draw the losses into learning_rates.png of "
     "--train_dir, name a good rate, and stop; nothing is trained.",
 )
-flags.DEFINE_float("learning_rate", 0.01, "First learning rate.")
-flags.DEFINE_float("end_learning_rate", 0.0001, "Last rate of polynomial and cosine decay.")
+flags.DEFINE_float("learning_rate", 0.01, "First learning rate.", lower_bound=0.0)
+flags.DEFINE_float(
+    "end_learning_rate", 0.0001, "Last rate of polynomial, cosine and one_cycle.", lower_bound=0.0
+)
 flags.DEFINE_enum(
     "learning_rate_decay_type",
     "exponential",
@@ -398,6 +415,14 @@ def check_flags() -> None:
             "and export with export_model.py --formats=tflite."
         )
     hosts = comma_list(FLAGS.worker_hosts)
+    for host in hosts:
+        if ":" not in host:
+            raise UsageError(f"--worker_hosts={host}: write HOST:PORT.")
+    if FLAGS.task and not os.environ.get("TF_CONFIG") and FLAGS.task >= len(hosts):
+        raise UsageError(
+            f"--task={FLAGS.task}: --worker_hosts lists {len(hosts)} workers, and the first is 0."
+        )
+    _check_aggregation(len(hosts) or FLAGS.worker_replicas)
     if FLAGS.worker_replicas > 1 and not hosts and not os.environ.get("TF_CONFIG"):
         raise UsageError(
             f"--worker_replicas={FLAGS.worker_replicas} needs the workers' addresses: "
@@ -407,20 +432,27 @@ def check_flags() -> None:
         raise UsageError(
             f"--worker_replicas={FLAGS.worker_replicas}, but --worker_hosts lists {len(hosts)}."
         )
-    if FLAGS.sync_replicas and FLAGS.replicas_to_aggregate % FLAGS.worker_replicas:
-        raise UsageError(
-            f"--replicas_to_aggregate={FLAGS.replicas_to_aggregate} can't be shared evenly by "
-            f"--worker_replicas={FLAGS.worker_replicas}."
-        )
     if FLAGS.sync_replicas and FLAGS.gradient_accumulation_steps > 1:
         raise UsageError(
             "--sync_replicas and --gradient_accumulation_steps are two words for the same: "
             "leave one of them out."
         )
-    if FLAGS.profile_steps and (
-        len(FLAGS.profile_steps) != 2 or not all(part.isdigit() for part in FLAGS.profile_steps)
-    ):
-        raise UsageError("--profile_steps: write the first and the last step, such as 10,20.")
+    if FLAGS.profile_steps:
+        steps = [int(part) if part.isdigit() else 0 for part in FLAGS.profile_steps]
+        if len(steps) != 2 or not 1 <= steps[0] <= steps[1]:
+            raise UsageError("--profile_steps: write the first and the last step, such as 10,20.")
+    for name in ("num_epochs", "max_minutes"):
+        if FLAGS[name].value == 0:
+            raise UsageError(f"--{name}=0 trains nothing: write a number above 0.")
+    for name, value in FLAGS.flag_values_dict().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name}={value}: write a number.")
+    brightness = _numbers("brightness_range", 2)
+    if brightness and brightness[0] > brightness[1]:
+        raise UsageError(
+            f"--brightness_range={','.join(FLAGS.brightness_range)}: write the smaller factor "
+            "first."
+        )
     if FLAGS.mlflow_uri and FLAGS.tracking != "mlflow":
         raise UsageError("--mlflow_uri needs --tracking=mlflow.")
     if FLAGS.early_stopping_patience and not FLAGS.eval_every_n_steps:
@@ -460,6 +492,14 @@ def check_flags() -> None:
         )
 
 
+def _check_aggregation(num_workers: int) -> None:
+    if FLAGS.sync_replicas and FLAGS.replicas_to_aggregate % num_workers:
+        raise UsageError(
+            f"--replicas_to_aggregate={FLAGS.replicas_to_aggregate} can't be shared evenly by "
+            f"{num_workers} workers."
+        )
+
+
 def main() -> None:
     check_flags()
     shared_flags.load_tensorflow()
@@ -480,6 +520,7 @@ def main() -> None:
 
 def train(where) -> None:
     """Finds the data and hands plain values to training.run; `where` is a Distribution."""
+    _check_aggregation(where.num_workers)
     from datasets import bad_records, batches, tfrecord_dataset
     from preprocessing import augmentation
     from training import run
@@ -523,15 +564,27 @@ def train(where) -> None:
     if FLAGS.class_weights:
         weights = _class_weights(dataset, labels)
     num_examples = dataset.num_examples if repeats is None else int(repeats.sum())
-    options = _options(run, num_examples, where.strategy.num_replicas_in_sync, weights)
+    options = _options(run, num_examples, where, weights)
     if FLAGS.restore_dry_run:
         return run.restore_dry_run(options, config, say)
     if FLAGS.batch_size == "auto":
         from training import batch_size
 
+        if where.num_workers > 1:
+            raise ValueError(
+                "--batch_size=auto measures one machine, and several workers must have one size: "
+                "write a number."
+            )
         FLAGS.batch_size = batch_size.find(options, config, where, say)
         config = dataclasses.replace(config, flags=_flag_values())
-        options = _options(run, num_examples, where.strategy.num_replicas_in_sync, weights)
+        options = _options(run, num_examples, where, weights)
+    if FLAGS.find_learning_rate:
+        options = dataclasses.replace(options, feature_cache="off")
+    if services := comma_list(FLAGS.data_service):
+        from datasets import data_services
+
+        data_services.check(services)
+        data_services.watch(services, _service_lost)
     current = run.Run(options, config, where, num_examples, say)
     if zca_file and where.is_chief and not os.path.exists(kept := _kept_zca_file(config)):
         shutil.copyfile(zca_file, f"{kept}.tmp")
@@ -588,12 +641,24 @@ def train(where) -> None:
     evaluate = _evaluation(config, recipe, look) if FLAGS.eval_every_n_steps else None
 
     def run_it():
-        return current.train(read, read_once, dataset.fingerprint, evaluate)
+        data_key = json.dumps([dataset.fingerprint, _augmentation_values()])
+        return current.train(read, read_once, data_key, evaluate)
 
     step = batches.explained(dataset, run_it)
     for line in bad_records.summary(bad):
         say(line)
     _say_what_next(step)
+
+
+def _service_lost(address: str) -> None:
+    """Ends the process, which TensorFlow keeps waiting."""
+    print(
+        f"train_image_classifier.py: error: --data_service={address} has not answered for a "
+        "minute. Start it again, then this command: it carries on from the last checkpoint.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
 
 
 def _on_this_machine(addresses: str) -> bool:
@@ -708,11 +773,19 @@ def _evaluation(config, recipe, look):
 
     try:
         source = {**shared_flags.dataset_source(config), "split": FLAGS.eval_split_name}
+        if FLAGS.eval_tfrecord_file:
+            source |= {"dataset_dir": None, "tfrecord_file": FLAGS.eval_tfrecord_file}
+        elif source["tfrecord_file"]:
+            raise ValueError(
+                "--tfrecord_file names the examples to train on. Name those to evaluate by "
+                "--eval_tfrecord_file"
+            )
         dataset = tfrecord_dataset.find(**source)
     except ValueError as error:
+        problem = str(error).replace("--dataset_split_name", "--eval_split_name")
         raise ValueError(
-            f"--eval_every_n_steps: {error} Name another by --eval_split_name, or leave the flag "
-            "out."
+            f"--eval_every_n_steps: {problem} Name another split by --eval_split_name, or leave "
+            "the flag out."
         ) from error
     if dataset.labels != config.labels:
         raise ValueError(
@@ -839,13 +912,13 @@ def list_scopes() -> None:
     say(f"For other classes than the checkpoint's: --checkpoint_exclude_scopes={','.join(heads)}")
 
 
-def _options(run, num_examples: int, replicas: int, class_weights):
+def _options(run, num_examples: int, where, class_weights):
     """The flags under the names of training.run.Options."""
     # While it is being found, a single image stands for it.
     batch_size = 1 if FLAGS.batch_size == "auto" else FLAGS.batch_size
     accumulation = FLAGS.gradient_accumulation_steps
     if FLAGS.sync_replicas:
-        accumulation = FLAGS.replicas_to_aggregate // FLAGS.worker_replicas
+        accumulation = FLAGS.replicas_to_aggregate // where.num_workers
     values = {
         field.name: FLAGS[field.name].value
         for field in dataclasses.fields(run.Options)
@@ -861,7 +934,7 @@ def _options(run, num_examples: int, replicas: int, class_weights):
                 FLAGS.max_number_of_steps,
                 FLAGS.num_epochs,
                 num_examples,
-                batch_size * accumulation * replicas,
+                batch_size * accumulation * where.strategy.num_replicas_in_sync,
             ),
             "batch_size": batch_size,
             "class_weights": class_weights,
@@ -938,6 +1011,14 @@ def _run_config(dataset):
                     f"--{option}={value}, but {FLAGS.train_dir} was trained with {there}. Leave "
                     "the flag out, or choose another --train_dir."
                 )
+        now = _flag_values()
+        for flag in ("optimizer", "trainable_scopes", "unfreeze", "frozen_batch_norm"):
+            if (there := earlier.flags.get(flag, now.get(flag))) != now.get(flag):
+                raise ValueError(
+                    f"--{flag}={_written(now.get(flag))}, but {FLAGS.train_dir} was trained with "
+                    f"--{flag}={_written(there)}. Give the same, or start another --train_dir with "
+                    f"--checkpoint_path={FLAGS.train_dir}."
+                )
         if earlier.labels != dataset.labels:
             raise ValueError(
                 f"{FLAGS.train_dir} was trained on the classes {shortened(earlier.labels)}, the "
@@ -985,6 +1066,11 @@ def _flag_values() -> dict[str, object]:
     return {flag.name: flag.value for name in own if name in modules for flag in own[name]}
 
 
+def _written(value: object) -> str:
+    """A flag's value as a command line has it."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
+
+
 def _describe(current, dataset) -> None:
     config, options, first_step = current.config, current.options, current.first_step
     count = sum(math.prod(variable.shape) for variable in current.weights.values())
@@ -999,6 +1085,18 @@ def _describe(current, dataset) -> None:
         f"recipe {config.preprocessing_name}"
     )
     say(f"On: {current.where.description}, {current.precision.removeprefix('mixed_')}")
+    if FLAGS.trainable_scopes and not FLAGS.checkpoint_path and not first_step:
+        say(
+            "Warning: --trainable_scopes freezes the other layers, and without --checkpoint_path "
+            "these hold random numbers that never learn."
+        )
+    if options.batch_size > dataset.num_examples:
+        say(
+            f"Warning: --batch_size={options.batch_size} is more than the {dataset.num_examples} "
+            "examples of the split: each step sees some of them several times."
+        )
+    if FLAGS.find_learning_rate:
+        return
     if options.last_step is None:
         say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
     elif first_step < options.last_step:
@@ -1008,11 +1106,13 @@ def _describe(current, dataset) -> None:
 
 
 def _say_what_next(step: int) -> None:
+    from training import validation
+
+    best = os.path.join(FLAGS.train_dir, validation.FOLDER)
+    taken = best if FLAGS.eval_every_n_steps and os.path.isdir(best) else FLAGS.train_dir
     say(f"The run is in {FLAGS.train_dir}, at step {step}. Next:")
-    say(
-        f"  python eval_image_classifier.py --checkpoint_path={FLAGS.train_dir} --eval_dir=EVAL_DIR"
-    )
-    say(f"  python export_model.py --checkpoint_path={FLAGS.train_dir} --output_dir=EXPORT_DIR")
+    say(f"  python eval_image_classifier.py --checkpoint_path={taken} --eval_dir=EVAL_DIR")
+    say(f"  python export_model.py --checkpoint_path={taken} --output_dir=EXPORT_DIR")
     say(f"  tensorboard --logdir={FLAGS.train_dir}")
 
 

@@ -27,6 +27,7 @@ from nets import slim_names
 
 AVERAGE = "/ExponentialMovingAverage"
 _PARTIAL = ".partial"  # in the name of a checkpoint that is being written
+_PREVIOUS = ".previous"  # in the name of what one of the same step was, while it is replaced
 _SHARD = ".data-00000-of-00001"
 _OTHER_ENDINGS = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
@@ -122,7 +123,7 @@ def latest(path: str) -> str | None:
         return recorded[-1]
     found = {_OTHER_ENDINGS.sub("", file) for file in glob.glob(f"{glob.escape(path)}/*.index")}
     found |= set(glob.glob(f"{glob.escape(path)}/*.ckpt"))
-    found = {prefix for prefix in found if not prefix.endswith(_PARTIAL)}
+    found = {prefix for prefix in found if not prefix.endswith((_PARTIAL, _PREVIOUS))}
     if len(found) <= 1:
         return found.pop() if found else None
     steps = {prefix: re.search(r"-(\d+)$", prefix) for prefix in found}
@@ -167,20 +168,41 @@ def write(
                 tensors=[tf.convert_to_tensor(value) for value in values.values()],
             )
     except tf.errors.OpError as error:
-        raise OSError(f"{prefix}: could not be written: {error.message}") from error
+        # TensorFlow's words end with the system's: {{node}} path; No space left on device [Op:…
+        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
+        raise OSError(
+            f"{prefix}: could not be written: {reason}. Earlier checkpoints are untouched."
+        ) from error
     # Of the state file, only what lies here: in a copied folder it may name another run's files.
     beside = [path for path in _recorded(directory) if path == _beside(directory, path)]
     earlier = [path for path in beside if path != _beside(directory, prefix)]
-    _remove(prefix)
+    previous = prefix + _PREVIOUS
+    if replaces := all(os.path.exists(prefix + ending) for ending in (_SHARD, ".index")):
+        # Written again, under its own name: until it is whole, the state file names what it was.
+        for ending in (_SHARD, ".index"):
+            _link(prefix + ending, previous + ending)
+        _record(directory, [*earlier, previous])
     os.replace(partial + _SHARD, prefix + _SHARD)
     os.replace(partial + ".index", prefix + ".index")
-    everything = [*earlier, prefix]
+    everything = [path for path in (*earlier, prefix) if path != previous]
     _record(directory, everything)
+    if replaces:
+        _remove(previous)
     if keep and len(everything) > keep:
         for old in everything[:-keep]:
             if not (os.path.exists(f"{old}.index") and spare(os.path.getmtime(f"{old}.index"))):
                 _remove(old)
         _record(directory, everything[-keep:])
+
+
+def _link(path: str, name: str) -> None:
+    """Gives a file a second name, or where there are no such names a copy."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(name)
+    try:
+        os.link(path, name)
+    except OSError:
+        shutil.copyfile(path, name)
 
 
 def values(model: keras.Model) -> dict[str, np.ndarray]:

@@ -14,7 +14,8 @@ def require() -> None:
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f'ONNX files need packages that are not installed: pip install ".[onnx]" ({error})'
+            "ONNX files need packages that are not installed: pip install -c constraints.txt "
+            f'".[onnx]" ({error})'
         ) from error
 
 

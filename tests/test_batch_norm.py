@@ -44,6 +44,16 @@ def test_a_decay_that_is_too_slow_for_a_run_is_told_with_one_that_fits(model):
     assert batch_norm.too_slow(model, 100) is None
 
 
+def test_the_decay_that_is_advised_fits(model):
+    for steps in range(8, 3000, 7):
+        if slow := batch_norm.too_slow(model, steps):
+            for norm in batch_norm.moving(model):
+                norm.decay = slow.fitting
+            assert batch_norm.too_slow(model, steps) is None, steps
+            for norm in batch_norm.moving(model):
+                norm.decay = 0.9997
+
+
 def test_recalibration_gives_the_means_of_the_batches_statistics(model):
     first = batch_norm.moving(model)[0]
     kept = model.get_layer("MobilenetV1.Conv2d_5_pointwise.BatchNorm")

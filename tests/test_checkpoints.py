@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pathlib
@@ -480,6 +481,34 @@ def test_a_writer_killed_at_any_file_leaves_the_earlier_checkpoint(tmp_path, mon
     checkpoints.write(prefix + "2", {"x": np.float32(2)})
     check(2)
     assert not list(tmp_path.glob("*.partial*"))
+
+
+@pytest.mark.parametrize("survived", range(5))
+def test_a_step_that_is_written_again_is_whole_before_and_after(tmp_path, monkeypatch, survived):
+    prefix = str(tmp_path / "model.ckpt-2")
+    checkpoints.write(prefix, {"x": np.float32(2), "global_step": np.int64(2)})
+    real, calls = os.replace, iter(range(10))
+
+    class Killed(BaseException):
+        pass
+
+    def replace(source, target):
+        if next(calls) == survived:
+            raise Killed
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    again = {"x": np.float32(3), "global_step": np.int64(2)}
+    with contextlib.suppress(Killed):
+        checkpoints.write(prefix, again)
+    assert next(calls) > survived or survived == 4
+    monkeypatch.setattr(os, "replace", real)
+    reader = checkpoints.read(checkpoints.latest(str(tmp_path)))
+    assert reader.get("x") in (2, 3) and checkpoints.global_step(reader) == 2
+    checkpoints.write(prefix, again)
+    assert checkpoints.latest(str(tmp_path)) == prefix
+    assert checkpoints.read(prefix).get("x") == 3
+    assert len(list(tmp_path.glob("*.index"))) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path):

@@ -1,7 +1,9 @@
 """Batches from a tf.data service on this machine."""
 
 import contextlib
+import queue
 import signal
+import socket
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets import batches, tfrecord_dataset
+from datasets import batches, data_services, tfrecord_dataset
 from preprocessing import preprocessing_factory
 from tests.conftest import ROOT, run_script
 
@@ -64,6 +66,17 @@ def test_several_services_take_turns_and_no_batch_comes_twice(colours, service):
         np.testing.assert_allclose(one["image"], other["image"], atol=1e-5)
 
 
+def test_a_service_that_is_gone_is_noticed(service):
+    data_services.check([service])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(ValueError, match=f"^--data_service={free}: no tf.data service answers"):
+        data_services.check([service, free])
+    lost = queue.Queue()
+    data_services.watch([service, free], lost.put, look_secs=0.05, patience=3)
+    assert lost.get(timeout=10) == free and lost.empty()
+
+
 def test_training_by_the_command_line(colours, service, tmp_path):
     flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", "--model_name=small_cnn")
     flags += ("--small_cnn_filters=4", "--train_image_size=16", "--max_number_of_steps=3")
@@ -71,6 +84,8 @@ def test_training_by_the_command_line(colours, service, tmp_path):
     assert result.returncode == 0, result.stderr
     wrong = run_script("train_image_classifier.py", *flags, "--data_service=here")
     assert wrong.returncode == 2 and "write HOST:PORT" in wrong.stderr
+    silent = run_script("train_image_classifier.py", *flags, "--data_service=localhost:1")
+    assert silent.returncode == 1 and "no tf.data service answers" in silent.stderr
     cached = run_script(
         "train_image_classifier.py", *flags, f"--data_service={service}", "--cache=memory"
     )

@@ -197,7 +197,7 @@ def test_in_memory_nothing_is_written(make, tmp_path):
         ({"frozen_batch_norm": "slim"}, "something random or moving comes"),
         ({"trainable_scopes": ("MobilenetV1",)}, "nothing of the net is frozen"),
         ({"balanced_sampling": True}, "--balanced_sampling draws some more often"),
-        ({"unfreeze": ((2, "MobilenetV1/Conv2d_13"),)}, "--unfreeze and --progressive_resizing"),
+        ({"unfreeze": ((2, "MobilenetV1/Conv2d_13"),)}, "--unfreeze will change what is computed"),
     ],
 )
 def test_auto_says_why_it_is_off_and_on_refuses(make, options, reason):

@@ -1,9 +1,12 @@
 import math
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.test_step import ALONE, batches, make_step
 from training import loop
 
@@ -46,6 +49,24 @@ def test_logs_at_the_first_step_each_interval_and_the_end():
     assert 0 <= last.input_share <= 1
 
 
+def test_a_call_is_one_step_until_a_step_was_timed(monkeypatch):
+    counts = []
+    step, _ = make_step()
+    original = step.run
+    monkeypatch.setattr(step, "run", lambda it, n: counts.append(n) or original(it, n))
+    Recorder().train(step, log_every=100)
+    assert counts[:2] == [1, 1] and sum(counts) == 12
+    # A step of two seconds: a signal is heard within five.
+    assert loop._steps_until_next(2, 100, None, 2.0) == 2
+    assert loop._steps_until_next(2, 100, None, 60.0) == 1
+
+
+def test_nothing_is_logged_where_nobody_asks():
+    recorder = Recorder()
+    recorder.train(make_step()[0], log_every=0)
+    assert recorder.logged == [] and recorder.saved == [12]
+
+
 def test_saves_whenever_the_interval_is_over():
     recorder = Recorder()
     recorder.train(make_step()[0], save_secs=1e-9)
@@ -70,6 +91,31 @@ def test_a_signal_saves_and_stops_and_a_second_one_is_fatal():
     assert stop.reason == "SIGTERM"
     assert recorder.saved == [reached]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_signal_ends_a_process_that_waits_in_tensorflow():
+    # One call of the C library's that goes on after a signal, as TensorFlow's do: a lock that the
+    # same thread holds.
+    code = """
+import ctypes
+from training import loop
+with loop.StopRequest():
+    mutex = ctypes.create_string_buffer(256)
+    lock = ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
+    print("waits", flush=True)
+    lock(mutex)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"waits\n"
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    process.communicate()
 
 
 def test_pauses_come_at_their_steps_and_can_end_the_run():

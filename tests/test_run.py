@@ -5,12 +5,14 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl.flags import FLAGS
 
+import train_image_classifier  # noqa: F401  its flags
 from datasets import batches, tfrecord_dataset
 from nets import checkpoints
 from preprocessing import preprocessing_factory
 from tests.conftest import events
-from training import distribution, run, run_config
+from training import distribution, reporting, run, run_config
 
 LABELS = ("blue", "green", "red")
 
@@ -60,6 +62,123 @@ def make(colours, tmp_path):
 def test_nets_train_with_their_auxiliary_head(name, given, options):
     config = run_config.RunConfig(name, 3, LABELS, 32, "cifarnet", net_options=given)
     assert run._net_options(config) == options
+
+
+def images_and_labels():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (8, 32, 32, 3)).astype(np.float32)
+    return tf.data.Dataset.from_tensors({"image": images, "label": [0, 1, 2, 0, 1, 2, 0, 1]})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_smoothing": 0.1},
+        {"focal_gamma": 2.0},
+        {"class_weights": (3.0, 1.0, 1.0)},
+        {"weight_decay": 0.01},
+    ],
+)
+def test_what_changes_the_loss_does(make, options):
+    plain, other = (make(train_dir="none", **given)[0] for given in ({}, options))
+    found = [one.step.run(iter(images_and_labels()), 1)["loss"] for one in (plain, other)]
+    assert abs(found[0] - found[1]) > 0.01
+
+
+@pytest.mark.parametrize("options", [{"clip_gradient_norm": 1e-3}, {"clip_gradient_value": 1e-4}])
+def test_what_clips_gradients_does(make, options):
+    options |= {"optimizer": "sgd", "weight_decay": 0.0, "learning_rate": 1.0}
+    current = make(train_dir="none", **options)[0]
+    before = {name: value.numpy() for name, value in current.trained.items()}
+    current.step.run(iter(images_and_labels()), 1)
+    moved = [value.numpy() - before[name] for name, value in current.trained.items()]
+    if "clip_gradient_norm" in options:
+        assert sum((part**2).sum() for part in moved) ** 0.5 == pytest.approx(1e-3, rel=1e-3)
+    else:
+        assert max(np.abs(part).max() for part in moved) == pytest.approx(1e-4, rel=1e-3)
+
+
+_FIXED = {"learning_rate_decay_type": "fixed"}
+
+
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [
+        ({"warmup_steps": 10} | _FIXED, {0: 0.0, 5: 0.005, 20: 0.01}),
+        ({"warmup_epochs": 2.0} | _FIXED, {0: 0.0, 3: 0.005, 20: 0.01}),  # of 3 steps
+        ({"learning_rate_decay_type": "cosine", "last_step": 100}, {50: 0.00505, 100: 1e-4}),
+        ({"num_epochs_per_decay": 10.0, "learning_rate_decay_factor": 0.5}, {30: 0.005}),
+    ],
+)
+def test_what_changes_the_rate_does(make, options, rates):
+    current = make(train_dir="none", **{"last_step": None} | options)[0]
+    rate = current._learning_rate()
+    for step, expected in rates.items():
+        assert float(rate(tf.constant(step, tf.int64))) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_time_limit_ends_a_run(make):
+    current, train, lines = make(last_step=None, max_minutes=0.02)
+    reached = train()
+    assert reached > 0
+    assert f"Stopped by the time limit at step {reached}" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "resumes", "said"),
+    [((1, 3), 0, "1 to 3"), ((2, 5), 3, "4 to 5"), ((4, 8), 0, "4 to 6"), ((1, 2), 3, "")],
+)
+def test_a_profile_is_taken_of_as_many_steps_as_there_are(make, tmp_path, asked, resumes, said):
+    if resumes:
+        make(last_step=resumes)[1]()
+    current, train, lines = make(profile_steps=asked)
+    assert train() == 6
+    found = list((tmp_path / "run").glob("plugins/profile/*/*"))
+    if said:
+        assert found and any(line.startswith(f"Profiled steps {said}:") for line in lines)
+    else:
+        assert not found and any("no profile is taken" in line for line in lines)
+
+
+def test_rates_and_unfreezing_know_scopes_that_are_frozen_yet(make):
+    scope = "MobilenetV1/Conv2d_13"
+    options = {"trainable_scopes": ("MobilenetV1/Logits",), "unfreeze": ((2, scope),)}
+    current, train, lines = make(**options, learning_rate_multipliers={scope: 0.1})
+    assert train() == 6
+    assert any(line.startswith(f"--unfreeze: {scope} catches ") for line in lines)
+    with pytest.raises(ValueError, match="--unfreeze"):
+        make(train_dir="none", **options | {"unfreeze": ((1000, "MobilenetV1/Nowhere"),)})
+
+
+def test_a_failure_leaves_the_history_and_a_failed_end(make, tmp_path, monkeypatch):
+    ended = []
+    monkeypatch.setattr(
+        "training.reporting.Log.close",
+        lambda self, status, close=reporting.Log.close: ended.append(status) or close(self, status),
+    )
+
+    def nan_at_four(i, batch):
+        spoilt = tf.where(i == 4, np.nan, 1.0)
+        return batch | {"image": batch["image"] * tf.cast(spoilt, tf.float32)}
+
+    current, train, lines = make(spoilt=nan_at_four, log_every_n_steps=1)
+    with pytest.raises(ValueError, match="[Ss]tep 5"):
+        train()
+    rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert ended == ["FAILED"] and rows[-1].startswith("4,")
+    make(train_dir=str(tmp_path / "other"))[1]()
+    assert ended[-1] == "FINISHED"
+
+
+def test_a_picture_that_fails_keeps_no_checkpoint_away(make, tmp_path, monkeypatch):
+    def full(self):
+        raise OSError("curves.png: could not be written: No space left on device.")
+
+    monkeypatch.setattr("training.summaries.RunLog.draw", full)
+    current, train, lines = make()
+    assert train() == 6
+    assert checkpoints.latest(str(tmp_path / "run")).endswith("model.ckpt-6")
+    assert any(line.startswith("Warning: curves.png") for line in lines)
 
 
 def values_at(train_dir):
@@ -173,11 +292,29 @@ def test_a_signal_ends_the_run_with_a_checkpoint(make, tmp_path):
 
 
 def test_options_have_the_flags_defaults():
+    apart = {
+        "train_dir",  # which has no default here
+        "last_step",  # of three flags
+        "augment",
+        "feature_cache",  # off, where no script gives the images apart
+        "opt_epsilon",
+        "adam_beta2",  # what suits the optimizer, where no flag is set
+    }
+    for field in dataclasses.fields(run.Options):
+        if field.name in apart or field.name not in FLAGS:
+            continue
+        default = field.default
+        if default is dataclasses.MISSING:
+            default = field.default_factory()
+        flag = FLAGS[field.name].default
+        assert flag == default or (not flag and not default), field.name
+
+
+def test_where_a_run_ends():
     assert run.last_step(None, None, 100, 10) is None
     assert run.last_step(50, None, 100, 10) == 50
     assert run.last_step(50, 2.05, 100, 10) == 21
     assert run.last_step(5, 2.0, 100, 10) == 5
-    assert dataclasses.fields(run.Options)[0].name == "train_dir"
 
 
 def test_batch_norm_is_recalibrated_after_a_run_that_ended(make, tmp_path):

@@ -26,13 +26,13 @@ def test_a_run_is_begun_and_carried_on(mlflow, tmp_path, monkeypatch):
     first = tracking.MlflowRun(uri, "animals")
     first.parameters({f"flag_{i}": "x" * 9000 for i in range(150)} | {"optimizer": "sgd"})
     first.progress(Progress(10, {"loss": 2.0, "main": float("nan")}, 0.1, 50.0, 0.0, 0.1, None))
-    first.close(finished=False)
+    first.close("KILLED")
     again = tracking.MlflowRun(uri, "animals", first.run_id)
     again.progress(Progress(20, {"loss": 1.0, "main": 1.0}, 0.1, 50.0, 0.0, 0.1, None))
     (tmp_path / "exported").mkdir()
     (tmp_path / "exported" / "labels.txt").write_text("0:cat\n")
     again.file(str(tmp_path / "exported"), "exported_model")
-    again.close(finished=True)
+    again.close("FINISHED")
     client = mlflow.MlflowClient(uri)
     run = client.get_run(first.run_id)
     assert run.info.status == "FINISHED"
@@ -41,6 +41,20 @@ def test_a_run_is_begun_and_carried_on(mlflow, tmp_path, monkeypatch):
     assert [(one.step, one.value) for one in history] == [(10, 2.0), (20, 1.0)]
     kept = client.list_artifacts(first.run_id, "exported_model")
     assert [one.path for one in kept] == ["exported_model/labels.txt"]
+
+
+def test_a_store_that_stops_answering_ends_no_training(mlflow, tmp_path, monkeypatch):
+    lines = []
+    run = tracking.MlflowRun(f"sqlite:///{tmp_path}/store.db", "animals", say=lines.append)
+
+    def gone(*_, **__):
+        raise ConnectionError("the server is gone\nand more")
+
+    monkeypatch.setattr(run._client, "log_batch", gone)
+    run.metrics({"loss": 1.0}, 1)
+    run.metrics({"loss": 1.0}, 2)
+    run.close("FINISHED")
+    assert len(lines) == 1 and lines[0].endswith("takes no more of this run: the server is gone")
 
 
 def test_a_store_that_cant_be_used_is_one_line(mlflow):

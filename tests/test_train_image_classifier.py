@@ -2,7 +2,9 @@
 
 import glob
 import json
+import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import time
 import numpy as np
 import pytest
 
+from datasets import schema
 from nets import checkpoints
 from tests.conftest import ROOT, run_script
 
@@ -203,6 +206,22 @@ def test_two_workers_share_their_gradients_and_a_folder(colours, tmp_path):
     assert len(glob.glob(f"{tmp_path}/run/events*")) == 1
 
 
+def test_workers_by_their_hosts_share_the_gradients_to_aggregate(colours, tmp_path):
+    hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
+    shared = (f"--dataset_dir={colours}", *SMALLEST, "--max_number_of_steps=2", "--clone_on_cpu")
+    shared += (f"--train_dir={tmp_path}/run", "--batch_size=4", "--sync_replicas")
+    shared += ("--replicas_to_aggregate=4",)
+    workers = [start(*shared, f"--worker_hosts={hosts}", f"--task={i}") for i in range(2)]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=200)
+        assert worker.returncode == 0, errors
+    assert checkpoints.read(f"{tmp_path}/run").get("run_state/examples") == 2 * 4 * 4
+    odd = run_script(
+        SCRIPT, *shared[:-1], "--replicas_to_aggregate=3", "--worker_hosts=127.0.0.1:1,127.0.0.1:2"
+    )
+    assert odd.returncode == 2 and "evenly by 2 workers" in odd.stderr
+
+
 SMALLEST = ("--model_name=small_cnn", "--small_cnn_filters=4", "--train_image_size=16")
 SMALLEST += ("--small_cnn_dense_units=4", "--max_number_of_steps=6")
 
@@ -243,7 +262,8 @@ def test_a_learning_rate_is_found_and_drawn(colours, tmp_path):
 
 
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(colours, tmp_path):
-    first = train_smallest(colours, tmp_path / "run", "--batch_size=8")
+    wide = ("--batch_size=8", "--small_cnn_filters=48")
+    first = train_smallest(colours, tmp_path / "run", *wide)
     assert first.returncode == 0, first.stderr
     before = checkpoints.read(str(tmp_path / "run"))
 
@@ -251,8 +271,8 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(colours, tmp_pa
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    where = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", "--batch_size=8")
-    flags = (*SMALLEST, "--max_number_of_steps=9", "--save_summaries_secs=0")
+    where = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run")
+    flags = (*SMALLEST, *wide, "--max_number_of_steps=9", "--save_summaries_secs=0")
     full = run_script(SCRIPT, *where, *flags, preexec_fn=at_most_20_kilobytes_a_file)
     assert full.returncode == 1, full.stderr
     (line,) = full.stderr.splitlines()
@@ -262,12 +282,71 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(colours, tmp_pa
     assert after.get("global_step") == 6
     for name in before.names:
         np.testing.assert_array_equal(after.get(name), before.get(name))
-    assert train_smallest(colours, tmp_path / "run", "--max_number_of_steps=9").returncode == 0
+    again = train_smallest(colours, tmp_path / "run", *wide, "--max_number_of_steps=9")
+    assert again.returncode == 0
+
+
+def test_a_run_is_not_carried_on_with_another_optimizer_or_scopes(colours, tmp_path):
+    run_dir = tmp_path / "run"
+    assert train_smallest(colours, run_dir, "--optimizer=momentum").returncode == 0
+    more = ("--max_number_of_steps=7",)
+    for flag, words in (
+        ("--optimizer=sgd", "--optimizer=sgd, but .* was trained with --optimizer=momentum"),
+        ("--trainable_scopes=a,b", "--trainable_scopes=a,b, but .* with --trainable_scopes=\\."),
+    ):
+        flags = (flag,) if flag.startswith("--opt") else (flag, "--optimizer=momentum")
+        result = train_smallest(colours, run_dir, *more, *flags)
+        assert result.returncode == 1 and re.search(words, result.stderr), result.stderr
+    looks = ("--optimizer=momentum", "--fit=crop")
+    assert train_smallest(colours, run_dir, *more, *looks).returncode == 0
+    wrong = train_smallest(colours, run_dir, *more, "--optimizer=momentum", "--fit=stretch")
+    assert wrong.returncode == 1 and "--fit=stretch, but" in wrong.stderr
+
+
+def test_files_that_are_named_are_not_evaluated_on(colours, tmp_path):
+    first, second = (next(colours.glob(f"*_{s}*.tfrecord")) for s in ("train", "validation"))
+    flags = (f"--tfrecord_file={first}", f"--train_dir={tmp_path}/run", *SMALLEST)
+    flags += ("--eval_every_n_steps=3",)
+    result = run_script(SCRIPT, *flags)
+    assert result.returncode == 1 and "by --eval_tfrecord_file" in result.stderr
+    result = run_script(SCRIPT, *flags, f"--eval_tfrecord_file={second}")
+    assert result.returncode == 0, result.stderr
+    assert "eval/Accuracy[" in result.stdout
+
+
+def test_bad_records_of_the_evaluation_are_passed_over_too(colours, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    path = next(data.glob("*_train*.tfrecord"))
+    broken = data / "broken.tfrecord"
+    record = schema.frame(schema.encode(b"<html>", "jpeg", 2, 2, 0, "", "", (), ""))
+    broken.write_bytes(path.read_bytes() + record)
+    flags = (f"--tfrecord_file={path}", f"--eval_tfrecord_file={broken}", *SMALLEST)
+    flags += (f"--train_dir={tmp_path}/run", "--eval_every_n_steps=3", "--max_bad_records=1")
+    result = run_script(SCRIPT, *flags)
+    assert result.returncode == 0, result.stderr
+    assert f"Passed over 1 record that cannot be read:\n  {broken}: record " in result.stdout
+
+
+def test_features_are_computed_anew_for_another_augmentation(colours, tmp_path):
+    flags = (*SMALLEST, "--trainable_scopes=SmallCnn/logits", "--feature_cache_augmentations=1")
+    where = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run")
+    for i, (more, said) in enumerate(
+        [((), "filled"), ((), "reused"), (("--rotation_range=90",), "filled")]
+    ):
+        result = run_script(SCRIPT, *where, *flags, f"--max_number_of_steps={6 + i}", *more)
+        assert result.returncode == 0, result.stderr
+        assert f"Feature cache: {said}" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
+        (("--num_epochs=0",), 2, "--num_epochs=0 trains nothing"),
+        (("--learning_rate=nan",), 2, "--learning_rate=nan: write a number"),
+        (("--worker_hosts=here",), 2, "write HOST:PORT"),
+        (("--task=3",), 2, "--worker_hosts lists 0 workers"),
+        (("--profile_steps=5,2",), 2, "write the first and the last step"),
         (("--batch_size=0",), 2, "write a whole number above 0, or auto"),
         (("--unfreeze=MobilenetV1",), 2, "write it like 1000:InceptionV3/Mixed_7"),
         (("--progressive_resizing=a:0",), 2, "write it like 128:0,192:2000,250:4000"),

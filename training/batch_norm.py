@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import keras
@@ -19,6 +19,8 @@ from nets import blocks
 
 # Of the first statistics, which say nothing, what may be left in the last ones.
 _STALE_SHARE = 0.01
+# No lower decay is advised: it would hardly average any more.
+_FASTEST = 0.5
 # Beyond chance and beyond this, the two accuracies have parted.
 _PARTED = 0.05
 
@@ -48,11 +50,14 @@ class SlowDecay(NamedTuple):
 def too_slow(model: keras.Model, steps: int) -> SlowDecay | None:
     """What is wrong with the slowest decay where `steps` are too few for it."""
     decay = max((norm.decay for norm in moving(model)), default=0.0)
-    if decay**steps < _STALE_SHARE:
+    if decay**steps < _STALE_SHARE or decay <= _FASTEST:
         return None
     needed = round(math.log(_STALE_SHARE) / math.log(decay))
-    rate = min(0.5, math.log(1 / _STALE_SHARE) / steps)
-    return SlowDecay(decay, needed, 1 - float(f"{rate:.1g}"), steps)
+    # One digit of 1 - decay, rounded to the side that is fast enough.
+    rate = math.log(1 / _STALE_SHARE) / steps
+    place = -math.floor(math.log10(rate))
+    rate = math.ceil(rate * 10**place) / 10**place
+    return SlowDecay(decay, needed, max(_FASTEST, round(1 - rate, place)), steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +94,7 @@ def compare(
     batches: Iterable[Mapping[str, tf.Tensor]],
     num_examples: int = 256,
     max_seconds: float = math.inf,
+    agree: Callable[[bool], bool] = lambda wish: wish,
 ) -> Comparison | None:
     """Measures what the moving statistics cost; changes nothing.
 
@@ -99,6 +105,7 @@ def compare(
         the strategy hands them to its replicas.
       num_examples: how many are enough.
       max_seconds: after which no further batch is begun.
+      agree: of `distribution.Distribution`; several workers must see as many batches each.
 
     Returns:
       None where the net has no batch norm that training moves.
@@ -129,7 +136,7 @@ def compare(
     for batch in batches:
         counts = of_all_replicas(batch)
         sums += np.sum(strategy.experimental_local_results(counts), axis=0)
-        if sums[2] >= num_examples or time.monotonic() - began > max_seconds:
+        if agree(sums[2] >= num_examples or time.monotonic() - began > max_seconds):
             break
     return Comparison(*(sums[:2] / sums[2]).tolist(), int(sums[2]))
 

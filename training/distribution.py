@@ -26,13 +26,17 @@ class Distribution:
 
     def agree(self, wish: bool) -> bool:
         """True when any worker wishes it; every worker must ask at the same step."""
+        return self.mean(float(wish)) > 0
+
+    def mean(self, value: float) -> float:
+        """The mean of all workers' numbers; every worker must ask at the same step."""
         if self.num_workers == 1:
-            return wish
-        votes = self._count_votes(tf.constant(float(wish)))
-        return float(self.strategy.experimental_local_results(votes)[0]) > 0
+            return value
+        total = self._sum_up(tf.constant(value, tf.float32))
+        return float(self.strategy.experimental_local_results(total)[0]) / self.num_workers
 
     @functools.cached_property
-    def _count_votes(self):
+    def _sum_up(self):
         """Float32 scalar → its sum over all workers; a graph that is made once."""
 
         def sum_up(vote):

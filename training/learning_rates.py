@@ -19,7 +19,7 @@ def steps_per_epoch(num_examples: int, batch_size: int, replicas_to_aggregate: i
     Args:
       batch_size: of one clone. With several clones each of them goes over the data once in an
         epoch; that is TF-Slim's rule, and old command lines count on it.
-      replicas_to_aggregate: gradients summed into one update (--sync_replicas).
+      replicas_to_aggregate: gradients averaged into one update (--sync_replicas).
     """
     return num_examples / batch_size / replicas_to_aggregate
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -71,11 +73,29 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._writer)
+
+    def _watch(self, reader: int) -> None:
+        """Ends the process at the second signal where a step, which may never end, hears of none.
+
+        Python's handlers wait for TensorFlow to return; the bytes of `set_wakeup_fd` do not.
+        """
+        count = 0
+        with os.fdopen(reader, "rb", buffering=0) as signals:
+            while number := signals.read(1):
+                count += number[0] in self._previous
+                if count > 1:
+                    os._exit(128 + number[0])
 
     @property
     def is_planned(self) -> bool:
@@ -114,7 +134,7 @@ def train(
       distribution: as `step` has it.
       images_per_step: over all replicas.
       last_step: None runs until stopped.
-      log_every_n_steps: 0 never logs.
+      log_every_n_steps: 0 never logs, and calls are of 100 steps at most.
       save_interval_secs: at most this long between checkpoints; 0 saves only at the end.
       log: called each `log_every_n_steps`, and after the first and the last step.
       save: called with the step; also at the end and when asked to stop.
@@ -132,23 +152,25 @@ def train(
     now = int(step.step.numpy())
     saved_at, saved_step = time.monotonic(), now
     window = _Window(images_per_step, last_step)
-    seconds_per_step = math.inf  # unknown: the first call is a single step
+    # Unknown, and a call is a single step, until one has been taken that was compiled before.
+    seconds_per_step, first_call = math.inf, True
     while end is None or now < end:
-        pace = seconds_per_step
-        if distribution.num_workers > 1 and math.isfinite(pace):
-            pace = 0.0  # every worker must make the same calls, whatever its own clock says
+        # Every worker must make the same calls, whatever its own clock says.
+        pace = distribution.mean(seconds_per_step)
         count = _steps_until_next(now, log_every_n_steps, end, pace)
         pause_at = min((pause.next_after(now) for pause in pauses), default=math.inf)
         count = int(min(count, pause_at - now))
         began = time.monotonic()
         results = step.run(iterator, count)
         took = time.monotonic() - began
-        first_call, now = math.isinf(seconds_per_step), now + count
+        now += count
         window.add(results, count, took)
-        if first_call or is_due(now, log_every_n_steps, end) or stop.reason:
+        due = first_call or is_due(now, log_every_n_steps, end) or stop.reason
+        if due and log_every_n_steps:
             log(window.close(now, compiled=first_call))
-        # Tracing makes the first step slow; it says nothing about the others.
-        seconds_per_step = 1.0 if first_call else took / count
+        if not first_call:
+            seconds_per_step = took / count
+        first_call = False
         for pause in pauses:
             if pause.next_after(now - 1) == now:
                 stop.reason = pause.act(now) or stop.reason
@@ -171,7 +193,7 @@ def _steps_until_next(
     """How many steps one call may make without running past a log line or the end."""
     if math.isinf(seconds_per_step):
         return 1
-    limits = [max(1, int(_LONGEST_CALL_SECS / seconds_per_step)) if seconds_per_step else 10**9]
+    limits = [max(1, int(_LONGEST_CALL_SECS / max(seconds_per_step, 1e-9)))]
     limits.append(log_every - now % log_every if log_every else 100)
     if last_step is not None:
         limits.append(last_step - now)

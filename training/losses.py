@@ -13,11 +13,6 @@ class Losses(NamedTuple):
 
     main: tf.Tensor
     auxiliary: tf.Tensor
-    regularization: tf.Tensor
-
-    @property
-    def total(self) -> tf.Tensor:
-        return self.main + self.auxiliary + self.regularization
 
 
 def classification(
@@ -25,7 +20,6 @@ def classification(
     logits: tf.Tensor,
     aux_logits: tf.Tensor | None = None,
     *,
-    global_batch_size: int | tf.Tensor | None = None,
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | None = None,
     focal_gamma: float = 0.0,
@@ -35,24 +29,19 @@ def classification(
     Args:
       labels: int [N], or float [N, num_classes] probabilities (of mixed images).
       logits, aux_logits: [N, num_classes], before softmax, any floating type.
-      global_batch_size: what the sum over the examples is divided by; None means N. With the
-        size over all replicas, the replicas' losses and gradients add up to those of the mean.
       label_smoothing: part of each label that is spread evenly over all classes.
       class_weights: a factor for each class; `balanced_class_weights` makes some.
       focal_gamma: exponent of the focal loss; 0 is plain cross entropy.
 
     Returns:
-      Losses with regularization 0; that part comes from `l2`.
+      The means over the examples; what is added for large weights comes from `l2`.
     """
-    size = tf.shape(logits)[0] if global_batch_size is None else global_batch_size
-    size = tf.cast(size, tf.float32)
     options = label_smoothing, class_weights, focal_gamma
-    zero = tf.zeros([], tf.float32)
-    main = tf.reduce_sum(per_example(labels, logits, *options)) / size
+    main = tf.reduce_mean(per_example(labels, logits, *options))
     if aux_logits is None:
-        return Losses(main, zero, zero)
-    auxiliary = tf.reduce_sum(per_example(labels, aux_logits, *options)) / size
-    return Losses(main, AUXILIARY_WEIGHT * auxiliary, zero)
+        return Losses(main, tf.zeros([], tf.float32))
+    auxiliary = tf.reduce_mean(per_example(labels, aux_logits, *options))
+    return Losses(main, AUXILIARY_WEIGHT * auxiliary)
 
 
 def per_example(

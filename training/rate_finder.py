@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from training.step import NotFiniteError
@@ -16,6 +17,7 @@ _LOWEST, _HIGHEST = 1e-7, 10.0
 _SMOOTHING = 0.9
 # Beyond this many times the best loss the net is lost, and higher rates tell nothing.
 _LOST = 4.0
+_TOP = 0.9  # of the fall: above it the descent has not begun
 
 
 def find(run, read: Callable[[int], tf.data.Dataset], say: Callable[[str], None]) -> float:
@@ -56,27 +58,42 @@ def find(run, read: Callable[[int], tf.data.Dataset], say: Callable[[str], None]
             break
         if (i + 1) % 10 == 0:
             say(f"rate {rates[-1]:.2e}  loss {smoothed:.4f}")
+    if not rates:
+        raise ValueError(
+            f"The loss is not finite at the very first step, at a learning rate of {_LOWEST:g}: "
+            "look at the images (--preview) and at --checkpoint_path."
+        )
     found = steepest(rates, losses)
     folder = run.options.train_dir
-    _write(folder, rates, losses)
-    _draw(os.path.join(folder, PICTURE), rates, losses, found)
+    if run.where.is_chief:
+        _write(folder, rates, losses)
+        _draw(os.path.join(folder, PICTURE), rates, losses, found)
     if found is None:
         raise ValueError(
-            f"The loss falls at no rate up to {rates[-1]:.2g}; see {os.path.join(folder, PICTURE)}."
+            f"The loss falls at no rate up to {rates[-1]:.2g}, or by less than it wavers; see "
+            f"{os.path.join(folder, PICTURE)}. A larger --batch_size makes it clearer."
         )
     say(f"See {os.path.join(folder, PICTURE)}. Try --learning_rate={found:.1g}")
     return found
 
 
 def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """The rate at which the loss falls fastest before its lowest point; None where it never does.
+    """The rate at which the loss falls fastest on its way down to its lowest point.
 
-    Both are of equal length; neighbouring rates have equal ratios.
+    Both are of equal length; neighbouring rates have equal ratios. None where it does not fall, or
+    by no more than it wavers at the low rates, which change nothing.
     """
     lowest = min(range(len(losses)), key=losses.__getitem__)
+    early = np.asarray(losses[: max(1, lowest // 3)])
+    fall = np.median(early) - losses[lowest]
+    if fall <= 2 * early.std():
+        return None
+    # What rises and falls before the last descent is noise.
+    begin = max(i for i in range(lowest + 1) if losses[i] >= losses[lowest] + _TOP * fall or i == 0)
     # Over several steps, since single ones are noise.
     span = 5
-    falls = {i: losses[i - span] - losses[i + span] for i in range(span, lowest - span + 1)}
+    first = max(span, min(begin, lowest - span))
+    falls = {i: losses[i - span] - losses[i + span] for i in range(first, lowest - span + 1)}
     if not falls or max(falls.values()) <= 0:
         return None
     return rates[max(falls, key=falls.get)]

@@ -1,5 +1,6 @@
 """Where the numbers of a run go: the screen, TensorBoard, history.csv, MLflow."""
 
+import contextlib
 import math
 import os
 import time
@@ -53,16 +54,30 @@ class Log:
             self._spread_at = time.monotonic()
 
     def save(self) -> None:
+        """Writes history.csv; raises OSError."""
         self._files.save()
 
-    def close(self, finished: bool) -> None:
+    def draw(self) -> None:
+        """Draws curves.png; a picture is no reason to end a run."""
+        try:
+            self._files.draw()
+        except OSError as error:
+            self._say(f"Warning: {error}")
+
+    def close(self, status: str) -> None:
+        """Ends it: "FINISHED", "KILLED" by a signal, or "FAILED"."""
+        if status == "FAILED":
+            # What led there would else be lost with the rows since the last checkpoint.
+            with contextlib.suppress(OSError):
+                self._files.save()
+            self.draw()
         self._files.close()
         if self._tracked:
             for name in (summaries.HISTORY, summaries.CURVES, run_config.FILE_NAME):
                 path = os.path.join(self._run.options.train_dir, name)
                 if os.path.exists(path):
                     self._tracked.file(path)
-            self._tracked.close(finished)
+            self._tracked.close(status)
 
 
 class Silence:
@@ -83,7 +98,10 @@ class Silence:
     def save(self) -> None:
         pass
 
-    def close(self, finished: bool) -> None:
+    def draw(self) -> None:
+        pass
+
+    def close(self, status: str) -> None:
         pass
 
 

@@ -9,7 +9,8 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -138,6 +139,7 @@ class Run:
           ValueError: something does not fit together; nothing on disk was changed.
         """
         self.options, self.config, self.where = options, config, where
+        self._began = time.monotonic()
         self._num_examples, self._say = num_examples, say
         replicas = where.strategy.num_replicas_in_sync
         self.images_per_step = options.batch_size * options.gradient_accumulation_steps * replicas
@@ -166,6 +168,7 @@ class Run:
             self._optimizer = self._create_optimizer()
             # A checkpoint holds what belongs to the phase that made it.
             made = checkpoints.global_step(checkpoints.read(resumed)) or 0 if resumed else 0
+            self._check_scopes()
             self._phase = phases.at(self._phases, max(0, made - 1))
             self._learner = self._sized()
             self._choose_trained()
@@ -207,7 +210,7 @@ class Run:
           read: image size → batches of {"image", "label"} from `self.examples` on.
           read_once: number of a draw of the augmentation → batches of the same, each example once;
             for the feature cache.
-          data_key: changes when the examples do.
+          data_key: changes when the examples do, or what is drawn of them.
           evaluate: net → metrics by name, "Accuracy" among them, on the validation split; for
             `eval_every_n_steps`.
 
@@ -227,10 +230,31 @@ class Run:
             tracked = self._tracked()
             run_config.save(options.train_dir, self.config)
             log = reporting.Log(self, self._say, tracked)
+        status = "FAILED"
+        try:
+            reached, stop = self._train(read, evaluate, log)
+            at_the_end = reached == options.last_step or stop.is_planned
+            status = "FINISHED" if at_the_end else "KILLED"
+        finally:
+            log.close(status)
+        if stop.reason:
+            self._say(f"Stopped by {stop.reason} at step {reached}; the same command carries on.")
+        if self._best.step:
+            self._say(
+                f"The best evaluation was at step {self._best.step}, accuracy "
+                f"{self._best.accuracy:.4f}: --checkpoint_path="
+                f"{os.path.join(options.train_dir, validation.FOLDER)}"
+            )
+        return reached
+
+    def _train(self, read, evaluate, log) -> tuple[int, loop.StopRequest]:
+        """Phase by phase; returns the step reached and whether something asked to stop."""
+        options, where = self.options, self.where
         minutes = math.inf if options.max_minutes is None else options.max_minutes
+        left = 60 * minutes - (time.monotonic() - self._began)
         pauses = self._pauses(log, evaluate)
         reached, rollbacks = self.first_step, 0
-        with loop.StopRequest(60 * minutes) as stop:
+        with loop.StopRequest(left) as stop, self._profiled(pauses):
             while True:
                 self._enter(phases.at(self._phases, reached))
                 iterator = self.batches(read)
@@ -261,16 +285,7 @@ class Run:
             self._settle_batch_norm(iterator, log)
             if reached > self.first_step:
                 log.histograms(reached)
-        log.close(finished=reached == options.last_step)
-        if stop.reason:
-            self._say(f"Stopped by {stop.reason} at step {reached}; the same command carries on.")
-        if self._best.step:
-            self._say(
-                f"The best evaluation was at step {self._best.step}, accuracy "
-                f"{self._best.accuracy:.4f}: --checkpoint_path="
-                f"{os.path.join(options.train_dir, validation.FOLDER)}"
-            )
-        return reached
+        return reached, stop
 
     def batches(self, read: Callable[[int], tf.data.Dataset]):
         """Batches of the present phase, from `self.examples` on."""
@@ -317,13 +332,16 @@ class Run:
     def _roll_back(self, error: NotFiniteError, rollbacks: int, log) -> int:
         """Goes on from the last checkpoint with the data after the bad batch; returns its step."""
         last = checkpoints.latest(self.options.train_dir)
-        kept = f"The last checkpoint is untouched: {last}." if last else "No checkpoint was lost."
+        kept = (
+            f"The last checkpoint is untouched: {last}." if last else "There is no checkpoint yet."
+        )
         if self.options.on_nan == "stop" or not last or rollbacks > _MOST_ROLLBACKS:
             raise ValueError(f"{error} {kept} Lower --learning_rate, or clip gradients.") from error
         consumed = self._consumed(error.step)
         self._enter_for_restoring(last)
         self._state.restore(last, self.images_per_step)
         self.examples, self.first_step = consumed, int(self.step.step.numpy())
+        self._best.rewind(self.first_step)
         log.rewind(self.first_step)
         self._say(f"{error} Rolled back to {last}; the data goes on after the bad batch.")
         return self.first_step
@@ -345,6 +363,7 @@ class Run:
             self.options.mlflow_uri or self.config.mlflow_uri,
             self.config.dataset_name or experiment,
             self.config.mlflow_run_id,
+            self._say,
         )
         if not self.config.mlflow_run_id:
             tracked.parameters(self.hyperparameters())
@@ -408,10 +427,13 @@ class Run:
 
     def _save(self, log, now: int) -> None:
         # The history first: rows past the last checkpoint are dropped on resuming, gaps stay.
-        log.save()
-        path = self._state.save(self._consumed(now), write=self.where.is_chief)
+        try:
+            log.save()
+        finally:
+            path = self._state.save(self._consumed(now), write=self.where.is_chief)
         if self.where.is_chief:
             self._say(f"Saved {path}.")
+        log.draw()
 
     def _choose_trained(self, new: tuple[str, ...] | None = None) -> None:
         """Sets `self.trained`, by slim name; batch norms that aren't among them stand still.
@@ -419,11 +441,13 @@ class Run:
         `new` are the scopes to tell of; at first all.
         """
         scopes = self._phases[self._phase].scopes
+        trainable = {n: v for n, v in self.weights.items() if v.trainable}
+        # At some sizes a head of the net rests: its scopes are known all the same.
         used = slim_names.variables(self._learner)
-        self.trained = {n: v for n, v in self.weights.items() if v.trainable and n in used}
+        self.trained = {n: v for n, v in trainable.items() if n in used}
         if scopes:
             flag = "--trainable_scopes" if new is None else "--unfreeze"
-            caught = slim_names.caught_by_match(scopes, self.trained)
+            caught = slim_names.caught_by_match(scopes, trainable, flag)
             for scope in scopes if new is None else new:
                 self._say(f"{flag}: {scope} catches {len(caught[scope])} variables.")
             chosen = {name for names in caught.values() for name in names}
@@ -436,16 +460,20 @@ class Run:
             self.trained = {n: variable for n, variable in self.trained.items() if n in chosen}
         options, multipliers = self.options, {}
         for scope, factor in options.learning_rate_multipliers.items():
-            caught = slim_names.caught_by_match(
-                [scope], self.trained, "--learning_rate_multipliers"
-            )
-            multipliers |= dict.fromkeys(caught[scope], factor)
+            caught = slim_names.caught_by_match([scope], trainable, "--learning_rate_multipliers")
+            multipliers |= dict.fromkeys(self.trained.keys() & set(caught[scope]), factor)
         self._optimizer.build(
             list(self.trained.values()),
             list(self.trained),
             weight_decay=dict.fromkeys(slim_names.regularized(self.model), options.weight_decay),
             multipliers=multipliers,
         )
+
+    def _check_scopes(self) -> None:
+        """Raises ValueError at once for a scope that --unfreeze would name at some later step."""
+        trainable = [name for name, variable in self.weights.items() if variable.trainable]
+        for _, scope in self.options.unfreeze:
+            slim_names.caught_by_match([scope], trainable, "--unfreeze")
 
     def _loss_names(self) -> list[str]:
         return ["main", *(["auxiliary"] if "aux_logits" in self._learner.output else [])]
@@ -468,7 +496,12 @@ class Run:
         elif self.where.num_workers > 1:
             obstacle = "several workers can't share one"
         elif len(self._phases) > 1:
-            obstacle = "--unfreeze and --progressive_resizing change what is computed"
+            changing = " and ".join(
+                f"--{flag}"
+                for flag in ("unfreeze", "progressive_resizing")
+                if getattr(options, flag)
+            )
+            obstacle = f"{changing} will change what is computed"
         elif options.balanced_sampling:
             obstacle = "it holds every image once, and --balanced_sampling draws some more often"
         return feature_cache.choose(
@@ -492,7 +525,11 @@ class Run:
             self._save(log, int(self.step.step.numpy()))
         with self._averages.in_place() if self._averages else contextlib.nullcontext():
             found = batch_norm.compare(
-                strategy, self._learner, batches, max_seconds=_COMPARISON_SECS
+                strategy,
+                self._learner,
+                batches,
+                max_seconds=_COMPARISON_SECS,
+                agree=self.where.agree,
             )
         if found is None:
             return
@@ -611,21 +648,41 @@ class Run:
             at = frozenset() if last is None else frozenset({last})
             act = functools.partial(self._evaluate, evaluate, log)
             pauses.append(loop.Pause(act, every=every, at=at))
-        if options.profile_steps and self.where.is_chief:
-            first, last = options.profile_steps
-
-            def start(step: int) -> None:
-                tf.profiler.experimental.start(options.train_dir)
-
-            def end(step: int) -> None:
-                tf.profiler.experimental.stop()
-                self._say(
-                    f"Profiled steps {first} to {last}: tensorboard --logdir={options.train_dir}"
-                )
-
-            pauses.append(loop.Pause(start, at=frozenset({first - 1})))
-            pauses.append(loop.Pause(end, at=frozenset({last})))
         return pauses
+
+    @contextlib.contextmanager
+    def _profiled(self, pauses: list[loop.Pause]) -> Iterator[None]:
+        """Takes the profile of --profile_steps in this block, or of as many as it has of them."""
+        options = self.options
+        if not options.profile_steps or not self.where.is_chief:
+            yield
+            return
+        first, last = options.profile_steps
+        begun = []  # the step before
+
+        def start(step: int) -> None:
+            tf.profiler.experimental.start(options.train_dir)
+            begun.append(step)
+
+        def end(step: int) -> None:
+            if not begun:
+                return
+            tf.profiler.experimental.stop()
+            self._say(
+                f"Profiled steps {begun.pop() + 1} to {step}: tensorboard "
+                f"--logdir={options.train_dir}"
+            )
+
+        if self.first_step >= last:
+            self._say(f"--profile_steps={first},{last}: the run is past them; no profile is taken.")
+        elif self.first_step >= first - 1:
+            start(self.first_step)
+        pauses.append(loop.Pause(start, at=frozenset({first - 1})))
+        pauses.append(loop.Pause(end, at=frozenset({last})))
+        try:
+            yield
+        finally:
+            end(int(self.step.step.numpy()))
 
     def _evaluate(self, evaluate, log, step: int) -> str | None:
         """Measures the net on the validation split; returns why to stop, if so."""

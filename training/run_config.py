@@ -1,6 +1,7 @@
 """run.json: what evaluation, export and a resumed training need to know of a run."""
 
 import dataclasses
+import glob
 import json
 import os
 import shutil
@@ -83,11 +84,13 @@ def load(path: str) -> RunConfig | None:
       The configuration, or None where there is no run.json (a checkpoint of TF-Slim's own).
 
     Raises:
-      ValueError: the file is not a run.json that this version reads.
+      ValueError: there is nothing at `path`, or the file is no run.json that this version reads.
     """
     if path == "pretrained":
         return None  # a word, no place (nets.pretrained)
     directory = path if os.path.isdir(path) else os.path.dirname(path)
+    if not os.path.isdir(path) and not glob.glob(f"{glob.escape(path)}*"):
+        raise ValueError(f"{path}: there is no such folder or checkpoint.")
     file_path = os.path.join(directory, FILE_NAME)
     if not os.path.exists(file_path):
         return None

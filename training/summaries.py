@@ -110,12 +110,11 @@ class RunLog:
                 tf.summary.scalar(f"sparsity/{name}", np.mean(value == 0))
 
     def save(self) -> None:
-        """Writes history.csv and curves.png; call it with each checkpoint. Raises OSError."""
+        """Writes history.csv; call it before each checkpoint. Raises OSError."""
         self._write_history()
-        self._draw_curves()
 
-    def _draw_curves(self) -> None:
-        """Draws loss, learning rate and speed over the steps."""
+    def draw(self) -> None:
+        """Draws loss, learning rate and speed over the steps: curves.png. Raises OSError."""
         if len(self._rows) < 2:
             return
         # Here, not above: it takes a second that no run should wait for at its start.

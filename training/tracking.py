@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from training.loop import Progress
 
@@ -14,7 +14,13 @@ _PARAMETER_LENGTH = 6_000
 class MlflowRun:
     """One run of an MLflow experiment, begun or carried on."""
 
-    def __init__(self, uri: str | None, experiment: str, run_id: str | None = None):
+    def __init__(
+        self,
+        uri: str | None,
+        experiment: str,
+        run_id: str | None = None,
+        say: Callable[[str], None] = print,
+    ):
         """Opens the run; a new one where there is no `run_id`.
 
         Args:
@@ -22,6 +28,7 @@ class MlflowRun:
             choice: MLFLOW_TRACKING_URI, else mlflow.db in the working folder.
           experiment: name that the runs are listed under; made if it is not there.
           run_id: of a run to carry on.
+          say: gets a line where the store stops answering; nothing more is logged then.
 
         Raises:
           ImportError: MLflow is not installed.
@@ -33,7 +40,7 @@ class MlflowRun:
             raise ImportError(
                 '--tracking=mlflow needs MLflow: pip install -c constraints.txt ".[mlflow]".'
             ) from error
-        self._entities = mlflow.entities
+        self._entities, self._say, self._lost = mlflow.entities, say, False
         self.uri = uri or mlflow.get_tracking_uri()
         try:
             self._client = mlflow.MlflowClient(self.uri)
@@ -65,7 +72,10 @@ class MlflowRun:
         values |= {
             "learning_rate": progress.learning_rate,
             "images_per_second": progress.images_per_second,
+            "input_share": progress.input_share,
         }
+        if progress.gradient_norm is not None:
+            values["gradient_norm"] = progress.gradient_norm
         self.metrics(values, progress.step)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -73,15 +83,24 @@ class MlflowRun:
         now = int(time.time() * 1000)
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         metrics = [self._entities.Metric(name, v, now, step) for name, v in finite.items()]
-        self._client.log_batch(self.run_id, metrics=metrics)
+        self._try(self._client.log_batch, self.run_id, metrics=metrics)
 
     def file(self, path: str, folder: str | None = None) -> None:
         """Keeps a copy of a file or of a folder's content among the run's artifacts."""
-        if os.path.isdir(path):
-            self._client.log_artifacts(self.run_id, path, folder)
-        else:
-            self._client.log_artifact(self.run_id, path, folder)
+        log = self._client.log_artifacts if os.path.isdir(path) else self._client.log_artifact
+        self._try(log, self.run_id, path, folder)
 
-    def close(self, finished: bool) -> None:
-        """Ends the run: as finished, or as stopped before its end."""
-        self._client.set_terminated(self.run_id, "FINISHED" if finished else "KILLED")
+    def close(self, status: str) -> None:
+        """Ends the run as "FINISHED", "KILLED" or "FAILED"."""
+        self._try(self._client.set_terminated, self.run_id, status)
+
+    def _try(self, log: Callable, *args, **kwargs) -> None:
+        """A store that does not answer ends no training."""
+        if self._lost:
+            return
+        try:
+            log(*args, **kwargs)
+        except Exception as error:  # of its stores each raises errors of its own
+            self._lost = True
+            text = (str(error).splitlines() or [type(error).__name__])[0]
+            self._say(f"Warning: MLflow at {self.uri} takes no more of this run: {text}")

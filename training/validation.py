@@ -10,21 +10,31 @@ _STATE = "best.json"
 
 @dataclasses.dataclass
 class Best:
-    """The best evaluation so far, and how many came after it."""
+    """The best evaluation so far, whose checkpoint lies apart, and the steps of all evaluations."""
 
     accuracy: float = -1.0
     step: int = 0
-    since: int = 0
+    steps: list[int] = dataclasses.field(default_factory=list)
 
     @classmethod
     def load(cls, train_dir: str, step: int) -> "Best":
-        """As an earlier process left it at or before `step`; else nothing yet."""
+        """As an earlier process left it, for a run that goes on from `step`; else nothing yet."""
         try:
             with open(_path(train_dir), encoding="utf-8") as file:
                 best = cls(**json.load(file))
         except (OSError, ValueError, TypeError):
             return cls()
-        return best if best.step <= step else cls()
+        best.rewind(step)
+        return best
+
+    @property
+    def since(self) -> int:
+        """How many evaluations came after the best."""
+        return sum(step > self.step for step in self.steps)
+
+    def rewind(self, step: int) -> None:
+        """Forgets the evaluations after `step`, which come again; the best checkpoint stays."""
+        self.steps = [earlier for earlier in self.steps if earlier <= step]
 
     def save(self, train_dir: str) -> None:
         """Writes it beside the best checkpoint; raises OSError."""
@@ -36,11 +46,11 @@ class Best:
 
     def take(self, accuracy: float, step: int) -> bool:
         """Whether an evaluation is better than all before it."""
-        if accuracy > self.accuracy:
-            self.accuracy, self.step, self.since = accuracy, step, 0
-            return True
-        self.since += 1
-        return False
+        self.steps.append(step)
+        if accuracy <= self.accuracy:
+            return False
+        self.accuracy, self.step = accuracy, step
+        return True
 
 
 def _path(train_dir: str) -> str:
