@@ -52,6 +52,13 @@ def main() -> None:
             f"say where the data is: --dataset_dir=FOLDER or --tfrecord_file=FILE. "
             f"({FLAGS.checkpoint_path} has no run.json that would know.)"
         )
+    try:
+        os.makedirs(FLAGS.eval_dir, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--eval_dir={FLAGS.eval_dir} can't be made: {error.strerror}. Name a folder that can "
+            "be written."
+        ) from error
     shared_flags.load_tensorflow()
     evaluate(config)
 

@@ -96,8 +96,8 @@ def define_model_flags(name_default: str | None) -> None:
     flags.DEFINE_string(
         "preprocessing_name",
         None,
-        "Preprocessing recipe: inception, vgg, cifarnet (for small images) or lenet; unset means "
-        "the one of the net.",
+        "Preprocessing recipe: inception, vgg, cifarnet (for small images), lenet or addons; unset "
+        "means the one of the net.",
     )
     flags.DEFINE_bool("use_grayscale", None, "Turn the images to one channel.")
 

@@ -135,12 +135,18 @@ def table(measured: dict[str, tuple[float, float]], batch_size: int) -> list[str
 
 def main(_) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from datasets import tfrecord_dataset
+    from datasets import bad_records, tfrecord_dataset
     from preprocessing import preprocessing_factory
 
     dataset = tfrecord_dataset.find(
-        FLAGS.dataset_dir, FLAGS.dataset_name, FLAGS.dataset_split_name, FLAGS.tfrecord_file
+        FLAGS.dataset_dir,
+        FLAGS.dataset_name,
+        FLAGS.dataset_split_name,
+        FLAGS.tfrecord_file,
+        FLAGS.path_to_csv,
+        FLAGS.labels_offset,
     )
+    dataset, _ = bad_records.drop(dataset, FLAGS.max_bad_records)
     recipe = preprocessing_factory.get(FLAGS.preprocessing_name)
     kib = dataset.num_bytes / dataset.num_examples / 1024
     print(

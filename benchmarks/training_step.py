@@ -46,8 +46,8 @@ def measure(side: str) -> float:
     import numpy as np
     import tensorflow as tf
 
-    from nets import blocks, nets_factory, slim_names
-    from training import distribution, feature_cache, losses, optimizers
+    from nets import nets_factory, slim_names
+    from training import batch_norm, distribution, feature_cache, losses, optimizers
     from training.step import TrainingStep
 
     where = distribution.create()
@@ -58,10 +58,7 @@ def measure(side: str) -> float:
         caught = slim_names.caught_by_match(FLAGS.trainable_scopes, trained)
         chosen = {name for names in caught.values() for name in names}
         trained = {name: variable for name, variable in trained.items() if name in chosen}
-        for layer in model.layers:
-            names = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
-            if isinstance(layer, blocks.BatchNorm) and not names & chosen:
-                layer.frozen = True
+        batch_norm.freeze(model, chosen)
     optimizer = optimizers.create("rmsprop")
     decay = dict.fromkeys(slim_names.regularized(model), 4e-5)
     optimizer.build(list(trained.values()), list(trained), weight_decay=decay)

@@ -227,6 +227,13 @@ def test_errors_are_one_line(place, tmp_path):
         f"--dataset_dir={place}/data",
         message=f"{tmp_path}: no checkpoint there.",
     )
+    fail(f"--checkpoint_path={tmp_path}/nope", message="there is no such folder or checkpoint")
+    (tmp_path / "file").write_text("")
+    fail(
+        f"--checkpoint_path={place}/train",
+        f"--eval_dir={tmp_path}/file/eval",
+        message="/file/eval can't be made: Not a directory",
+    )
     fail(
         f"--checkpoint_path={place}/train",
         "--dataset_split_name=holdout",

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from datasets import batches, tfrecord_dataset
-from nets import blocks, checkpoints, nets_factory, slim_names
+from nets import checkpoints, nets_factory, slim_names
 from preprocessing import preprocessing_factory
 from tests.conftest import run_script
-from training import distribution, feature_cache, run, run_config
+from training import batch_norm, distribution, feature_cache, run, run_config
 
 LABELS = ("blue", "green", "red")
 
@@ -23,10 +23,7 @@ def frozen_but(model, *scopes):
         for name, variable in slim_names.variables(model).items()
         if variable.trainable and name.startswith(scopes)
     }
-    for layer in model.layers:
-        own = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
-        if isinstance(layer, blocks.BatchNorm) and not own & trained:
-            layer.frozen = True
+    batch_norm.freeze(model, trained)
     return trained
 
 

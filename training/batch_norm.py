@@ -8,14 +8,14 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from nets import blocks
+from nets import blocks, slim_names
 
 # Of the first statistics, which say nothing, what may be left in the last ones.
 _STALE_SHARE = 0.01
@@ -29,6 +29,14 @@ def moving(model: keras.Model) -> list[blocks.BatchNorm]:
     """The batch norms whose statistics training moves."""
     norms = (layer for layer in model.layers if isinstance(layer, blocks.BatchNorm))
     return [norm for norm in norms if norm.trainable and not norm.frozen]
+
+
+def freeze(model: keras.Model, trained: Collection[str]) -> None:
+    """Batch norms of which no variable is `trained`, by slim name, use their stored statistics."""
+    for layer in model.layers:
+        if isinstance(layer, blocks.BatchNorm):
+            own = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
+            layer.frozen = own.isdisjoint(trained)
 
 
 class SlowDecay(NamedTuple):
