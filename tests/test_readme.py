@@ -5,9 +5,7 @@ import types
 
 import pytest
 import tensorflow as tf
-from absl.flags import FLAGS
 
-import train_image_classifier  # noqa: F401  its flags
 from preprocessing import custom, normalization, ops, preprocessing_factory
 from preprocessing.augmentation import FILL_MODES, Augmentation
 from tests.conftest import ROOT
@@ -60,7 +58,7 @@ def test_a_recipe_that_whitens_can_leave_it_out():
         preprocessing_factory._recipe("white", module, "whiten")
 
 
-def test_flags_offer_what_there_is():
-    offered = {name: tuple(FLAGS[name].parser.enum_values) for name in ("fit", "fill_mode")}
+def test_flags_offer_what_there_is(training_flags):
+    offered = {name: tuple(training_flags[name]["values"]) for name in ("fit", "fill_mode")}
     assert offered == {"fit": custom.FITS, "fill_mode": FILL_MODES}
-    assert set(FLAGS["normalization"].parser.enum_values) == set(normalization.NAMES)
+    assert set(training_flags["normalization"]["values"]) == set(normalization.NAMES)

@@ -5,9 +5,7 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl.flags import FLAGS
 
-import train_image_classifier  # noqa: F401  its flags
 from datasets import batches, tfrecord_dataset
 from nets import checkpoints
 from preprocessing import preprocessing_factory
@@ -291,7 +289,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(make, tmp_path):
     assert checkpoints.latest(str(tmp_path / "run")).endswith(f"model.ckpt-{reached}")
 
 
-def test_options_have_the_flags_defaults():
+def test_options_have_the_flags_defaults(training_flags):
     apart = {
         "train_dir",  # which has no default here
         "last_step",  # of three flags
@@ -301,12 +299,12 @@ def test_options_have_the_flags_defaults():
         "adam_beta2",  # what suits the optimizer, where no flag is set
     }
     for field in dataclasses.fields(run.Options):
-        if field.name in apart or field.name not in FLAGS:
+        if field.name in apart or field.name not in training_flags:
             continue
         default = field.default
         if default is dataclasses.MISSING:
             default = field.default_factory()
-        flag = FLAGS[field.name].default
+        flag = training_flags[field.name]["default"]
         assert flag == default or (not flag and not default), field.name
 
 

@@ -24,6 +24,7 @@ def test_a_log_line_reaches_tensorboard_history_and_curves(tmp_path):
     log.progress(progress(20, 1.0))
     log.images(np.linspace(-1, 1, 5 * 8 * 8 * 3, dtype=np.float32).reshape(5, 8, 8, 3), 20)
     log.save()
+    log.draw()
     log.close()
     assert [row["step"] for row in rows(tmp_path)] == ["10", "20"]
     assert float(rows(tmp_path)[1]["loss"]) == 2.0

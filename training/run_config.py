@@ -89,10 +89,10 @@ def load(path: str) -> RunConfig | None:
     if path == "pretrained":
         return None  # a word, no place (nets.pretrained)
     directory = path if os.path.isdir(path) else os.path.dirname(path)
-    if not os.path.isdir(path) and not glob.glob(f"{glob.escape(path)}*"):
-        raise ValueError(f"{path}: there is no such folder or checkpoint.")
     file_path = os.path.join(directory, FILE_NAME)
     if not os.path.exists(file_path):
+        if not os.path.isdir(path) and not glob.glob(f"{glob.escape(path)}*"):
+            raise ValueError(f"{path}: there is no such folder or checkpoint.")
         return None
     try:
         with open(file_path, encoding="utf-8") as file:
