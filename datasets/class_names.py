@@ -77,9 +77,13 @@ def _labels_of_file(path: str, cache: dict[str, tuple[str, ...]]) -> tuple[str, 
 
 
 def _stated_labels(start: str) -> tuple[str, ...]:
-    """What the labels.txt, else the dataset.json whose paths begin so say; () without them."""
-    if storage.exists(f"{start}labels.txt"):
-        return read(f"{start}labels.txt")
+    """What the labels.txt, else the dataset.json whose paths begin so say; () without them.
+
+    TFDS calls its own by the feature: label.labels.txt.
+    """
+    for name in ("labels.txt", "label.labels.txt"):
+        if storage.exists(f"{start}{name}"):
+            return read(f"{start}{name}")
     return tuple(storage.read_json(f"{start}dataset.json").get("classes", ()))
 
 

@@ -168,6 +168,14 @@ def test_a_failure_leaves_the_history_and_a_failed_end(make, tmp_path, monkeypat
     assert ended[-1] == "FINISHED"
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_images_are_shown_where_they_are_wanted(make, tmp_path, shown):
+    make(add_image_summaries=shown, save_summaries_secs=600)[1]()
+    found = events(tmp_path / "run")
+    assert ("inputs" in found) is shown
+    assert {"losses/main", "losses/regularization", "gradient_norm"} <= set(found)
+
+
 def test_a_picture_that_fails_keeps_no_checkpoint_away(make, tmp_path, monkeypatch):
     def full(self):
         raise OSError("curves.png: could not be written: No space left on device.")

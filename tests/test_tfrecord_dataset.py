@@ -153,6 +153,13 @@ def test_labels_with_numbers_and_without(tmp_path):
         class_names.read(str(path))
 
 
+def test_labels_of_tfds_have_the_name_of_their_feature(tmp_path):
+    _write(tmp_path / "dogs-train.tfrecord-00000-of-00001", [0, 1])
+    (tmp_path / "label.labels.txt").write_text("n02085620-chihuahua\nn02085782-japanese_spaniel\n")
+    labels = tfrecord_dataset.find(str(tmp_path)).labels
+    assert labels == ("n02085620-chihuahua", "n02085782-japanese_spaniel")
+
+
 def test_a_single_file_has_its_labels_beside_it(tmp_path):
     path = _write(tmp_path / "pets.tfrecord", [0, 1])
     (tmp_path / "labels.txt").write_text("other\n")
