@@ -216,10 +216,11 @@ def export(config) -> None:
     if FLAGS.tracking == "mlflow":
         from training import tracking
 
-        tracked = tracking.MlflowRun(config.mlflow_uri, "", config.mlflow_run_id)
+        tracked = tracking.MlflowRun(config.mlflow_uri, "", config.mlflow_run_id, say)
         tracked.file(model_path, "exported_model")
         tracked.close("FINISHED")
-        say(f"MLflow: among the artifacts of run {tracked.run_id} as exported_model")
+        if not tracked.lost:
+            say(f"MLflow: among the artifacts of run {tracked.run_id} as exported_model")
     say(f"Next: python classify_image.py --model={model_path} --image=photo.jpg")
 
 

@@ -455,8 +455,9 @@ def check_flags() -> None:
         )
     if FLAGS.mlflow_uri and FLAGS.tracking != "mlflow":
         raise UsageError("--mlflow_uri needs --tracking=mlflow.")
-    if FLAGS.early_stopping_patience and not FLAGS.eval_every_n_steps:
-        raise UsageError("--early_stopping_patience needs --eval_every_n_steps.")
+    for name in ("early_stopping_patience", "eval_tfrecord_file"):
+        if FLAGS[name].value and not FLAGS.eval_every_n_steps:
+            raise UsageError(f"--{name} needs --eval_every_n_steps.")
     if FLAGS.normalization != "torch" and (FLAGS.means or FLAGS.stds):
         raise UsageError("--means and --stds need --normalization=torch.")
     for name, count in (("means", 3), ("stds", 3), ("brightness_range", 2)):
@@ -584,6 +585,8 @@ def train(where) -> None:
         from datasets import data_services
 
         data_services.check(services)
+        # It prepares images for the whole net, not for features that are computed once.
+        options = dataclasses.replace(options, feature_cache="off")
         data_services.watch(services, _service_lost)
     current = run.Run(options, config, where, num_examples, say)
     if zca_file and where.is_chief and not os.path.exists(kept := _kept_zca_file(config)):
@@ -771,18 +774,19 @@ def _evaluation(config, recipe, look):
     from datasets import bad_records, batches, tfrecord_dataset
     from evaluation import evaluator
 
+    source = {**shared_flags.dataset_source(config), "split": FLAGS.eval_split_name}
+    if FLAGS.eval_tfrecord_file:
+        source |= {"dataset_dir": None, "tfrecord_file": FLAGS.eval_tfrecord_file}
+    elif source["tfrecord_file"]:
+        raise ValueError(
+            "--eval_every_n_steps: --tfrecord_file names the examples to train on. Name those to "
+            "evaluate by --eval_tfrecord_file."
+        )
     try:
-        source = {**shared_flags.dataset_source(config), "split": FLAGS.eval_split_name}
-        if FLAGS.eval_tfrecord_file:
-            source |= {"dataset_dir": None, "tfrecord_file": FLAGS.eval_tfrecord_file}
-        elif source["tfrecord_file"]:
-            raise ValueError(
-                "--tfrecord_file names the examples to train on. Name those to evaluate by "
-                "--eval_tfrecord_file"
-            )
         dataset = tfrecord_dataset.find(**source)
     except ValueError as error:
         problem = str(error).replace("--dataset_split_name", "--eval_split_name")
+        problem = problem.replace("--tfrecord_file", "--eval_tfrecord_file")
         raise ValueError(
             f"--eval_every_n_steps: {problem} Name another split by --eval_split_name, or leave "
             "the flag out."

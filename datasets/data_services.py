@@ -42,7 +42,7 @@ def _problem(address: str) -> str:
     """Why nothing answers; "" where something does."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), _TIMEOUT_SECS).close()
+        socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT_SECS).close()
     except (OSError, ValueError, OverflowError) as error:
         return getattr(error, "strerror", None) or str(error)
     return ""

@@ -91,7 +91,7 @@ class Destination:
 
     def files_in_the_way(self) -> list[str]:
         """Files there that publishing would replace or remove, but for lists of what is wrong."""
-        lists = (self.side(REJECTED), self.side(DUPLICATES))
+        lists = [self.side(name) for name in (REJECTED, DUPLICATES, NEAR_DUPLICATES)]
         return sorted(n for n in _list(self.folder) if self._owns(n) and n not in lists)
 
     def begin(self) -> None:

@@ -60,8 +60,9 @@ def find(
       num_workers: processes that look at them.
 
     Returns:
-      The pairs, sorted by path. Of two splits the one for evaluation keeps its picture, since its
-      numbers would change otherwise; of two labels neither is known to be right.
+      Pairs, sorted by path: all, but of many alike pictures only as many as name each once. Of two
+      splits the one for evaluation keeps its picture, since its numbers would change otherwise; of
+      two labels neither is known to be right.
 
     Raises:
       ImportError: ImageHash is not installed.
@@ -69,12 +70,7 @@ def find(
     require()
     unique = list({image.path: image for image in photographs}.values())
     seen = _hashes([image.path for image in unique], folder.path, num_workers)
-    # Exact duplicates share a split and are told of anyway: the first of them stands for all.
-    first_of = {}
-    for image, found in zip(unique, seen, strict=True):
-        if found:
-            first_of.setdefault((found[1], image.label), (image, *found))
-    known = list(first_of.values())
+    known = [(image, *found) for image, found in zip(unique, seen, strict=True) if found]
     if not known:
         return []
     where = [choice.of(image.split, digest) for image, _, digest in known]

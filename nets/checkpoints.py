@@ -175,18 +175,19 @@ def write(
         ) from error
     # Of the state file, only what lies here: in a copied folder it may name another run's files.
     beside = [path for path in _recorded(directory) if path == _beside(directory, path)]
-    earlier = [path for path in beside if path != _beside(directory, prefix)]
-    previous = prefix + _PREVIOUS
+    previous = _beside(directory, prefix + _PREVIOUS)
+    earlier = [path for path in beside if path not in (_beside(directory, prefix), previous)]
     if replaces := all(os.path.exists(prefix + ending) for ending in (_SHARD, ".index")):
         # Written again, under its own name: until it is whole, the state file names what it was.
-        for ending in (_SHARD, ".index"):
-            _link(prefix + ending, previous + ending)
+        if previous not in beside:  # else it is what an earlier kill has left, and the whole one
+            for ending in (_SHARD, ".index"):
+                _link(prefix + ending, previous + ending)
         _record(directory, [*earlier, previous])
     os.replace(partial + _SHARD, prefix + _SHARD)
     os.replace(partial + ".index", prefix + ".index")
-    everything = [path for path in (*earlier, prefix) if path != previous]
+    everything = [*earlier, prefix]
     _record(directory, everything)
-    if replaces:
+    if replaces or previous in beside:
         _remove(previous)
     if keep and len(everything) > keep:
         for old in everything[:-keep]:

@@ -113,6 +113,16 @@ def test_thousands_of_equal_pictures_are_a_few_thousand_pairs(monkeypatch, tmp_p
     assert near_duplicates.dropped(found) == {image.path for image in images}
 
 
+def test_exact_copies_go_with_what_they_are_copies_of(monkeypatch, tmp_path):
+    places = [("train", 1), ("train", 1), ("test", 2)]
+    images = [LabeledImage(f"{i}.jpg", "a", split=split) for i, (split, _) in enumerate(places)]
+    hashes = [(7, bytes([content]) * 32) for _, content in places]
+    monkeypatch.setattr(near_duplicates, "_hashes", lambda *_: hashes)
+    choice = splits.Choice({"train", "test"})
+    found = near_duplicates.find(images, ImageFolder(str(tmp_path)), choice, 1)
+    assert near_duplicates.dropped(found) == {"0.jpg", "1.jpg"}
+
+
 def test_a_turned_phone_picture_is_the_same(tmp_path):
     rng = np.random.default_rng(3)
     picture = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8))

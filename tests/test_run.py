@@ -138,6 +138,28 @@ def test_a_profile_is_taken_of_as_many_steps_as_there_are(make, tmp_path, asked,
         assert not found and any("no profile is taken" in line for line in lines)
 
 
+def test_a_rollback_within_a_profile_goes_on(make, tmp_path):
+    def nan_at_three(i, batch):
+        spoilt = tf.where(i == 3, np.nan, 1.0)
+        return batch | {"image": batch["image"] * tf.cast(spoilt, tf.float32)}
+
+    make(last_step=2)[1]()
+    options = {"on_nan": "rollback", "profile_steps": (3, 6), "log_every_n_steps": 1}
+    current, train, lines = make(spoilt=nan_at_three, **options)
+    assert train() == 6
+    assert sum(line.startswith("Profiled steps 3 to 6") for line in lines) == 1
+
+
+def test_a_folder_without_a_checkpoint_has_no_best_step(make, tmp_path):
+    (tmp_path / "run" / "best").mkdir(parents=True)
+    (tmp_path / "run" / "best" / "best.json").write_text('{"accuracy": 0.99, "step": 5000}')
+    current, train, lines = make(
+        eval_every_n_steps=3, evaluate=lambda model: {"Accuracy": 0.2, "loss": 1.0}
+    )
+    train()
+    assert any("best evaluation was at step 3, accuracy 0.2000" in line for line in lines)
+
+
 def test_rates_and_unfreezing_know_scopes_that_are_frozen_yet(make):
     scope = "MobilenetV1/Conv2d_13"
     options = {"trainable_scopes": ("MobilenetV1/Logits",), "unfreeze": ((2, scope),)}

@@ -32,6 +32,13 @@ def test_a_run_that_restarts_before_its_best_does_not_lose_it(tmp_path):
     assert not best.take(0.6, 15)
 
 
+def test_what_an_earlier_version_wrote_is_read(tmp_path):
+    (tmp_path / validation.FOLDER).mkdir()
+    old = '{"accuracy": 0.9, "step": 20, "since": 2}'
+    (tmp_path / validation.FOLDER / "best.json").write_text(old)
+    assert Best.load(str(tmp_path), 40) == Best(0.9, 20)
+
+
 def test_what_cannot_be_read_is_nothing(tmp_path):
     (tmp_path / validation.FOLDER).mkdir()
     (tmp_path / validation.FOLDER / "best.json").write_text("{")

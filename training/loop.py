@@ -14,6 +14,7 @@ from training.step import TrainingStep
 
 # A call of several steps answers to Ctrl-C only when it returns.
 _LONGEST_CALL_SECS = 5.0
+_ONE_WISH_SECS = 0.2
 
 
 def is_due(step: int, every: int, last_step: int | None) -> bool:
@@ -73,29 +74,34 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
-        reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
+        if os.name == "posix":
+            reader, self._writer = os.pipe()
+            os.set_blocking(self._writer, False)
+            self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup)
-        os.close(self._writer)
+        if os.name == "posix":
+            signal.set_wakeup_fd(self._wakeup)
+            os.close(self._writer)
 
     def _watch(self, reader: int) -> None:
         """Ends the process at the second signal where a step, which may never end, hears of none.
 
         Python's handlers wait for TensorFlow to return; the bytes of `set_wakeup_fd` do not.
         """
-        count = 0
+        first = math.inf
         with os.fdopen(reader, "rb", buffering=0) as signals:
             while number := signals.read(1):
-                count += number[0] in self._previous
-                if count > 1:
+                if number[0] not in self._previous:
+                    continue
+                # Some launchers send one wish twice, to the process and to its group.
+                if time.monotonic() - first > _ONE_WISH_SECS:
                     os._exit(128 + number[0])
+                first = min(first, time.monotonic())
 
     @property
     def is_planned(self) -> bool:
@@ -177,6 +183,10 @@ def train(
         stop.look_at_the_clock()
         overdue = 0 < save_interval_secs <= time.monotonic() - saved_at
         stopping = distribution.agree(stop.reason is not None)
+        waited_for = distribution.agree(stop.reason is not None and not stop.is_planned)
+        if stopping and (stop.reason is None or waited_for and stop.is_planned):
+            # All must do the same thereafter, so they must know the same.
+            stop.reason = "SIGTERM of another worker" if waited_for else "another worker"
         if distribution.agree(overdue) or stopping:
             save(now)
             saved_at, saved_step = time.monotonic(), now

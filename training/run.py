@@ -121,7 +121,10 @@ class Run:
             )
         self.examples = self._take_first_weights()
         self.first_step = int(self.step.step.numpy())
-        self._best = validation.Best.load(options.train_dir, self.first_step)
+        # Without a checkpoint what lies there is of a run that was given up.
+        self._best = validation.Best()
+        if resumed:
+            self._best = validation.Best.load(options.train_dir, self.first_step)
 
     def train(
         self,
@@ -161,6 +164,9 @@ class Run:
             reached, stop = self._train(read, evaluate, log)
             at_the_end = reached == options.last_step or stop.is_planned
             status = "FINISHED" if at_the_end else "KILLED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
         finally:
             log.close(status)
         if stop.reason:
@@ -583,16 +589,18 @@ class Run:
         begun = []  # the step before
 
         def start(step: int) -> None:
+            if begun:  # and rolled back since
+                return
             tf.profiler.experimental.start(options.train_dir)
             begun.append(step)
 
         def end(step: int) -> None:
             if not begun:
                 return
+            earliest = begun.pop() + 1
             tf.profiler.experimental.stop()
             self._say(
-                f"Profiled steps {begun.pop() + 1} to {step}: tensorboard "
-                f"--logdir={options.train_dir}"
+                f"Profiled steps {earliest} to {step}: tensorboard --logdir={options.train_dir}"
             )
 
         if self.first_step >= last:

@@ -12,7 +12,7 @@ _PARAMETER_LENGTH = 6_000
 
 
 class MlflowRun:
-    """One run of an MLflow experiment, begun or carried on."""
+    """One run of an MLflow experiment, begun or carried on; `lost` once its store is silent."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class MlflowRun:
             raise ImportError(
                 '--tracking=mlflow needs MLflow: pip install -c constraints.txt ".[mlflow]".'
             ) from error
-        self._entities, self._say, self._lost = mlflow.entities, say, False
+        self._entities, self._say, self.lost = mlflow.entities, say, False
         self.uri = uri or mlflow.get_tracking_uri()
         try:
             self._client = mlflow.MlflowClient(self.uri)
@@ -96,11 +96,11 @@ class MlflowRun:
 
     def _try(self, log: Callable, *args, **kwargs) -> None:
         """A store that does not answer ends no training."""
-        if self._lost:
+        if self.lost:
             return
         try:
             log(*args, **kwargs)
         except Exception as error:  # of its stores each raises errors of its own
-            self._lost = True
+            self.lost = True
             text = (str(error).splitlines() or [type(error).__name__])[0]
             self._say(f"Warning: MLflow at {self.uri} takes no more of this run: {text}")

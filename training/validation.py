@@ -21,8 +21,9 @@ class Best:
         """As an earlier process left it, for a run that goes on from `step`; else nothing yet."""
         try:
             with open(_path(train_dir), encoding="utf-8") as file:
-                best = cls(**json.load(file))
-        except (OSError, ValueError, TypeError):
+                content = json.load(file)
+            best = cls(content["accuracy"], content["step"], content.get("steps", []))
+        except (OSError, ValueError, KeyError, TypeError):
             return cls()
         best.rewind(step)
         return best
