@@ -199,8 +199,7 @@ def main() -> None:
         beside = os.path.dirname(os.path.abspath(_OUTPUT_DIR.value or _OUTPUT_FILE.value))
         os.makedirs(beside, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tfds_", dir=beside) as place:
-        photographs = list(tfds_source.read(name, _TFDS_DATA_DIR.value, place))
-        _convert(photographs, ImageFolder(place))
+        _convert(tfds_source.read(name, _TFDS_DATA_DIR.value, place), ImageFolder(place))
 
 
 def _from_tfds() -> bool:
@@ -252,7 +251,7 @@ class _Screened:
         self._folder, self._num_workers, self._destination = folder, num_workers, destination
         self._pairs, self._gone = [], set()
 
-    def __call__(self, photographs):
+    def __call__(self, photographs) -> set[str]:
         from datasets import near_duplicates, splits
 
         given = {image.split for image in photographs}
@@ -266,7 +265,7 @@ class _Screened:
         self._pairs = near_duplicates.find(looked_at, self._folder, choice, self._num_workers)
         if _NEAR_DUPLICATES.value == "drop":
             self._gone = near_duplicates.dropped(self._pairs)
-        return [image for image in photographs if image.path not in self._gone]
+        return self._gone
 
     def tell(self) -> None:
         from datasets import near_duplicates

@@ -1003,26 +1003,8 @@ def _run_config(dataset):
         if "preprocessing_name" in given:
             given["preprocessing_name"] = recipe_of(given["preprocessing_name"]).name
         run_config.check_agrees(earlier, given, FLAGS.train_dir)
-        for option, value in _net_options().items():
-            if value != (there := earlier.net_options.get(option)):
-                raise ValueError(
-                    f"{FLAGS.train_dir} was trained with the net's option {option}={there}, not "
-                    f"{value}. Leave the flag out, or choose another --train_dir."
-                )
-        for option, value in _look().items():
-            if value != (there := earlier.preprocessing_options.get(option, _plain_look(option))):
-                raise ValueError(
-                    f"--{option}={value}, but {FLAGS.train_dir} was trained with {there}. Leave "
-                    "the flag out, or choose another --train_dir."
-                )
-        now = _flag_values()
-        for flag in ("optimizer", "trainable_scopes", "unfreeze", "frozen_batch_norm"):
-            if (there := earlier.flags.get(flag, now.get(flag))) != now.get(flag):
-                raise ValueError(
-                    f"--{flag}={_written(now.get(flag))}, but {FLAGS.train_dir} was trained with "
-                    f"--{flag}={_written(there)}. Give the same, or start another --train_dir with "
-                    f"--checkpoint_path={FLAGS.train_dir}."
-                )
+        look = {name: (value, _plain_look(name)) for name, value in _look().items()}
+        run_config.check_continues(earlier, _net_options(), look, _flag_values(), FLAGS.train_dir)
         if earlier.labels != dataset.labels:
             raise ValueError(
                 f"{FLAGS.train_dir} was trained on the classes {shortened(earlier.labels)}, the "
@@ -1068,11 +1050,6 @@ def _flag_values() -> dict[str, object]:
     own = FLAGS.flags_by_module_dict()
     modules = (sys.argv[0], "shared_flags", shared_flags.__name__)
     return {flag.name: flag.value for name in own if name in modules for flag in own[name]}
-
-
-def _written(value: object) -> str:
-    """A flag's value as a command line has it."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
 
 
 def _describe(current, dataset) -> None:

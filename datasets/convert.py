@@ -3,7 +3,7 @@
 Threads read and check the photographs; this one puts their records into shards, in an order
 that depends on the names of the photographs only. So the files are the same to the byte for any
 number of threads, classes are mixed in every shard, and no more than a few photographs are in
-memory at a time.
+memory at a time, nor the list of them.
 """
 
 import collections
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from datasets import splits, workers, zca
 from datasets.destination import DATASET_JSON, DUPLICATES, LABELS, REJECTED, Destination
+from datasets.disk_table import DiskTable
 from datasets.image_folder import ImageFolder
 from datasets.objects import Rejected
 from datasets.records import Options, Record
@@ -99,7 +100,7 @@ def convert(
     overwrite: bool = False,
     dry_run: bool = False,
     show_progress: bool = False,
-    screen: Callable[[list[LabeledImage]], list[LabeledImage]] | None = None,
+    screen: Callable[[list[LabeledImage]], set[str]] | None = None,
 ) -> Summary:
     """Converts photographs into a dataset.
 
@@ -115,7 +116,7 @@ def convert(
       overwrite: replace a dataset that is there, the same one too: its shards may be damaged.
       dry_run: read and check everything, write nothing.
       show_progress: a bar on standard error.
-      screen: from the photographs that the source names to those that are taken.
+      screen: from all photographs that the source names to the paths of those to leave out.
 
     Raises:
       ValueError: no photograph; another dataset is in the place; a photograph is not usable and
@@ -124,10 +125,8 @@ def convert(
     """
     photographs, rejected = _read(source, settings.stop_on_error, show_progress)
     if screen is not None:
-        photographs = screen(photographs)
-    # In this order each shard is a mixture, whatever the order of the source.
-    photographs.sort(key=lambda image: hashlib.sha256(_bytes(image.path)).digest())
-    tally = _Tally(photographs, rejected, settings, destination.is_file)
+        photographs = _without(photographs, screen(list(photographs.by_key())))
+    tally = _Tally(photographs.by_key(), rejected, settings, destination.is_file)
     options = Options(
         {name: i for i, name in enumerate(tally.classes)},
         settings.crop_to_box,
@@ -138,20 +137,20 @@ def convert(
         settings.zca_size,
     )
     with contextlib.ExitStack() as stack:
-        results = workers.results(photographs, folder.path, options, num_workers)
+        results = workers.results(photographs.by_key(), folder.path, options, num_workers)
         stack.enter_context(contextlib.closing(results))
         if show_progress:
             results = _with_progress(results, "converting", len(photographs))
             stack.enter_context(contextlib.closing(results))
         if dry_run:
-            for _, result in results:
-                tally.add(result)
+            for image, result in results:
+                tally.add(image, result)
             tally.check()
             return tally.summary([])
         identity = {
             "flags": dict(flags),
             "classes": list(tally.classes),
-            "source": _fingerprint(photographs, folder),
+            "source": _fingerprint(photographs.by_key(), folder),
         }
         earlier = destination.finished()
         difference = _difference(earlier, identity, destination) if earlier else ""
@@ -165,21 +164,35 @@ def convert(
 
 def _read(
     source: Iterable[LabeledImage | Rejected], stop_on_error: bool, show_progress: bool
-) -> tuple[list[LabeledImage], list[Rejected]]:
-    photographs, rejected = [], []
+) -> tuple[DiskTable, list[Rejected]]:
+    """The photographs, by the hash of their paths, and what the source leaves out."""
+    photographs, rejected = DiskTable(), []
     with contextlib.ExitStack() as stack:
         if show_progress:
             source = _with_progress(source, "reading labels")
             stack.enter_context(contextlib.closing(source))
         for item in until_error(source) if stop_on_error else source:
             if isinstance(item, LabeledImage):
-                photographs.append(item)
+                photographs.add(_place(item), item)
             else:
                 rejected.append(item)
-    if not photographs:
+    if not len(photographs):
         first = f" The first of {len(rejected)}: {_told(rejected[0])}." if rejected else ""
         raise ValueError(f"No labelled photograph was found.{first}")
     return photographs, rejected
+
+
+def _place(image: LabeledImage) -> bytes:
+    """In this order each shard is a mixture, whatever the order of the source."""
+    return hashlib.sha256(_bytes(image.path)).digest()
+
+
+def _without(photographs: DiskTable, gone: set[str]) -> DiskTable:
+    rest = DiskTable()
+    for image in photographs.by_key():
+        if image.path not in gone:
+            rest.add(_place(image), image)
+    return rest
 
 
 def until_error(source: Iterable[LabeledImage | Rejected]) -> Iterator[LabeledImage | Rejected]:
@@ -203,8 +216,8 @@ def _write(
     writer = ShardWriter(destination, settings.num_shards)
     fit = zca.Fit(settings.zca_size, settings.zca_epsilon) if settings.zca_size else None
     try:
-        for _, result in results:
-            if split := tally.add(result):
+        for image, result in results:
+            if split := tally.add(image, result):
                 writer.add(split, result.framed)
                 if fit and split in (splits.TRAIN, WHOLE):
                     fit.add(result.small)
@@ -230,12 +243,16 @@ class _Tally:
 
     def __init__(
         self,
-        photographs: Sequence[LabeledImage],
+        photographs: Iterable[LabeledImage],
         rejected: list[Rejected],
         settings: Settings,
         is_file: bool,
     ):
-        self.classes = settings.classes or tuple(sorted({image.label for image in photographs}))
+        labels, given = set(), set()
+        for image in photographs:
+            labels.add(image.label)
+            given.add(image.split)
+        self.classes = settings.classes or tuple(sorted(labels))
         self.counts = collections.defaultdict(collections.Counter)
         self.rejected = rejected
         self.duplicates = []
@@ -244,28 +261,23 @@ class _Tally:
         self.stored_formats = collections.Counter()
         self.widths = []
         self.heights = []
-        self._photographs = photographs
-        self._position = 0
         self._settings = settings
         self._choice = None
         self._mixed_splits = ()
-        given = {image.split for image in photographs}
         if is_file:
             self._mixed_splits = tuple(sorted(given)) if len(given) > 1 else ()
         else:
             self._choice = splits.Choice(
                 given, settings.validation_fraction, settings.test_fraction
             )
-        self._first_of: dict[bytes, int] = {}
+        self._first_of = DiskTable()  # by the digest of the bytes
 
     @property
     def num_examples(self) -> int:
         return sum(count.total() for count in self.counts.values())
 
-    def add(self, result: Record | str) -> str:
-        """Takes in the next photograph's record, or why it has none; returns its split or ""."""
-        image = self._photographs[self._position]
-        self._position += 1
+    def add(self, image: LabeledImage, result: Record | str) -> str:
+        """Takes in a photograph's record, or why it has none; returns its split or ""."""
         if isinstance(result, str):
             self.rejected.append(Rejected(image.path, result))
             if self._settings.stop_on_error:
@@ -281,9 +293,11 @@ class _Tally:
             self.changes[result.change] += 1
         if result.clipped:
             self.rejected.append(Rejected(image.path, result.clipped, harmless=True))
-        first = self._photographs[self._first_of.setdefault(result.digest, self._position - 1)]
-        if first.path != image.path:
-            self.duplicates.append(self._duplicate(image, first, split, result.digest))
+        if earlier := self._first_of.get(result.digest):
+            if earlier[0].path != image.path:
+                self.duplicates.append(self._duplicate(image, earlier[0], split, result.digest))
+        else:
+            self._first_of.add(result.digest, image)
         return split
 
     def check(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from datasets import objects, splits
+from datasets.disk_table import DiskTable
 from datasets.image_folder import ImageFolder
 from datasets.objects import LabeledObject, Rejected
 from datasets.schema import LabeledImage
@@ -48,20 +49,23 @@ def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | R
       ValueError: there is no such table, it is empty, or its columns are not understood.
     """
     yield from _read_rejected(path)
-    photographs = {}
+    table = DiskTable()  # of the rows by their photograph: these may be apart
     for line, row in _rows(path):
         name = row.get("filename", "")
         try:
-            found, thing, split, size = _understand(row, images)
+            understood = _understand(row, images)
         except ValueError as error:
             yield Rejected(name or f"{os.path.basename(path)} line {line}", str(error))
             continue
-        known = photographs.setdefault(found, ([], split, size))
-        if known[1] != split:
-            yield Rejected(found, f"two splits: {known[1] or 'none'} and {split or 'none'}")
-        elif thing not in known[0]:
-            known[0].append(thing)
-    for found, (things, split, size) in photographs.items():
+        table.add(understood[0].encode(errors="surrogateescape"), understood)
+    for rows in table.by_group():
+        found, _, split, size = rows[0]
+        things = []
+        for _, thing, other, _ in rows:
+            if other != split:
+                yield Rejected(found, f"two splits: {split or 'none'} and {other or 'none'}")
+            elif thing not in things:
+                things.append(thing)
         yield from objects.examples(found, things, rule, split, size)
 
 

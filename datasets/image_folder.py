@@ -10,6 +10,8 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator
 
+from datasets.disk_table import DiskTable
+
 # A record holds an image whole, and protobuf ends at two gibibytes; no photograph comes near.
 MAX_FILE_BYTES = 1 << 29
 
@@ -48,7 +50,7 @@ class ImageFolder:
                 return path
             wanted.append(path)
         base = posixpath.basename(name)
-        alike = self._by_stem.get(base) or self._by_stem.get(_stem(base)) or []
+        alike = self._by_stem.get(_key(base)) or self._by_stem.get(_key(_stem(base)))
         for folder in map(posixpath.dirname, wanted):
             if found := [path for path in alike if posixpath.dirname(path) == folder]:
                 break
@@ -118,11 +120,11 @@ class ImageFolder:
                 yield path.replace(os.sep, "/")
 
     @functools.cached_property
-    def _by_stem(self) -> dict[str, list[str]]:
+    def _by_stem(self) -> DiskTable:
         """All photographs by their name without folder and extension."""
-        found = {}
+        found = DiskTable()
         for path in photographs(self.path):
-            found.setdefault(_stem(path), []).append(path)
+            found.add(_key(_stem(path)), path)
         return found
 
 
@@ -160,3 +162,7 @@ def is_clutter(name: str) -> bool:
 def _stem(path: str) -> str:
     """The name without folder and extension."""
     return posixpath.splitext(posixpath.basename(path))[0]
+
+
+def _key(stem: str) -> bytes:
+    return stem.encode(errors="surrogateescape")

@@ -68,7 +68,7 @@ def find(
       ImportError: ImageHash is not installed.
     """
     require()
-    unique = list({image.path: image for image in photographs}.values())
+    unique = sorted({image.path: image for image in photographs}.values(), key=lambda i: i.path)
     seen = _hashes([image.path for image in unique], folder.path, num_workers)
     known = [(image, *found) for image, found in zip(unique, seen, strict=True) if found]
     if not known:

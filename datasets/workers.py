@@ -8,7 +8,7 @@ import collections
 import concurrent.futures
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from datasets import records
 from datasets.image_folder import ImageFolder
@@ -20,7 +20,7 @@ _CHUNKS_AHEAD = 4  # for each thread, so that it never waits for the one that wr
 
 
 def results(
-    images: Sequence[LabeledImage], image_dir: str, options: Options, num_workers: int
+    images: Iterable[LabeledImage], image_dir: str, options: Options, num_workers: int
 ) -> Iterator[tuple[LabeledImage, Record | str]]:
     """Yields each photograph, in order, with its record or the reason why it has none.
 

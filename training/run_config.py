@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 FILE_NAME = "run.json"
@@ -22,6 +23,9 @@ _FIELD_OF_FLAG = {
     "use_grayscale": "use_grayscale",
     "moving_average_decay": "moving_average_decay",
 }
+
+# Flags that decide which variables a checkpoint of the run has, and what its slots mean.
+_CARRIED_ON = ("optimizer", "trainable_scopes", "unfreeze", "frozen_batch_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,3 +137,49 @@ def check_agrees(config: RunConfig, given: dict[str, Any], train_dir: str = "") 
             f"{'; '.join(differing)} ({place}). Leave the flag out to take the run's value, or "
             "train with other values into another --train_dir."
         )
+
+
+def check_continues(
+    earlier: RunConfig,
+    net_options: Mapping[str, Any],
+    look: Mapping[str, tuple[Any, Any]],
+    flags: Mapping[str, Any],
+    train_dir: str,
+) -> None:
+    """Holds a training that is to go on against its earlier part; beside `check_agrees`.
+
+    Args:
+      earlier: the run so far.
+      net_options: those that were set by hand.
+      look: option → value set by hand, and what holds where none is set.
+      flags: all flags of the training.
+      train_dir: where the run lies, for the message.
+
+    Raises:
+      ValueError: they differ; the message shows both values.
+    """
+    elsewhere = "or choose another --train_dir."
+    for option, value in net_options.items():
+        if value != (there := earlier.net_options.get(option)):
+            raise ValueError(
+                f"{train_dir} was trained with the net's option {option}={there}, not {value}. "
+                f"Leave the flag out, {elsewhere}"
+            )
+    for option, (value, unset) in look.items():
+        if value != (there := earlier.preprocessing_options.get(option, unset)):
+            raise ValueError(
+                f"--{option}={value}, but {train_dir} was trained with {there}. Leave the flag "
+                f"out, {elsewhere}"
+            )
+    for flag in _CARRIED_ON:
+        if (there := earlier.flags.get(flag, flags.get(flag))) != flags.get(flag):
+            raise ValueError(
+                f"--{flag}={_written(flags.get(flag))}, but {train_dir} was trained with "
+                f"--{flag}={_written(there)}. Give the same, or start another --train_dir with "
+                f"--checkpoint_path={train_dir}."
+            )
+
+
+def _written(value: object) -> str:
+    """A flag's value as a command line has it."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")

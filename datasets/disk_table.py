@@ -1,0 +1,84 @@
+"""Values under keys, kept on the disk: what is in memory does not grow with their number."""
+
+import contextlib
+import pickle
+import sqlite3
+import weakref
+from collections.abc import Iterator
+
+_FETCHED_AT_ONCE = 256
+
+
+class DiskTable:
+    """Values that were added under keys, several under one if need be; for one process's own use.
+
+    They lie in a temporary file without a name, which is gone when the table is. Small tables never
+    reach the disk.
+
+    Every method raises OSError where the place of temporary files, `TMPDIR`, is full.
+    """
+
+    def __init__(self):
+        # An empty name stands for such a file.
+        self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._rows.close)
+        self._has_index = False
+        # Nothing is ever taken back, so nothing need be noted for it.
+        self._rows.execute("PRAGMA journal_mode = OFF")
+        self._rows.execute(
+            "CREATE TABLE entries (number INTEGER PRIMARY KEY, key BLOB, value BLOB)"
+        )
+        self._rows.execute("BEGIN")  # one transaction for all, which is never ended
+
+    def __len__(self) -> int:
+        return self._rows.execute("SELECT count(*) FROM entries").fetchone()[0]
+
+    def add(self, key: bytes, value: object) -> None:
+        """Adds a value, of any kind that can be pickled; not while others are being yielded."""
+        with _space():
+            self._rows.execute(
+                "INSERT INTO entries (key, value) VALUES (?, ?)",
+                (key, pickle.dumps(value, pickle.HIGHEST_PROTOCOL)),
+            )
+
+    def get(self, key: bytes) -> list:
+        """The values under a key, in the order in which they were added."""
+        if not self._has_index:
+            self._make_index()
+        return list(self._values("SELECT value FROM entries WHERE key = ? ORDER BY number", (key,)))
+
+    def by_key(self) -> Iterator:
+        """Yields all values by the order of their keys; under one key, as they were added."""
+        return self._values("SELECT value FROM entries ORDER BY key, number")
+
+    def by_group(self) -> Iterator[list]:
+        """Yields the values of each key together, in the order in which the keys first appeared."""
+        self._make_index()
+        keys = self._fetch("SELECT key FROM entries GROUP BY key ORDER BY min(number)")
+        return (self.get(key) for key in keys)
+
+    def _make_index(self) -> None:
+        with _space():
+            self._rows.execute("CREATE INDEX IF NOT EXISTS by_key ON entries (key)")
+        self._has_index = True
+
+    def _values(self, query: str, parameters: tuple = ()) -> Iterator:
+        return map(pickle.loads, self._fetch(query, parameters))
+
+    def _fetch(self, query: str, parameters: tuple = ()) -> Iterator:
+        with _space():
+            cursor = self._rows.execute(query, parameters)
+            while rows := cursor.fetchmany(_FETCHED_AT_ONCE):
+                for (value,) in rows:
+                    yield value
+
+
+@contextlib.contextmanager
+def _space():
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise OSError(
+            f"The list of photographs cannot be kept in the temporary folder: {error}. Name a "
+            "roomier one by the environment variable TMPDIR."
+        ) from error
