@@ -380,10 +380,11 @@ def _classes() -> tuple[str, ...]:
     if not os.path.isfile(value):
         if "," not in value:
             raise ValueError(
-                f"--classes={value}: there is no such file. Leave it out to take the sorted names "
-                "of the labels."
+                f"--classes={value}: there is no such file. Names are separated by commas, with "
+                f"one after a single name (--classes={value},). Unset: the names of the labels, "
+                "sorted."
             )
-        return _distinct(value.split(","))
+        return _distinct(value.removesuffix(",").split(","))
     return _distinct(class_names.read(value))
 
 

@@ -66,6 +66,10 @@ class LabeledImage:
     split: str = ""
     size: tuple[int, int] | None = None
 
+    def __reduce__(self):
+        """Half the time of what dataclasses have for a pickle."""
+        return LabeledImage, (self.path, self.label, self.boxes, self.split, self.size)
+
 
 def encode(
     encoded: bytes,

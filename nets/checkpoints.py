@@ -76,9 +76,13 @@ class Reader:
             yield
         except (tf.errors.OpError, IndexError, RuntimeError) as error:
             reason = " ".join(str(getattr(error, "message", error)).split())
+            folder, name = os.path.split(self.path)
+            recorded = [os.path.basename(prefix) for prefix in _recorded(folder or ".")]
+            rescue = "Copy or download it again, with all its files."
+            if recorded[-1:] == [name] and recorded[:-1]:
+                rescue = f"Remove {name}.* from {folder or '.'}: {recorded[-2]} takes its place."
             raise ValueError(
-                f"{self.path}: not a checkpoint, or a damaged one ({reason[:200]}). Copy or "
-                "download it again, with all its files."
+                f"{self.path}: not a checkpoint, or a damaged one ({reason[:200]}). {rescue}"
             ) from error
 
 

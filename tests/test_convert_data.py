@@ -353,6 +353,7 @@ def test_flags_that_make_no_sense_are_usage_errors(tmp_path, words, message):
             "--csv_file=gone.csv: there is no such file",
         ),
         (["--classes=gone.txt"], "--classes=gone.txt: there is no such file"),
+        (["--classes=ant,"], "label not in --classes: "),
         (["--classes=twice.txt"], "--classes=twice.txt: a name is missing or there twice"),
         (["--classes=numbers.txt"], "numbers.txt: the numbers before the names must be 0 to 1"),
         (["--validation_fraction=0.5", "--test_fraction=0.5"], "nothing is left for training"),
