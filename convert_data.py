@@ -345,6 +345,12 @@ def _source(folder):
     annotations_dir, csv_file = _ANNOTATIONS_DIR.value, _CSV_FILE.value
     rule = _MULTIPLE_OBJECTS.value
     if not csv_file and not annotations_dir:
+        place = os.path.realpath(_OUTPUT_DIR.value or _OUTPUT_FILE.value)
+        if os.path.commonpath((place, inside := os.path.realpath(_IMAGE_DIR.value))) == inside:
+            raise ValueError(
+                f"{_OUTPUT_DIR.value or _OUTPUT_FILE.value} lies in --image_dir, whose folders are "
+                "the classes. Choose a place elsewhere."
+            )
         return class_folders.read(folder)
     if not csv_file:
         return voc_xml.read(annotations_dir, folder, rule)

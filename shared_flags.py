@@ -238,7 +238,7 @@ def recipe(config, find: Callable[[str], str], sizes: Sequence[int] = (), **opti
       options: of `preprocessing_factory.get`.
 
     Raises:
-      ValueError: it can't make images of one of the sizes.
+      ValueError: it can't make images of one of the sizes, or none without colour.
     """
     from preprocessing import preprocessing_factory
 
@@ -246,6 +246,12 @@ def recipe(config, find: Callable[[str], str], sizes: Sequence[int] = (), **opti
     if look.get("zca_file"):
         look["zca_file"] = find(look["zca_file"])
     found = preprocessing_factory.get(config.preprocessing_name, **look, **options)
+    if config.use_grayscale and found.needs_color:
+        raise ValueError(
+            f"--use_grayscale does not go with the recipe {found.name} and the normalisation "
+            f"{look.get('normalization') or found.normalization}, which has a mean for each of "
+            "three channels. Take --normalization=inception or whiten."
+        )
     for size in (config.image_size, *sizes):
         if found.size not in (None, size):
             raise ValueError(
@@ -280,6 +286,7 @@ def dataset_source(config) -> dict[str, object]:
 
 
 _OF_THE_DISK = re.compile("No space left on device|File too large|Disk quota exceeded")
+_WRITTEN_TO = ("train_dir", "eval_dir", "output_dir", "output_file")
 
 
 def say(line: str) -> None:
@@ -387,9 +394,12 @@ def _is_input_error(error: Exception) -> bool:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
-    if match := _OF_THE_DISK.search(str(error)):
-        if not isinstance(error, OSError | ValueError):
-            return f"{match[0]}. What was there before is untouched."
+    match = _OF_THE_DISK.search(str(error))
+    # Our own messages name the file already.
+    if match and (not isinstance(error, OSError | ValueError) or getattr(error, "errno", None)):
+        given = [name for name in _WRITTEN_TO if name in flags.FLAGS and flags.FLAGS[name].value]
+        places = "".join(f"--{name}={flags.FLAGS[name].value}: " for name in given)
+        return f"{places}{match[0]}. What was there before is untouched."
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import sys
 
 from absl import flags
@@ -522,7 +521,7 @@ def main() -> None:
 def train(where) -> None:
     """Finds the data and hands plain values to training.run; `where` is a Distribution."""
     _check_aggregation(where.num_workers)
-    from datasets import bad_records, batches, tfrecord_dataset
+    from datasets import bad_records, batches, storage, tfrecord_dataset
     from preprocessing import augmentation
     from training import run
 
@@ -576,7 +575,7 @@ def train(where) -> None:
                 "--batch_size=auto measures one machine, and several workers must have one size: "
                 "write a number."
             )
-        FLAGS.batch_size = batch_size.find(options, config, where, say)
+        FLAGS.batch_size = batch_size.find(options, config, where, num_examples, say)
         config = dataclasses.replace(config, flags=_flag_values())
         options = _options(run, num_examples, where, weights)
     if FLAGS.find_learning_rate:
@@ -590,7 +589,8 @@ def train(where) -> None:
         data_services.watch(services, _service_lost)
     current = run.Run(options, config, where, num_examples, say)
     if zca_file and where.is_chief and not os.path.exists(kept := _kept_zca_file(config)):
-        shutil.copyfile(zca_file, f"{kept}.tmp")
+        with storage.open_file(zca_file) as file, open(f"{kept}.tmp", "wb") as copy:
+            copy.write(file.read())
         os.replace(f"{kept}.tmp", kept)
     _describe(current, dataset)
     ended = options.last_step is not None and current.first_step >= options.last_step
@@ -655,9 +655,13 @@ def train(where) -> None:
 
 def _service_lost(address: str) -> None:
     """Ends the process, which TensorFlow keeps waiting."""
+    from nets import checkpoints
+
+    last = checkpoints.latest(FLAGS.train_dir)
+    begins = f"carries on from {os.path.basename(last)}" if last else "begins anew"
     print(
         f"train_image_classifier.py: error: --data_service={address} has not answered for a "
-        "minute. Start it again, then this command: it carries on from the last checkpoint.",
+        f"minute. Start it again, then this command: it {begins}.",
         file=sys.stderr,
         flush=True,
     )
@@ -745,9 +749,9 @@ def _look_with_files(dataset) -> dict[str, object]:
     look = {name: value for name, value in _look().items() if value != _plain_look(name)}
     if look.get("normalization") != "zca":
         return look
-    from datasets import zca
+    from datasets import storage, zca
 
-    with open(zca.beside(dataset.sources), "rb") as file:
+    with storage.open_file(zca.beside(dataset.sources)) as file:
         digest = hashlib.sha256(file.read())
     # By its content, so that a cache of features can tell one from another.
     return look | {"zca_file": f"zca_{digest.hexdigest()[:8]}.npz"}
@@ -834,7 +838,7 @@ def _class_weights(dataset, labels) -> tuple[float, ...]:
     if FLAGS.class_weights == "balanced":
         counts = np.bincount(labels, minlength=dataset.num_classes)
         return losses.balanced_class_weights(counts.tolist())
-    weights = dict.fromkeys(dataset.labels, 1.0)
+    weights = dict.fromkeys(dataset.labels, 1.0)  # classes of one name get one weight
     for entry in comma_list(FLAGS.class_weights):
         name, _, weight = entry.rpartition(":")
         try:
@@ -847,7 +851,7 @@ def _class_weights(dataset, labels) -> tuple[float, ...]:
                 f"{shortened(dataset.labels)}."
             )
         weights[name] = value
-    return tuple(weights.values())
+    return tuple(weights[name] for name in dataset.labels)
 
 
 def list_models() -> None:
@@ -1003,8 +1007,7 @@ def _run_config(dataset):
         if "preprocessing_name" in given:
             given["preprocessing_name"] = recipe_of(given["preprocessing_name"]).name
         run_config.check_agrees(earlier, given, FLAGS.train_dir)
-        look = {name: (value, _plain_look(name)) for name, value in _look().items()}
-        run_config.check_continues(earlier, _net_options(), look, _flag_values(), FLAGS.train_dir)
+        run_config.check_continues(earlier, _beside(earlier), _flag_values(), FLAGS.train_dir)
         if earlier.labels != dataset.labels:
             raise ValueError(
                 f"{FLAGS.train_dir} was trained on the classes {shortened(earlier.labels)}, the "
@@ -1029,6 +1032,23 @@ def _run_config(dataset):
     )
 
 
+def _beside(earlier) -> dict[str, tuple[object, object]]:
+    """Flags of the net and of its input that are given, each with its value and the run's."""
+    from nets import nets_factory
+    from preprocessing import preprocessing_factory
+
+    options = nets_factory.get(earlier.model_name).options | earlier.net_options
+    given = {}
+    for option, value in _net_options().items():
+        flag = option if option in FLAGS else f"small_cnn_{option}"
+        given[flag] = value, options.get(option)
+    own = preprocessing_factory.get(earlier.preprocessing_name).normalization
+    for option, value in _look().items():
+        unset = own if option == "normalization" else _plain_look(option)
+        given[option] = value, earlier.preprocessing_options.get(option, unset)
+    return given
+
+
 def _net_options() -> dict[str, object]:
     """What the flags change about the net itself; evaluation and export rebuild it from them."""
     options = shared_flags.explicit(*_SMALL_CNN_FLAGS)
@@ -1037,7 +1057,7 @@ def _net_options() -> dict[str, object]:
         if not all(width.strip().isdigit() for width in options["filters"]):
             raise UsageError("--small_cnn_filters: write whole numbers, such as 32,64,128.")
         options["filters"] = [int(width) for width in options["filters"]]
-    return options | ({"head": FLAGS.head} if FLAGS.head else {})
+    return options | ({"head": ",".join(comma_list(FLAGS.head))} if FLAGS.head else {})
 
 
 def _sources() -> dict[str, str | None]:

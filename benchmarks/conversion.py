@@ -47,7 +47,7 @@ def main(_) -> None:
         peer = [FLAGS.peer_python, "benchmarks/peers/tf_slim_conversion.py"]
         ways = {
             "TF-Slim's way": [*peer, f"{work}/images", f"{work}/peer.tfrecord"],
-            "ours, one process": [*ours, "--num_workers=1"],
+            "ours, one thread": [*ours, "--num_workers=1"],
             "ours": ours,
             "ours, --verify=header": [*ours, "--verify=header"],
             "copying": [sys.executable, "-c", _COPY, f"{work}/images", f"{work}/copy"],

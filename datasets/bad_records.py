@@ -5,6 +5,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import gzip
+import hashlib
 import itertools
 import os
 import re
@@ -15,7 +16,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from datasets import schema, tfrecord_dataset
+from datasets import schema
+from datasets.frames import BrokenFrame, frames
 from datasets.tfrecord_dataset import Dataset
 
 # Records that are held in memory at once, for each thread.
@@ -116,6 +118,7 @@ def drop(
         file_counts=tuple(counts),
         damage=(),
         sources=dataset.sources,
+        fingerprint=hashlib.sha256(repr((dataset.fingerprint, bad)).encode()).hexdigest(),
     )
     return without, bad
 
@@ -130,22 +133,22 @@ def summary(bad: Sequence[BadRecord]) -> list[str]:
     return lines + ([f"  … and {more} more"] if more > 0 else [])
 
 
-_Record = bytes | tfrecord_dataset.BrokenFrame
+_Record = bytes | BrokenFrame
 
 
 def _records(path: str, dataset: Dataset) -> Iterable[tuple[_Record, bool]]:
     """Yields each record and whether its checksum is right; last, what broke the file off."""
     try:
-        for _, record, footer in tfrecord_dataset.frames(path, dataset.compression):
+        for _, record, footer in frames(path, dataset.compression):
             yield record, schema.masked_crc(record) == footer
-    except tfrecord_dataset.BrokenFrame as error:
+    except BrokenFrame as error:
         yield error, False
 
 
 def _reason(record: tuple[_Record, bool], dataset: Dataset) -> str:
     """Says why a record cannot be used; empty where it can."""
     content, intact = record
-    if isinstance(content, tfrecord_dataset.BrokenFrame):
+    if isinstance(content, BrokenFrame):
         return str(content)
     if not intact:
         return "its checksum is wrong; the file was damaged"
@@ -192,10 +195,10 @@ def _copy_without(path: str, numbers: set[int], copy: str, compression: str) -> 
     count = 0
     with gzip.open(copy, "wb") if compression else open(copy, "wb") as file:
         try:
-            for i, frame in enumerate(tfrecord_dataset.frames(path, compression)):
+            for i, frame in enumerate(frames(path, compression)):
                 if i not in numbers:
                     file.write(b"".join(frame))
                     count += 1
-        except tfrecord_dataset.BrokenFrame:
+        except BrokenFrame:
             pass  # what is behind it is left out
     return count

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from datasets import bad_records, file_cache, schema
+from datasets import bad_records, data_services, file_cache, schema
 from datasets.tfrecord_dataset import Dataset
 
 _Result = TypeVar("_Result")
@@ -273,12 +273,15 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
     is searched for it.
 
     Raises:
-      ValueError: a record cannot be read; one line with file, number and reason.
+      ValueError: a record cannot be read, one line with file, number and reason; or a tf.data
+        service was restarted.
       tf.errors.OpError: as the function raised it, where no record is the cause.
     """
     try:
         return function()
     except tf.errors.OpError as error:
+        if problem := data_services.forgotten(error):
+            raise ValueError(problem) from error
         # Failures of the net itself are no reason to search a large dataset.
         if "Iterator" not in str(error) and "Dataset" not in str(error):
             raise
@@ -313,21 +316,15 @@ def _finished(ds: tf.data.Dataset, finish, num_threads: int | None) -> tf.data.D
 
 def _served(ds: tf.data.Dataset, address: str) -> tf.data.Dataset:
     """The same batches from a tf.data service."""
-    try:
-        ds = ds.apply(
-            tf.data.experimental.service.distribute(
-                # Its worker yields the whole sequence: the parts are cut above.
-                processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,
-                service=f"grpc://{address}",
-                # One batch after the other, so that their order stays.
-                max_outstanding_requests=1,
-            )
+    ds = ds.apply(
+        tf.data.experimental.service.distribute(
+            # Its worker yields the whole sequence: the parts are cut above.
+            processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,
+            service=f"grpc://{address}",
+            # One batch after the other, so that their order stays.
+            max_outstanding_requests=1,
         )
-    except tf.errors.OpError as error:
-        raise ValueError(
-            f"--data_service={address}: no tf.data service answers ({error.message[:100]}). Start "
-            "one by python data_service.py, or leave the flag out."
-        ) from error
+    )
     return ds.prefetch(_BATCHES_AHEAD)
 
 

@@ -16,8 +16,8 @@ def read(images: ImageFolder) -> Iterator[LabeledImage]:
     hold folders themselves; so a class may be called `train`.
 
     Raises:
-      ValueError: there is no folder to be a class, one for training is empty, or split folders and
-        others lie side by side.
+      ValueError: there is no folder to be a class, one for training is empty, the name of one is
+        no UTF-8, or split folders and others lie side by side.
     """
     top = images.path
     folders = _folders(top)
@@ -41,7 +41,7 @@ def read(images: ImageFolder) -> Iterator[LabeledImage]:
 
 def _read_classes(top: str, within: str, names: list[str], split: str) -> Iterator[LabeledImage]:
     for name in names:
-        label, path = " ".join(name.split()), None
+        label, path = _label(top, within, name), None
         for path in image_folder.photographs(os.path.join(top, within, name)):
             yield LabeledImage(posixpath.join(within, name, path), label, split=split)
         if path is None and split in ("", splits.TRAIN):
@@ -49,6 +49,17 @@ def _read_classes(top: str, within: str, names: list[str], split: str) -> Iterat
                 f"The class folder {os.path.join(top, within, name)} holds no photograph. "
                 "Fill it or remove it."
             )
+
+
+def _label(top: str, within: str, name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The name of the class folder {os.path.join(top, within, name)} is not in UTF-8. "
+            "Rename it."
+        ) from error
+    return " ".join(name.split())
 
 
 def _folders(*path: str) -> list[str]:

@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from datasets import csv_table, schema, storage
+from datasets.frames import BrokenFrame, compression_of, frames
 
 _LABELS_FILE = ".record_labels.json"
-_READ_BUFFER_BYTES = 2**20
 # Without labels.txt: larger numbers are classes only where there are this many times fewer of them.
 _LIKELY_CLASSES, _LIKELY_GAP = 10_000, 100
 
@@ -91,10 +91,15 @@ def read(path: str) -> tuple[str, ...]:
     """Reads class names, one a line, as `name` or as TF-Slim's `0:name`.
 
     Raises:
-      ValueError: the numbers are not 0, 1, 2, …, each once.
+      ValueError: it is not UTF-8, or the numbers are not 0, 1, 2, …, each once.
     """
     with storage.open_file(path) as file:
-        lines = file.read().decode("utf-8-sig").splitlines()
+        content = file.read()
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {line} is not in UTF-8. Save it so.") from error
     lines = [line.strip() for line in lines if line.strip()]
     numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
     if not all(numbered):
@@ -140,27 +145,27 @@ def _names_in(files: Sequence[str]) -> dict[int, str]:
     """
     import tensorflow as tf
 
-    def label_and_text(number, record):
-        example = schema.parse_example(record)
-        return number, example["label"], example["text"]
+    def labels_and_texts(file, record, content):
+        example = schema.parse_example(content)
+        return file, record, example["label"], example["text"]
 
+    spec = tuple(tf.TensorSpec([], dtype) for dtype in (tf.int64, tf.int64, tf.string))
+    ds = tf.data.Dataset.from_generator(lambda: _sound_records(files), output_signature=spec)
+    # A record that cannot be read is reported where it matters, in training or evaluation.
+    ds = ds.map(labels_and_texts, num_parallel_calls=4).ignore_errors().batch(256)
     names, first = {}, {}
-    for path in files:
-        ds = tf.data.TFRecordDataset(path, compression(path), buffer_size=_READ_BUFFER_BYTES)
-        ds = ds.enumerate().map(label_and_text, num_parallel_calls=4)
-        # A record that cannot be read is reported where it matters, in training or evaluation.
-        for batch in ds.ignore_errors().batch(256).as_numpy_iterator():
-            for record, number, text in zip(*(part.tolist() for part in batch), strict=True):
-                name = text.decode(errors="replace")
-                known = names.setdefault(number, name) or name
-                if name and name != known:
-                    raise ValueError(
-                        f"{', '.join(files[:2])}{', …' if len(files) > 2 else ''}: class {number} "
-                        f"is {known!r} in some records and {name!r} in others. If they belong "
-                        "together, write the names into labels.txt."
-                    )
-                names[number] = known
-                first.setdefault(number, (path, record))
+    for batch in ds.as_numpy_iterator():
+        for file, record, number, text in zip(*(part.tolist() for part in batch), strict=True):
+            name = text.decode(errors="replace")
+            known = names.setdefault(number, name) or name
+            if name and name != known:
+                raise ValueError(
+                    f"{', '.join(files[:2])}{', …' if len(files) > 2 else ''}: class {number} "
+                    f"is {known!r} in some records and {name!r} in others. If they belong "
+                    "together, write the names into labels.txt."
+                )
+            names[number] = known
+            first.setdefault(number, (files[file], record))
     likely = max(_LIKELY_CLASSES, _LIKELY_GAP * len(names))
     for number in names:
         if not 0 <= number < likely:
@@ -173,7 +178,13 @@ def _names_in(files: Sequence[str]) -> dict[int, str]:
     return names
 
 
-def compression(path: str) -> str:
-    """ "GZIP" or "", as the file itself says."""
-    with storage.open_file(path) as file:
-        return "GZIP" if schema.is_gzip(file.read(12)) else ""
+def _sound_records(files: Sequence[str]) -> Iterator[tuple[int, int, bytes]]:
+    """Number of the file, number in it, and content of each record with a right checksum.
+
+    TensorFlow's own reader leaves out all that stands behind a wrong one.
+    """
+    for i, path in enumerate(files):
+        with contextlib.suppress(BrokenFrame):
+            for j, (_, record, footer) in enumerate(frames(path, compression_of(path))):
+                if schema.masked_crc(record) == footer:
+                    yield i, j, record

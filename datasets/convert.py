@@ -225,11 +225,11 @@ def _write(
         try:
             tally.check()
         except ValueError as error:
-            if replaces:
+            if replaces or not tally.rejected:
                 raise
             path = os.path.join(destination.folder, destination.side(REJECTED))
             _write_table(path, _REJECTED_COLUMNS, tally.summary([]).rejected)
-            raise ValueError(f"{error} All of them are listed in {path}.") from error
+            raise ValueError(f"{error} What could not be used is listed in {path}.") from error
         files = _write_side_files(destination, tally, identity, shards, fit)
         destination.publish()
     finally:
@@ -335,7 +335,8 @@ class _Tally:
         total = self.num_examples + len(errors)
         if 2 * len(errors) > total:
             kinds = collections.Counter(item.kind for item in errors).most_common()
-            first = min(errors, key=lambda item: item.file)
+            of_most = (item for item in errors if item.kind == kinds[0][0])
+            first = min(of_most, key=lambda item: item.file)
             raise ValueError(
                 f"{len(errors)} of {total} photographs are not usable: "
                 f"{', '.join(f'{kind} ({count})' for kind, count in kinds)}; "
@@ -355,9 +356,9 @@ class _Tally:
             elsewhere = sum(count[empty[0]] for count in self.counts.values())
             others = f" (and of {len(empty) - 1} other classes)" if len(empty) > 1 else ""
             raise ValueError(
-                f"No photograph of the class {empty[0]!r}{others} is left for training; "
-                f"{elsewhere} are in other splits. Add some, take the class out, or set "
-                "--validation_fraction=0."
+                f"No photograph of the class {empty[0]!r}{others} is left for training"
+                f"{f'; {elsewhere} are in other splits' if elsewhere else ''}. Add some, take the "
+                "class out, or set --validation_fraction=0."
             )
 
 
@@ -397,7 +398,8 @@ def _difference(
         if name == "verify" and earlier_flags.get(name, "full") == "full":
             continue
         if flags.get(name) != earlier_flags.get(name):
-            return f"made with --{name}={earlier_flags.get(name)}"
+            value = earlier_flags.get(name)
+            return f"made without --{name}" if value is None else f"made with --{name}={value}"
     if identity["classes"] != earlier.get("classes"):
         return "of other classes"
     if identity["source"] != earlier.get("source"):

@@ -6,6 +6,7 @@ A photograph in several rows has several objects. What a table made here could n
 beside it, in TABLE.rejected.csv.
 """
 
+import codecs
 import contextlib
 import csv
 import os
@@ -89,8 +90,14 @@ def _writer(path: str):
     """A CSV writer of a file that appears when it is whole."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.writing")
-    with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        yield csv.writer(file)
+    try:
+        with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            yield csv.writer(file)
+    except OSError as error:
+        if error.filename is not None:  # of what is read meanwhile
+            raise
+        os.remove(temporary)
+        raise OSError(f"{path} cannot be written: {error.strerror}.") from error
     os.replace(temporary, path)
 
 
@@ -181,6 +188,9 @@ def _check_text(cells: Iterable[str]) -> None:
 
 def _delimiter(path: str) -> str:
     """The separator that makes the most columns of the first line that is not blank."""
+    with open(path, "rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise ValueError(f"--csv_file={path} is in UTF-16. Save it in UTF-8.")
     with _open(path) as file:
         first = next((line for line in file if line.strip()), "")
     best = max(",;\t", key=first.count)

@@ -2,17 +2,19 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 _TIMEOUT_SECS = 5.0
+_FIRST_SECS = 30.0  # until a service sends a first element
 _LOOK_SECS = 10.0
 _PATIENCE = 6  # looks in a row
 
 
-def check(addresses: Sequence[str]) -> None:
-    """Raises ValueError where one of HOST:PORT does not answer."""
+def check(addresses: Sequence[str], timeout_secs: float = _FIRST_SECS) -> None:
+    """Raises ValueError where one of HOST:PORT does not answer, or sends nothing."""
     for address in addresses:
-        if problem := _problem(address):
+        if problem := _problem(address) or _nothing_sent(address, timeout_secs):
             raise ValueError(
                 f"--data_service={address}: no tf.data service answers ({problem}). Start one by "
                 "python data_service.py, or leave the flag out."
@@ -29,13 +31,52 @@ def watch(
 
     def look():
         misses = dict.fromkeys(addresses, 0)
-        while not threading.Event().wait(look_secs):
+        while True:
+            time.sleep(look_secs)
             for address in addresses:
                 misses[address] = misses[address] + 1 if _problem(address) else 0
                 if misses[address] == patience:
                     return lost(address)
 
     threading.Thread(target=look, daemon=True, name="data services").start()
+
+
+def forgotten(error: Exception) -> str:
+    """What to say where a service lost its memory of a training; "" for other errors."""
+    if "iteration client id" not in str(error):
+        return ""
+    return (
+        "--data_service: a service was started anew, and knows nothing of this training any more. "
+        "The same command carries on from the last checkpoint."
+    )
+
+
+def _nothing_sent(address: str, timeout_secs: float) -> str:
+    """Why no element comes through the service; "" where one does.
+
+    What listens may be something else, or its worker may have told an address at which it can't be
+    reached: TensorFlow would try for ever. Hence the thread, which is left to itself.
+    """
+    found = []
+
+    def ask():
+        import tensorflow as tf
+
+        try:
+            ds = tf.data.Dataset.range(1).apply(
+                tf.data.experimental.service.distribute(
+                    tf.data.experimental.service.ShardingPolicy.OFF, f"grpc://{address}"
+                )
+            )
+            found.append("" if list(ds.as_numpy_iterator()) == [0] else "it sends something else")
+        except Exception as error:  # whatever answers there
+            found.append(" ".join(str(error).split())[:100])
+
+    thread = threading.Thread(target=ask, daemon=True, name="data service")
+    thread.start()
+    thread.join(timeout_secs)
+    reach = "it is another service, or its --host is not the address of its machine"
+    return found[0] if found else f"nothing came in {timeout_secs:.0f} s: {reach}"
 
 
 def _problem(address: str) -> str:

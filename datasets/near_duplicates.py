@@ -1,5 +1,6 @@
 """Pictures that are almost the same, by a perceptual hash, across splits or labels."""
 
+import collections
 import concurrent.futures
 import csv
 import dataclasses
@@ -68,6 +69,9 @@ def find(
       ImportError: ImageHash is not installed.
     """
     require()
+    labels = collections.defaultdict(set)  # a photograph may be several examples
+    for image in photographs:
+        labels[image.path].add(image.label)
     unique = sorted({image.path: image for image in photographs}.values(), key=lambda i: i.path)
     seen = _hashes([image.path for image in unique], folder.path, num_workers)
     known = [(image, *found) for image, found in zip(unique, seen, strict=True) if found]
@@ -78,7 +82,7 @@ def find(
     # pairs would be millions.
     alike = {}
     for i, (image, value, _) in enumerate(known):
-        alike.setdefault((value, where[i], image.label), []).append(i)
+        alike.setdefault((value, where[i], frozenset(labels[image.path])), []).append(i)
     places = {}
     kinds = [places.setdefault(key[1:], len(places)) for key in alike]
     groups = list(alike.values())
@@ -95,8 +99,11 @@ def find(
     for i, j, distance in meetings:
         first, second = known[min(i, j)][0], known[max(i, j)][0]
         i, j = min(i, j), max(i, j)
+        same = labels[first.path] & labels[second.path]
+        if same and where[i] == where[j]:
+            continue
         kept = ""
-        if first.label == second.label:
+        if same:
             order = (splits.TEST, splits.VALIDATION, splits.TRAIN)
             kept = min((where[i], first.path), (where[j], second.path), key=_by(order))[1]
         found.append(Pair(first, second, (where[i], where[j]), distance, kept))

@@ -1,7 +1,9 @@
 """Puts records into the TFRecord files of each split."""
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from datasets.destination import Destination
@@ -44,7 +46,7 @@ class ShardWriter:
             return
         if not shards or shards[-1].size + len(framed) > SHARD_BYTES and shards[-1].size:
             if shards:
-                shards[-1].file.close()
+                shards[-1].close()
             shards.append(self._new(split, len(shards)))
         shards[-1].add(framed)
 
@@ -54,7 +56,7 @@ class ShardWriter:
         for split, shards in sorted(self._open.items()):
             finished[split] = []
             for i, shard in enumerate(shards):
-                shard.file.close()
+                shard.close()
                 name = self._destination.shard(split, i, len(shards))
                 os.rename(shard.path, self._destination.path(name))
                 description = Shard(name, shard.count, shard.size, shard.digest.hexdigest())
@@ -62,9 +64,11 @@ class ShardWriter:
         return finished
 
     def close(self) -> None:
+        """Gives up what is not finished."""
         for shards in self._open.values():
             for shard in shards:
-                shard.file.close()
+                with contextlib.suppress(OSError):  # closing writes what is left
+                    shard.close()
 
     def _new(self, split: str, i: int) -> "_Open":
         return _Open(self._destination.path(f"{split}-{i:05d}"))
@@ -81,13 +85,22 @@ class _Open:
         self.size = 0
 
     def add(self, framed: bytes) -> None:
-        try:
+        with self._named_errors():
             self.file.write(framed)
-        except OSError as error:
-            raise OSError(f"{self.path} cannot be written: {error.strerror}.") from error
         self.digest.update(framed[:12] + framed[-4:])
         self.count += 1
         self.size += len(framed)
+
+    def close(self) -> None:
+        with self._named_errors():
+            self.file.close()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be written: {error.strerror}.") from error
 
 
 def _allow_open_files(count: int) -> None:

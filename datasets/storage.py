@@ -62,9 +62,13 @@ def read_json(path: str) -> dict:
 
 def write_json(path: str, content: dict) -> None:
     """Writes a file that is a convenience only: where it cannot be written, it is not."""
-    if _is_remote(path):
-        return
     temporary = f"{path}.{os.getpid()}.tmp"
+    if _is_remote(path):
+        with contextlib.suppress(Exception):  # any of the file system's own
+            with _gfile().GFile(temporary, "w") as file:
+                file.write(json.dumps(content, indent=1))
+            _gfile().rename(temporary, path, overwrite=True)
+        return
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1)

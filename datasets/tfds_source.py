@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from datasets import splits
+from datasets.objects import Rejected
 from datasets.schema import Box, LabeledImage
 
 PREFIX = "tfds:"
@@ -15,7 +16,7 @@ def read(
     data_dir: str | None,
     folder: str,
     say: Callable[[str], None] = print,
-) -> Iterator[LabeledImage]:
+) -> Iterator[LabeledImage | Rejected]:
     """Writes a dataset's photographs into a folder, as they were encoded, and yields them.
 
     Args:
@@ -25,7 +26,8 @@ def read(
       say: gets a line for what TFDS does.
 
     Yields:
-      Each photograph with its label and boxes; its split, as far as its name is one.
+      Each photograph with its label and boxes; its split, as far as its name is one. Those whose
+      label is none, such as -1 in a split without labels, are rejected.
 
     Raises:
       ImportError: TFDS is not installed.
@@ -57,6 +59,8 @@ def read(
     say(f"TensorFlow Datasets: {builder.info.full_name} in {builder.data_dir}")
     builder.download_and_prepare()
     for split in builder.info.splits:
+        if not splits.named(split):
+            say(f"Its split {split} is not one of {', '.join(splits.SPLITS)}: it counts as none.")
         examples = builder.as_dataset(
             split, decoders={image: tfds.decode.SkipDecoding()}, shuffle_files=False
         )
@@ -65,13 +69,17 @@ def read(
             encoded = example[image]
             kind = "png" if encoded[:4] == b"\x89PNG" else "jpg"
             path = f"{split}/{i:07}.{kind}"
+            number = int(example[label])
+            if not 0 <= number < features[label].num_classes:  # as in splits without labels
+                yield Rejected(path, f"label outside the classes: {number}", harmless=True)
+                continue
             with open(os.path.join(folder, path), "wb") as file:
                 file.write(encoded)
             # Photographs are told apart by their times: those of equal ones must be equal.
             os.utime(file.name, ns=(0, zlib.crc32(encoded)))
             yield LabeledImage(
                 path,
-                features[label].int2str(int(example[label])),
+                features[label].int2str(number),
                 _boxes(example, encoded),
                 splits.named(split),
             )

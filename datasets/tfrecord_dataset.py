@@ -5,15 +5,13 @@ small file beside them where that can be written.
 """
 
 import dataclasses
-import gzip
 import hashlib
 import os
 import re
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from datasets import class_names, schema, splits, storage
+from datasets import class_names, splits, storage
+from datasets.frames import BrokenFrame, compression_of, frames
 
 # flowers_train_00000-of-00005.tfrecord, cifar10_train.tfrecord, train-00000-of-01024,
 # animals_train-00000-of-00004.tfrecord, stanford_dogs-train.tfrecord-00000-of-00004
@@ -23,8 +21,6 @@ _FILE_NAME = re.compile(
 )
 _STEM = re.compile(r"(?:(?P<name>.+)[-_])?(?P<split>[^-_]+)")
 _SCAN_FILE = ".record_counts.json"
-_HEADER_BYTES = 12  # length of the record, checksum of the length
-_FOOTER_BYTES = 4  # checksum of the record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +98,7 @@ def find(
         found = _Found.in_folder(dataset_dir, dataset_name, split)
     else:
         raise ValueError("Give --dataset_dir with the folder of a dataset, or --tfrecord_file.")
-    compression = class_names.compression(found.files[0])
+    compression = compression_of(found.files[0])
     contents = _contents(found.files, compression)
     damage = tuple(file.damage for file in contents if file.damage)
     if not any(file.count for file in contents):
@@ -302,7 +298,7 @@ def _scan(path: str, compression: str) -> tuple[int, str, str]:
             digest.update(header + footer)
             count += 1
     except BrokenFrame as error:
-        if not count and class_names.compression(path) != compression:
+        if not count and compression_of(path) != compression:
             unlike = "not compressed, unlike" if compression else "compressed by gzip, unlike"
             raise ValueError(
                 f"{path} is {unlike} the first file of its split. Compress all of them or none, or "
@@ -310,50 +306,3 @@ def _scan(path: str, compression: str) -> tuple[int, str, str]:
             ) from error
         return count, digest.hexdigest(), f"{path}: record {count}: {error}"
     return count, digest.hexdigest(), ""
-
-
-class BrokenFrame(Exception):
-    """The record at hand has no end, so those after it cannot be found."""
-
-
-def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple[bytes, ...]]:
-    """Walks through the records of a TFRecord file.
-
-    Yields:
-      Header (length and its checksum), record and footer (its checksum) as they stand in the file;
-      the record is empty without `contents`. Its checksum is not compared.
-
-    Raises:
-      BrokenFrame: the file ends within a record, or a length is wrong.
-    """
-    size, _ = storage.size_and_mtime(path)
-    start = end = 0
-
-    def broken(reason: str) -> BrokenFrame:
-        lost = "" if compression else f" ({size - start} bytes)"
-        return BrokenFrame(f"{reason}; what stands from there on{lost} is lost")
-
-    with storage.open_file(path) as raw:
-        file = gzip.open(raw) if compression else raw
-        try:
-            while header := file.read(_HEADER_BYTES):
-                start = end
-                if len(header) < _HEADER_BYTES:
-                    raise broken("the file is cut off")
-                if schema.masked_crc(header[:8]) != header[8:]:
-                    if not end:
-                        raise BrokenFrame("this is not a TFRecord file")
-                    raise broken("its length is corrupt")
-                length = struct.unpack("<Q", header[:8])[0]
-                end += _HEADER_BYTES + length + _FOOTER_BYTES
-                if not compression and end > size:
-                    raise broken("the file is cut off")
-                record = file.read(length) if contents else b""
-                if not contents:
-                    file.seek(end - _FOOTER_BYTES)
-                footer = file.read(_FOOTER_BYTES)
-                if len(footer) < _FOOTER_BYTES:
-                    raise broken("the file is cut off")
-                yield header, record, footer
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise broken(f"the compressed file is cut off or corrupt ({error})") from error

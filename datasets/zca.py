@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from datasets import storage
+
 FILE_NAME = "zca.npz"
 # More photographs hardly change a covariance, and records come in random order.
 MAX_EXAMPLES = 20_000
@@ -94,7 +96,7 @@ def beside(files: Sequence[str]) -> str:
     """
     folder = os.path.dirname(files[0])
     for path in (f"{files[0]}.{FILE_NAME}", os.path.join(folder, FILE_NAME)):
-        if os.path.exists(path):
+        if storage.exists(path):
             return path
     raise ValueError(
         f"--normalization=zca: {folder or '.'} has no {FILE_NAME}. Convert the photographs again "

@@ -77,10 +77,10 @@ class Reader:
         except (tf.errors.OpError, IndexError, RuntimeError) as error:
             reason = " ".join(str(getattr(error, "message", error)).split())
             folder, name = os.path.split(self.path)
-            recorded = [os.path.basename(prefix) for prefix in _recorded(folder or ".")]
             rescue = "Copy or download it again, with all its files."
-            if recorded[-1:] == [name] and recorded[:-1]:
-                rescue = f"Remove {name}.* from {folder or '.'}: {recorded[-2]} takes its place."
+            names = [os.path.basename(prefix) for prefix in _in_order(folder or ".")]
+            if names[-1:] == [name] and names[:-1]:
+                rescue = f"Remove {name}.* from {folder or '.'}: {names[-2]} takes its place."
             raise ValueError(
                 f"{self.path}: not a checkpoint, or a damaged one ({reason[:200]}). {rescue}"
             ) from error
@@ -123,18 +123,11 @@ def latest(path: str) -> str | None:
             return path
         prefix = _OTHER_ENDINGS.sub("", path)
         return prefix if _exists(prefix) else None
-    if recorded := _recorded(path):
-        return recorded[-1]
-    found = {_OTHER_ENDINGS.sub("", file) for file in glob.glob(f"{glob.escape(path)}/*.index")}
-    found |= set(glob.glob(f"{glob.escape(path)}/*.ckpt"))
-    found = {prefix for prefix in found if not prefix.endswith((_PARTIAL, _PREVIOUS))}
-    if len(found) <= 1:
-        return found.pop() if found else None
-    steps = {prefix: re.search(r"-(\d+)$", prefix) for prefix in found}
-    if not all(steps.values()):
-        names = ", ".join(sorted(os.path.basename(prefix) for prefix in found))
+    found = _in_order(path)
+    if not found and (several := _present(path)):
+        names = ", ".join(sorted(map(os.path.basename, several)))
         raise ValueError(f"{path}: several checkpoints and no state file. Name one of {names}.")
-    return max(found, key=lambda prefix: (int(steps[prefix].group(1)), prefix))
+    return found[-1] if found else None
 
 
 def write(
@@ -447,6 +440,24 @@ def _remove(prefix: str) -> None:
 
 def _beside(directory: str, path: str) -> str:
     return os.path.join(directory, re.split(r"[\\/]", path)[-1])
+
+
+def _in_order(directory: str) -> list[str]:
+    """The checkpoints of a directory, the last one last; [] where none is known to be the last."""
+    if recorded := _recorded(directory):
+        return recorded
+    found = _present(directory)
+    steps = {prefix: re.search(r"-(\d+)$", prefix) for prefix in found}
+    if len(found) > 1 and not all(steps.values()):
+        return []
+    return sorted(found, key=lambda prefix: (int(steps[prefix][1]) if steps[prefix] else 0, prefix))
+
+
+def _present(directory: str) -> set[str]:
+    within = glob.escape(directory)
+    found = {_OTHER_ENDINGS.sub("", file) for file in glob.glob(f"{within}/*.index")}
+    found |= set(glob.glob(f"{within}/*.ckpt"))
+    return {prefix for prefix in found if not prefix.endswith((_PARTIAL, _PREVIOUS))}
 
 
 def _recorded(directory: str) -> list[str]:

@@ -88,5 +88,8 @@ def _caught(
             close for scope in idle for close in difflib.get_close_matches(scope, known, n=3)
         )
         advice = ", ".join(closest) or ", ".join(dict.fromkeys(s.split("/")[0] for s in known))
-        raise ValueError(f"{flag}: no variable in {', '.join(idle)}. Closest scopes: {advice}.")
+        message = f"{flag}: no variable in {', '.join(idle)}. Closest scopes: {advice}."
+        if "AuxLogits" in " ".join(idle) and "AuxLogits" not in " ".join(known):
+            message += " Where images are too small for it, a net has no auxiliary head."
+        raise ValueError(message)
     return caught

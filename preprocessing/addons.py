@@ -6,6 +6,7 @@ saturation and brightness in YIQ. The last release of tensorflow-addons has no b
 Pythons: there --randaugment_layers=2 does much the same.
 """
 
+import functools
 import importlib.util
 import os
 import sys
@@ -21,6 +22,8 @@ _SHARPNESS = (0.2, 1.8)
 _CUTOUT = 0.25  # of the side
 _HUE, _SATURATION, _VALUE = 0.3, (0.6, 1.4), (0.7, 1.3)
 _GRAY = 128
+
+_in_graph = functools.cache(tf.function)  # one graph of a function, however often it is drawn
 
 evaluate = inception.evaluate
 evaluate_image = inception.evaluate_image
@@ -60,7 +63,7 @@ def train(
     changes = [
         lambda: tfa_image.rotate(image, ops.between(first, -_ROTATION, _ROTATION), "bilinear"),
         # It asks a tensor for its truth, which only autograph allows in a graph.
-        lambda: tf.function(tfa_image.shear_x)(image, ops.between(first, -_SHEAR, _SHEAR), _GRAY),
+        lambda: _in_graph(tfa_image.shear_x)(image, ops.between(first, -_SHEAR, _SHEAR), _GRAY),
         lambda: tfa_image.translate(
             image, tf.stack([ops.between(d, -1, 1) * _TRANSLATION * size for d in (first, second)])
         ),

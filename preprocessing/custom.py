@@ -73,8 +73,9 @@ def customized(recipe, look: Look, augmentation: Augmentation):
             image = ops.grayscale(image)
         if use_grayscale and new.needs_color:
             raise ValueError(
-                f"--use_grayscale does not go with --normalization={look.normalization}, which has "
-                "a mean for each of three channels; take inception or whiten."
+                "--use_grayscale does not go with "
+                f"--normalization={look.normalization or recipe.normalization}, which has a mean "
+                "for each of three channels; take inception or whiten."
             )
         return new.apply(image)
 
@@ -86,6 +87,15 @@ def customized(recipe, look: Look, augmentation: Augmentation):
             image = ops.flip(fitted(ops.decode(encoded), size), mirror)
         image = ops.equalize(image) if look.equalize else image
         return image if augmentation.is_nothing else augmentation(image, seed)
+
+    # Where nothing comes between the recipe's own halves and the normalisation, they stay.
+    own_halves = (
+        recipe.draw and look.fit == "crop" and not look.equalize and augmentation.is_nothing
+    )
+
+    def finish(batch, use_grayscale=False):
+        images = pixels(recipe.finish(batch, **raw)) if own_halves else batch
+        return finished(images, use_grayscale)
 
     def train(encoded, size, boxes, seed, use_grayscale=False, **options):
         return finished(draw(encoded, size, boxes, seed, **options), use_grayscale)
@@ -108,7 +118,8 @@ def customized(recipe, look: Look, augmentation: Augmentation):
         evaluate_image=evaluate_image,
         value_range=new.value_range,
         size=new.size,
-        # A matrix is multiplied by a whole batch as fast as by one image.
-        draw=draw if new.size else None,
-        finish=finished if new.size else None,
+        needs_color=new.needs_color,
+        draw=recipe.draw if own_halves else draw,
+        # Compiled into few passes over the pixels; but a matrix is multiplied faster as it is.
+        finish=finish if new.size else tf.function(finish, jit_compile=True),
     )

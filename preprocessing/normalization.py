@@ -1,6 +1,7 @@
 """From pixels in 0..255 to the numbers that a net is fed, and back."""
 
 import dataclasses
+import io
 import zipfile
 from collections.abc import Callable, Sequence
 
@@ -57,11 +58,14 @@ def _caffe() -> Normalization:
     )
 
 
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+
+
 def _zca(path: str | None) -> Normalization:
     try:
-        with np.load(path) as file:
+        with tf.io.gfile.GFile(path, "rb") as raw, np.load(io.BytesIO(raw.read())) as file:
             size, mean, matrix = int(file["size"]), file["mean"], file["matrix"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (tf.errors.OpError, *_DAMAGES) as error:
         raise ValueError(
             f"--normalization=zca: {path} is missing or damaged ({error}). Restore it, or convert "
             "the photographs again with --zca_size and --overwrite."

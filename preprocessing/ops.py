@@ -246,7 +246,7 @@ def translation(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 def shear(angle: tf.Tensor) -> tf.Tensor:
     """For `transform`: Keras' shear by an angle in radians."""
-    return _matrix((tf.cos(angle), 0, 0), (-tf.sin(angle), 1, 0))
+    return _matrix((1, -tf.sin(angle), 0), (0, tf.cos(angle), 0))
 
 
 def shear_x(level: tf.Tensor) -> tf.Tensor:

@@ -30,6 +30,7 @@ class Recipe:
         brought to mean 0 and deviation 1.
       normalization: name in preprocessing.normalization of what its functions end with.
       size: the one side in pixels that results can have; None for any.
+      needs_color: it can't be had with `use_grayscale`.
       draw, finish: where a recipe has them, the two halves of `train`: what is done image by image,
         and what is done faster on a whole batch; see `training_stages`.
 
@@ -45,6 +46,7 @@ class Recipe:
     value_range: tuple[float, float] | None
     normalization: str
     size: int | None = None
+    needs_color: bool = False
     draw: Callable[..., dict[str, tf.Tensor]] | None = None
     finish: Callable[..., tf.Tensor] | None = None
 
@@ -100,6 +102,7 @@ def _recipe(name: str, module, scale: str, in_halves: bool = False) -> Recipe:
         module.evaluate_image,
         scaling.value_range,
         scale,
+        needs_color=scaling.needs_color,
         draw=module.draw if in_halves else None,
         finish=module.finish if in_halves else None,
     )
@@ -109,7 +112,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         _recipe("inception", inception, "inception", in_halves=True),
-        _recipe("vgg", vgg, "vgg"),
+        _recipe("vgg", vgg, "vgg", in_halves=True),
         _recipe("cifarnet", cifarnet, "whiten", in_halves=True),
         _recipe("lenet", lenet, "lenet"),
         _recipe("addons", addons, "inception"),

@@ -73,7 +73,7 @@ def write(
         sheet.save(partial)
         os.replace(partial, path)
     except OSError as error:
-        raise OSError(f"--preview={path} can't be written: {error.strerror}.") from error
+        raise OSError(f"--preview={path} can't be written: {error.strerror or error}.") from error
     except ValueError as error:
         raise ValueError(f"--preview={path}: name a .png or .jpg file.") from error
 

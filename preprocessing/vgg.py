@@ -27,33 +27,73 @@ def train(
     """Draws one training image: random scale, random crop, mirrored or not.
 
     Args:
-      encoded: image bytes, scalar string.
-      size: side of the result in pixels.
-      boxes: not used; here so that all recipes are called alike.
-      seed: int32 [2]; decides every draw.
+      encoded, size, boxes, seed, resize_side_min, resize_side_max: as for `draw`.
       use_grayscale: refused, as in TF-Slim: there are three means.
-      resize_side_min, resize_side_max: the shorter side after the resize is drawn from these, both
-        included. None is 256 and 512; for a size above 256, which TF-Slim refuses, as much more.
 
     Returns:
       float32 [size, size, 3], 0..255 less the channel means.
 
     Raises:
-      ValueError: `use_grayscale`, or a `resize_side_min` below `size` or above the maximum.
+      ValueError: as `draw`, and for `use_grayscale`.
+    """
+    image = draw(encoded, size, boxes, seed, resize_side_min, resize_side_max)
+    return finish(image, use_grayscale)
+
+
+def draw(
+    encoded: tf.Tensor,
+    size: int,
+    boxes: tf.Tensor,
+    seed: tf.Tensor,
+    resize_side_min: int | None = None,
+    resize_side_max: int | None = None,
+) -> tf.Tensor:
+    """The part of `train` that is done image by image; `finish` does the rest on a batch.
+
+    TF-Slim resizes the whole image and crops. Here what the crop shows is cut out of the encoded
+    image, to whole pixels of it, and resized alone.
+
+    Args:
+      encoded: image bytes, scalar string.
+      size: side of the result in pixels.
+      boxes: not used; here so that all recipes are called alike.
+      seed: int32 [2]; decides every draw.
+      resize_side_min, resize_side_max: the shorter side after the resize is drawn from these, both
+        included. None is 256 and 512; for a size above 256, which TF-Slim refuses, as much more.
+
+    Returns:
+      uint8 [size, size, 3].
+
+    Raises:
+      ValueError: a `resize_side_min` below `size` or above the maximum.
     """
     del boxes
-    _check_color(use_grayscale)
     side_min = _resize_side(size, resize_side_min, _RESIZE_SIDE_MIN)
     side_max = _resize_side(size, resize_side_max, _RESIZE_SIDE_MAX)
     if side_min > side_max:
         raise ValueError(f"resize_side_min={side_min} is above resize_side_max={side_max}.")
     scale, top, left, mirror = ops.uniforms(seed, 4)
     side = side_min + ops.index_below(scale, side_max - side_min + 1)
-    image = _resize_shorter_side(ops.decode(encoded), side)
-    room = tf.shape(image)[:2] - size
-    window = [ops.index_below(top, room[0] + 1), ops.index_below(left, room[1] + 1), size, size]
-    image = ops.flip(ops.crop(image, tf.stack(window)), mirror)
-    return tf.ensure_shape(image, [size, size, 3]) - _MEANS
+
+    def window(shape: tf.Tensor) -> tf.Tensor:
+        resized = _resized(shape, side)
+        room = resized - size + 1
+        offset = tf.stack([ops.index_below(top, room[0]), ops.index_below(left, room[1])])
+        step = tf.cast(shape[:2], tf.float32) / tf.cast(resized, tf.float32)
+        begin = tf.cast(tf.math.rint(tf.cast(offset, tf.float32) * step), tf.int32)
+        extent = tf.maximum(tf.cast(tf.math.rint(size * step), tf.int32), 1)
+        extent = tf.minimum(extent, shape[:2])
+        return tf.concat([tf.minimum(begin, shape[:2] - extent), extent], axis=0)
+
+    image = ops.resize_bilinear(ops.decode_window(encoded, window), size, size)
+    # A quarter of the bytes to mirror, to collect and to hand on; half a step of 255 is lost.
+    return tf.ensure_shape(ops.flip(ops.round_to_uint8(image), mirror), [size, size, 3])
+
+
+def finish(images: tf.Tensor, use_grayscale: bool = False) -> tf.Tensor:
+    """Takes the means off what `draw` returns, one image or a batch; float32."""
+    _check_color(use_grayscale)
+    return tf.cast(images, tf.float32) - _MEANS
 
 
 def evaluate(
@@ -88,18 +128,18 @@ def evaluate_image(
     """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
     _check_color(use_grayscale)
     side = _resize_side(size, resize_side_min, _RESIZE_SIDE_MIN)
-    image = _resize_shorter_side(image, tf.constant(side))
+    image = ops.resize_bilinear(image, *tf.unstack(_resized(tf.shape(image), tf.constant(side))))
     begin = (tf.shape(image)[:2] - size) // 2
     image = ops.crop(image, tf.concat([begin, [size, size]], axis=0))
     return tf.ensure_shape(image, [size, size, 3]) - _MEANS
 
 
-def _resize_shorter_side(image: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
-    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+def _resized(shape: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    """Height and width, int32 [2], when the shorter of them becomes `side`."""
+    sides = tf.cast(shape[:2], tf.float32)
     # The order of division and multiplication, and rounding to even, decide single pixels.
     scale = tf.cast(side, tf.float32) / tf.reduce_min(sides)
-    height, width = tf.unstack(tf.cast(tf.math.rint(sides * scale), tf.int32))
-    return ops.resize_bilinear(image, height, width)
+    return tf.cast(tf.math.rint(sides * scale), tf.int32)
 
 
 def _resize_side(size: int, given: int | None, default: int) -> int:

@@ -49,6 +49,11 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path):
     assert found == [("cat/1.jpg", "cat", "")]
 
 
+def test_a_class_must_have_a_name_in_utf8(tmp_path):
+    with pytest.raises(ValueError, match="The name of the class folder .* is not in UTF-8"):
+        _read(tmp_path, "caf\udce9/1.jpg")
+
+
 def test_splits_and_other_folders_side_by_side_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="the split 'train' and, beside it, the folder 'cow'"):
         _read(tmp_path, "train/cat/1.jpg", "cow/2.jpg")

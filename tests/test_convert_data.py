@@ -358,11 +358,17 @@ def test_flags_that_make_no_sense_are_usage_errors(tmp_path, words, message):
         (["--classes=numbers.txt"], "numbers.txt: the numbers before the names must be 0 to 1"),
         (["--validation_fraction=0.5", "--test_fraction=0.5"], "nothing is left for training"),
         (["--output_dir=twice.txt"], "twice.txt cannot be written: "),
+        (["--classes=latin.txt"], "latin.txt, line 2 is not in UTF-8. Save it so."),
+        (
+            ["--annotations_dir=", "--image_dir=.", "--output_dir=within"],
+            "within lies in --image_dir, whose folders are the classes",
+        ),
         (["--output_dir=twice.txt/below"], "twice.txt/below cannot be written: Not a directory"),
     ],
 )
 def test_bad_input_is_one_line(pictures, tmp_path, words, message):
     (tmp_path / "twice.txt").write_text("bee\nbee\n")
+    (tmp_path / "latin.txt").write_bytes("bee\nk\xe4fer\n".encode("latin-1"))
     (tmp_path / "numbers.txt").write_text("1:bee\n2:fish\n")
     _, err = _run(*_voc(pictures), "--output_dir=out", *words, code=1, cwd=tmp_path)
     (line,) = [line for line in err.splitlines() if "error" in line]
@@ -377,6 +383,22 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(pictures, tmp_path):
     words = (*_voc(pictures), f"--output_dir={tmp_path}/out")
     _, err = _run(*words, code=1, preexec_fn=limit)
     assert "File too large" in err.splitlines()[-1]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_disk_that_fills_while_small_records_wait_to_be_written(tmp_path):
+    for label in "ab":
+        (tmp_path / "tiny" / label).mkdir(parents=True)
+        for i in range(40):
+            picture = Image.new("RGB", (8, 8), (i, 100 * (label == "a"), 0))
+            picture.save(tmp_path / "tiny" / label / f"{i}.png")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+
+    words = (f"--image_dir={tmp_path}/tiny", f"--output_dir={tmp_path}/out")
+    _, err = _run(*words, code=1, preexec_fn=limit)
+    assert "train-00000 cannot be written: File too large." in err.splitlines()[-1]
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -126,6 +126,7 @@ def test_bad_splits_and_boxes_are_rejected(read, row, reason):
         ("filename,size\na.jpg,7\n", "has the columns filename, size; it needs one called label"),
         ("a.jpg,cat,1,2\n", "has 4 columns and no header that names filename and label"),
         ("filename,label\na.jpg,K\xe4fer\n".encode("latin-1"), "is not in UTF-8"),
+        ("filename,label\na.jpg,cat\n".encode("utf-16"), "is in UTF-16. Save it in UTF-8"),
         ('filename,label\n"a.jpg,cat\n', "line 2"),
     ],
 )
@@ -164,6 +165,13 @@ def test_a_file_name_need_not_be_text_and_a_label_must(read, tmp_path):
     assert read((tmp_path / "table.csv").read_bytes()) == [image]
     with pytest.raises(ValueError, match="table.csv, line 2 is not in UTF-8. Save it so."):
         read(b"b.jpg,dog\nb.jpg,k\xe4fer\n")
+
+
+def test_rows_of_a_photograph_may_be_apart_and_must_agree(read):
+    items = read("a.jpg,cat,train\nb.jpg,cat,train\na.jpg,dog,train\na.jpg,dog,test\n")
+    (bad,) = [item for item in items if isinstance(item, Rejected)]
+    assert (bad.file, bad.reason) == ("a.jpg", "two splits: train and test")
+    assert [item.path for item in items if item is not bad] == ["a.jpg", "b.jpg"]
 
 
 def test_a_table_appears_whole_or_not_at_all(tmp_path):

@@ -1,11 +1,13 @@
 """Batches from a tf.data service on this machine."""
 
 import contextlib
+import http.server
 import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ from tests.conftest import ROOT, run_script
 
 
 @contextlib.contextmanager
-def running():
+def running(port="0"):
     """The address of a running data_service.py."""
-    command = [sys.executable, str(ROOT / "data_service.py"), "--port=0"]
+    command = [sys.executable, str(ROOT / "data_service.py"), f"--port={port}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     line = process.stdout.readline()
     assert "Ready: train with --data_service=" in line, process.stderr.read()
@@ -35,11 +37,11 @@ def service():
         yield address
 
 
-def drawn(folder, count=6, **options):
-    """Batches of a training, mixed, as arrays."""
+def training(folder, **options):
+    """Batches of a training, mixed."""
     recipe = preprocessing_factory.get("cifarnet")
     decode, finish = recipe.training_stages(16)
-    ds = batches.training_batches(
+    return batches.training_batches(
         tfrecord_dataset.find(str(folder)),
         decode,
         8,
@@ -49,7 +51,11 @@ def drawn(folder, count=6, **options):
         mix=lambda images, labels, seed: (images + tf.cast(seed[0] % 97, tf.float32), labels),
         **options,
     )
-    return list(ds.take(count).as_numpy_iterator())
+
+
+def drawn(folder, count=6, **options):
+    """The same as arrays."""
+    return list(training(folder, **options).take(count).as_numpy_iterator())
 
 
 def test_its_batches_are_ours_in_their_order(colours, service):
@@ -75,6 +81,32 @@ def test_a_service_that_is_gone_is_noticed(service):
     lost = queue.Queue()
     data_services.watch([service, free], lost.put, look_secs=0.05, patience=3)
     assert lost.get(timeout=10) == free and lost.empty()
+
+
+def test_another_service_or_a_worker_out_of_reach_is_told():
+    with http.server.HTTPServer(("localhost", 0), http.server.BaseHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        with pytest.raises(ValueError, match="nothing came in 2 s: it is another service"):
+            data_services.check([f"localhost:{other.server_port}"], 2)
+        other.shutdown()
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer(service.DispatcherConfig(port=0))
+    address = f"localhost:{dispatcher.target.rpartition(':')[2]}"
+    astray = service.WorkerConfig(dispatcher_address=address, worker_address="localhost:1")
+    worker = service.WorkerServer(astray)
+    with pytest.raises(ValueError, match="or its --host is not the address of its machine"):
+        data_services.check([address], 2)
+    del worker
+
+
+def test_a_service_that_was_started_anew_is_told(colours):
+    with running() as address:
+        iterator = iter(training(colours, data_services=[address]))
+        next(iterator)
+    with running(address.rpartition(":")[2]):
+        dataset = tfrecord_dataset.find(str(colours))
+        with pytest.raises(ValueError, match="started anew.*carries on from the last checkpoint"):
+            batches.explained(dataset, lambda: [next(iterator) for _ in range(100)])
 
 
 def test_training_by_the_command_line(colours, service, tmp_path):

@@ -34,7 +34,7 @@ def test_all_pairs_within_three_bits_are_found():
     assert near_duplicates.pairs(hashes) == expected
 
 
-def test_a_hundred_thousand_hashes_take_seconds():
+def test_a_pair_among_a_hundred_thousand_is_found():
     hashes = np.random.default_rng(1).integers(0, 2**64, 100_000, np.uint64)
     hashes[5] = hashes[99_999] ^ np.uint64(1 << 40)
     assert (5, 99_999, 1) in near_duplicates.pairs(hashes)
@@ -111,6 +111,19 @@ def test_thousands_of_equal_pictures_are_a_few_thousand_pairs(monkeypatch, tmp_p
     found = near_duplicates.find(images, ImageFolder(str(tmp_path)), choice, 1)
     assert len(found) == 3999
     assert near_duplicates.dropped(found) == {image.path for image in images}
+
+
+def test_labels_of_one_photograph_are_no_contradiction(monkeypatch, tmp_path):
+    images = [LabeledImage("0.jpg", "dog"), LabeledImage("1.jpg", "dog")]
+    images.insert(1, LabeledImage("0.jpg", "cat"))
+    hashes = [(7, bytes([i]) * 32) for i in range(2)]
+    monkeypatch.setattr(near_duplicates, "_hashes", lambda *_: hashes)
+    choice = splits.Choice({""}, 0.0, 0.0)
+    for order in (images, images[::-1]):
+        assert near_duplicates.find(order, ImageFolder(str(tmp_path)), choice, 1) == []
+    images.append(LabeledImage("1.jpg", "bird"))
+    images.remove(LabeledImage("1.jpg", "dog"))
+    assert len(near_duplicates.find(images, ImageFolder(str(tmp_path)), choice, 1)) == 1
 
 
 def test_exact_copies_go_with_what_they_are_copies_of(monkeypatch, tmp_path):

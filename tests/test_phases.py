@@ -26,7 +26,7 @@ def test_sizes_and_scopes_change_at_their_steps():
     [
         ((), [(128, 10), (250, 20)], [], "the first size must begin at step 0, such as 128:0"),
         ((), [(128, 0), (192, 20), (250, 10)], [], "the steps must rise"),
-        ((), [(128, 0), (192, 20)], [], "Add --train_image_size=192"),
+        ((), [(128, 0), (192, 20)], [], "or start a run with --train_image_size=192"),
         ((), [], [(10, "Net")], "--unfreeze: everything is trained already"),
     ],
 )

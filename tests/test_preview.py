@@ -60,7 +60,7 @@ def test_a_look_reaches_evaluation_and_export_by_run_json(colours, tmp_path):
     np.testing.assert_allclose(said[0], said[1], atol=1e-5)
     other = run_script(SCRIPT, *flags, "--fit=stretch")
     assert other.returncode == 1
-    assert "--fit=stretch, but" in other.stderr and "trained with letterbox" in other.stderr
+    assert "--fit=stretch, but" in other.stderr and "trained with --fit=letterbox" in other.stderr
 
 
 def _numbers(found) -> list[float]:

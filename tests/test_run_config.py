@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import pytest
@@ -37,3 +38,16 @@ def test_flags_that_contradict_the_run_are_shown_with_both_values():
     with pytest.raises(ValueError, match=r"--eval_image_size=299, but the run has 250"):
         run_config.check_agrees(CONFIG, given)
     run_config.check_agrees(CONFIG, {"eval_image_size": 250, "use_grayscale": None})
+
+
+def test_what_a_run_is_carried_on_with_must_be_the_same():
+    flags = {"optimizer": "adam", "trainable_scopes": "", "unfreeze": ["5:A/b", " 9:A"]}
+    earlier = dataclasses.replace(CONFIG, flags=flags)
+    same = {"optimizer": "adam", "trainable_scopes": None, "unfreeze": ["5:A/b", "9:A"]}
+    given = {"small_cnn_filters": (["8", "16"], (8, 16)), "head": ("dense:8,", "dense:8")}
+    run_config.check_continues(earlier, given, same, "run")
+    for changed in ({"optimizer": "sgd"}, {"trainable_scopes": "A"}, {"unfreeze": []}):
+        with pytest.raises(ValueError, match=f"--{next(iter(changed))}=.*, but run was trained"):
+            run_config.check_continues(earlier, given, same | changed, "run")
+    with pytest.raises(ValueError, match="--fit=crop, but run was trained with --fit=letterbox"):
+        run_config.check_continues(earlier, {"fit": ("crop", "letterbox")}, same, "run")

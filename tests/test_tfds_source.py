@@ -1,5 +1,6 @@
 """A dataset of TensorFlow Datasets, defined here, through the conversion."""
 
+import csv
 import subprocess
 import sys
 
@@ -28,16 +29,20 @@ class ColouredShapes(tfds.core.GeneratorBasedBuilder):
         }))
 
     def _split_generators(self, manager):
-        return {"train": self._generate_examples(8), "test": self._generate_examples(4)}
+        return {
+            "train": self._generate_examples(8),
+            "test": self._generate_examples(4),
+            "unlabelled": self._generate_examples(20, -1),
+        }
 
-    def _generate_examples(self, count):
+    def _generate_examples(self, count, label=None):
         for i in range(count):
             file = io.BytesIO()
             Image.effect_noise((40, 20), 50 + i).convert("RGB").save(file, "JPEG")
             file.seek(0)
             boxes = [(0.0, 0.0, 0.5, 0.25), (0.5, 0.5, 1.0, 1.0)]
             objects = [{"bbox": tfds.features.BBox(*box)} for box in boxes]
-            yield i, {"image": file, "label": i % 2, "objects": objects}
+            yield i, {"image": file, "label": i % 2 if label is None else label, "objects": objects}
 
 import shared_flags
 import convert_data
@@ -56,6 +61,7 @@ def converted(tmp_path_factory):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         assert said in done.stdout
+        assert "Its split unlabelled is not one of" in done.stdout
     wrong = [*command, "--multiple_objects=first"]
     done = subprocess.run(wrong, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "--multiple_objects and --dataset_name=" in done.stderr
@@ -74,6 +80,13 @@ def test_photographs_labels_boxes_and_splits_come_along(converted):
     expected = [[0.5, 0.5, 1, 1], [0, 0, 0.5, 0.25]]  # the larger first
     np.testing.assert_allclose(example["boxes"], expected)
     assert not list(converted.parent.glob(".tfds_*"))
+
+
+def test_what_has_no_label_gets_none(converted):
+    with open(converted / "rejected.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 20
+    assert {row["reason"] for row in rows} == {"label outside the classes: -1"}
 
 
 def test_a_name_that_is_none_is_one_line(tmp_path):

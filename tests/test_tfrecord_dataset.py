@@ -230,6 +230,14 @@ def test_records_without_class_names_give_their_numbers(tmp_path):
     assert tfrecord_dataset.find(tfrecord_file=path).labels == ("0", "1", "2")
 
 
+def test_a_wrong_checksum_hides_no_class_behind_it(tmp_path):
+    damaged = bytearray(_record(0, "ant"))
+    damaged[-20] ^= 1
+    records = [_record(1, "bee"), bytes(damaged), _record(2, "cat"), _record(0, "ape")]
+    (tmp_path / "pets_train.tfrecord").write_bytes(b"".join(records))
+    assert tfrecord_dataset.find(str(tmp_path)).labels == ("ape", "bee", "cat")
+
+
 def test_labels_read_from_the_records_are_kept(tmp_path):
     path = tmp_path / "pets_train.tfrecord"
     _write(path, [0, 1], ["cat", "dog"])

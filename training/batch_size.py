@@ -23,12 +23,14 @@ def find(
     options: run.Options,
     config: RunConfig,
     where: Distribution,
+    num_examples: int,
     say: Callable[[str], None],
 ) -> int:
     """Doubles the batch until a second sees no more images by it, or memory runs short.
 
     Args:
       options, config, where: of the run to come; a net of its own is measured on random images.
+      num_examples: of an epoch; the batch is no larger.
       say: gets a line for each size that is tried.
 
     Returns:
@@ -42,6 +44,8 @@ def find(
     # Each size is compiled anew, which TensorFlow would warn of.
     tf.get_logger().setLevel("ERROR")
     with tempfile.TemporaryDirectory() as folder:
+        # A larger batch would see images of one epoch several times.
+        largest = min(_LARGEST, max(_FIRST, num_examples))
         alone = dataclasses.replace(
             options,
             train_dir=folder,
@@ -51,7 +55,7 @@ def find(
             unfreeze=(),
         )
         current = run.Run(alone, config, where, num_examples=_LARGEST, say=lambda line: None)
-        while size <= _LARGEST:
+        while size <= largest:
             try:
                 speeds[size] = _speed(current, size)
             except tf.errors.ResourceExhaustedError:

@@ -137,11 +137,12 @@ def choose(
             problem = str(error)
     if not problem and drawn:
         problem = (
-            "each image is augmented anew in each epoch; --augment=false, or "
-            "--feature_cache_augmentations=4 with so many draws of each, trains many times faster"
+            "each image is augmented anew in each epoch (with --augment=false, or with "
+            "--feature_cache_augmentations=4 for so many draws of each, a cache is possible, and "
+            "training many times faster)"
         )
     if problem and wish == "on":
-        raise ValueError(f"--feature_cache=on: {problem}.")
+        raise ValueError(f"--feature_cache=on: not possible, since {problem}.")
     if problem:
         say(f"Feature cache: off, since {problem}.")
         return None

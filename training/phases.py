@@ -42,7 +42,8 @@ def plan(
         if resizing[-1][0] != image_size:
             raise ValueError(
                 f"--progressive_resizing={text} ends with images of {resizing[-1][0]} pixels, but "
-                f"the net is evaluated on {image_size}. Add --train_image_size={resizing[-1][0]}."
+                f"the net is evaluated on {image_size}: end with that, or start a run with "
+                f"--train_image_size={resizing[-1][0]}."
             )
     if unfreezing and not scopes:
         raise ValueError(

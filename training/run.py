@@ -162,7 +162,7 @@ class Run:
         status = "FAILED"
         try:
             reached, stop = self._train(read, evaluate, log)
-            at_the_end = reached == options.last_step or stop.is_planned
+            at_the_end = self._is_over(reached) or stop.is_planned
             status = "FINISHED" if at_the_end else "KILLED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -209,15 +209,19 @@ class Run:
                     rollbacks += 1
                     reached = self._roll_back(error, rollbacks, log)
                     continue
-                if stop.reason or reached == options.last_step:
+                if stop.reason or self._is_over(reached):
                     break
                 if self._end_of_phase() is None:
                     break
-        if reached == options.last_step or stop.is_planned:
+        if self._is_over(reached) or stop.is_planned:
             self._settle_batch_norm(iterator, log)
             if reached > self.first_step:
                 log.histograms(reached)
         return reached, stop
+
+    def _is_over(self, step: int) -> bool:
+        last = self.options.last_step
+        return last is not None and step >= last
 
     def batches(self, read: Callable[[int], tf.data.Dataset]):
         """Batches of the present phase, from `self.examples` on."""

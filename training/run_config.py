@@ -141,8 +141,7 @@ def check_agrees(config: RunConfig, given: dict[str, Any], train_dir: str = "") 
 
 def check_continues(
     earlier: RunConfig,
-    net_options: Mapping[str, Any],
-    look: Mapping[str, tuple[Any, Any]],
+    given: Mapping[str, tuple[Any, Any]],
     flags: Mapping[str, Any],
     train_dir: str,
 ) -> None:
@@ -150,36 +149,26 @@ def check_continues(
 
     Args:
       earlier: the run so far.
-      net_options: those that were set by hand.
-      look: option → value set by hand, and what holds where none is set.
+      given: flag → what it was set to by hand, and what the run so far had.
       flags: all flags of the training.
       train_dir: where the run lies, for the message.
 
     Raises:
       ValueError: they differ; the message shows both values.
     """
-    elsewhere = "or choose another --train_dir."
-    for option, value in net_options.items():
-        if value != (there := earlier.net_options.get(option)):
+    carried_on = {flag: (flags.get(flag), earlier.flags.get(flag)) for flag in _CARRIED_ON}
+    carried_on = {flag: pair for flag, pair in carried_on.items() if flag in earlier.flags}
+    for flag, values in (given | carried_on).items():
+        now, before = map(_written, values)
+        if now != before:
             raise ValueError(
-                f"{train_dir} was trained with the net's option {option}={there}, not {value}. "
-                f"Leave the flag out, {elsewhere}"
-            )
-    for option, (value, unset) in look.items():
-        if value != (there := earlier.preprocessing_options.get(option, unset)):
-            raise ValueError(
-                f"--{option}={value}, but {train_dir} was trained with {there}. Leave the flag "
-                f"out, {elsewhere}"
-            )
-    for flag in _CARRIED_ON:
-        if (there := earlier.flags.get(flag, flags.get(flag))) != flags.get(flag):
-            raise ValueError(
-                f"--{flag}={_written(flags.get(flag))}, but {train_dir} was trained with "
-                f"--{flag}={_written(there)}. Give the same, or start another --train_dir with "
-                f"--checkpoint_path={train_dir}."
+                f"--{flag}={now}, but {train_dir} was trained with --{flag}={before}. Give the "
+                f"same, or start another --train_dir with --checkpoint_path={train_dir}."
             )
 
 
 def _written(value: object) -> str:
-    """A flag's value as a command line has it."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
+    """A flag's value as a command line has it, lists without blanks and empty entries."""
+    entries = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    words = ",".join(map(str, entries)).split(",")
+    return ",".join(word.strip() for word in words if word.strip())

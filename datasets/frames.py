@@ -1,0 +1,64 @@
+"""The frames of TFRecord files: each record between its length and the checksums of both."""
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+
+from datasets import schema, storage
+
+_HEADER_BYTES = 12  # length of the record, checksum of the length
+_FOOTER_BYTES = 4  # checksum of the record
+
+
+class BrokenFrame(Exception):
+    """The record at hand has no end, so those after it cannot be found."""
+
+
+def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple[bytes, ...]]:
+    """Walks through the records of a TFRecord file.
+
+    Yields:
+      Header (length and its checksum), record and footer (its checksum) as they stand in the file;
+      the record is empty without `contents`. Its checksum is not compared.
+
+    Raises:
+      BrokenFrame: the file ends within a record, or a length is wrong.
+    """
+    size, _ = storage.size_and_mtime(path)
+    start = end = 0
+
+    def broken(reason: str) -> BrokenFrame:
+        lost = "" if compression else f" ({size - start} bytes)"
+        return BrokenFrame(f"{reason}; what stands from there on{lost} is lost")
+
+    with storage.open_file(path) as raw:
+        file = gzip.open(raw) if compression else raw
+        try:
+            while header := file.read(_HEADER_BYTES):
+                start = end
+                if len(header) < _HEADER_BYTES:
+                    raise broken("the file is cut off")
+                if schema.masked_crc(header[:8]) != header[8:]:
+                    if not end:
+                        raise BrokenFrame("this is not a TFRecord file")
+                    raise broken("its length is corrupt")
+                length = struct.unpack("<Q", header[:8])[0]
+                end += _HEADER_BYTES + length + _FOOTER_BYTES
+                if not compression and end > size:
+                    raise broken("the file is cut off")
+                record = file.read(length) if contents else b""
+                if not contents:
+                    file.seek(end - _FOOTER_BYTES)
+                footer = file.read(_FOOTER_BYTES)
+                if len(footer) < _FOOTER_BYTES:
+                    raise broken("the file is cut off")
+                yield header, record, footer
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise broken(f"the compressed file is cut off or corrupt ({error})") from error
+
+
+def compression_of(path: str) -> str:
+    """ "GZIP" or "", as the file itself says."""
+    with storage.open_file(path) as file:
+        return "GZIP" if schema.is_gzip(file.read(12)) else ""
