@@ -147,7 +147,7 @@ def check_legacy_flags() -> None:
     if values.master:
         raise UsageError(
             f"--master={values.master}: TensorFlow sessions are gone. Leave it out; several "
-            "machines are started with --worker_replicas and --task, or TF_CONFIG."
+            "machines are started with --worker_hosts=HOST:PORT,HOST:PORT and --task, or TF_CONFIG."
         )
     if values.quantize:
         raise UsageError(

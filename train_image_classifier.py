@@ -58,7 +58,10 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("seed", 0, "Seed of the first weights, the order of the data and dropout.")
 flags.DEFINE_bool(
-    "deterministic", False, "Give the same numbers in each run with this seed; may be slower."
+    "deterministic",
+    False,
+    "Give the same numbers in each run with this seed; may be slower. A run of "
+    "several clones that is interrupted goes on with batch norms that differ in the last bits.",
 )
 flags.DEFINE_list("profile_steps", [], "FIRST,LAST: record these steps for TensorBoard's profiler.")
 flags.DEFINE_integer("log_every_n_steps", 10, "Steps between two lines.", lower_bound=0)
@@ -69,6 +72,7 @@ flags.DEFINE_integer(
     "save_summaries_secs",
     600,
     "Seconds between two sets of input images and of histograms in TensorBoard; 0: none.",
+    lower_bound=0,
 )
 shared_flags.define_tracking_flag("parameters, metrics and curves")
 flags.DEFINE_string(
@@ -288,7 +292,7 @@ flags.DEFINE_float(
 )
 flags.DEFINE_float("adadelta_rho", 0.95, "Decay rate of adadelta.")
 flags.DEFINE_float("adagrad_initial_accumulator_value", 0.1, "Start of adagrad's accumulators.")
-flags.DEFINE_float("adam_beta1", 0.9, "Decay of adam's first moment.")
+flags.DEFINE_float("adam_beta1", 0.9, "Decay of adam's first moment.", 0.0, 1.0)
 flags.DEFINE_float("adam_beta2", 0.999, "Decay of adam's second moment; of lion, unset: 0.99.")
 flags.DEFINE_float(
     "opt_epsilon", 1.0, "Epsilon of adadelta, adam, rmsprop; of newer ones, unset: 1e-7."
@@ -297,9 +301,9 @@ flags.DEFINE_float("ftrl_learning_rate_power", -0.5, "FTRL's learning rate power
 flags.DEFINE_float("ftrl_initial_accumulator_value", 0.1, "Start of FTRL's accumulators.")
 flags.DEFINE_float("ftrl_l1", 0.0, "FTRL's L1 strength.")
 flags.DEFINE_float("ftrl_l2", 0.0, "FTRL's L2 strength.")
-flags.DEFINE_float("momentum", 0.9, "Momentum of --optimizer=momentum.")
-flags.DEFINE_float("rmsprop_momentum", 0.9, "Momentum of rmsprop.")
-flags.DEFINE_float("rmsprop_decay", 0.9, "Decay of rmsprop.")
+flags.DEFINE_float("momentum", 0.9, "Momentum of --optimizer=momentum.", 0.0, 1.0)
+flags.DEFINE_float("rmsprop_momentum", 0.9, "Momentum of rmsprop.", 0.0, 1.0)
+flags.DEFINE_float("rmsprop_decay", 0.9, "Decay of rmsprop.", 0.0, 1.0)
 flags.DEFINE_float(
     "moving_average_decay", None, "Decay of the variables' moving averages; unset: none are kept."
 )
@@ -318,8 +322,8 @@ flags.DEFINE_bool(
     False,
     "Draw images of rare classes more often, as often as of the most frequent one.",
 )
-flags.DEFINE_float("clip_gradient_norm", None, "Largest global norm of the gradients.", 0.0)
-flags.DEFINE_float("clip_gradient_value", None, "Largest magnitude in a gradient.", 0.0)
+flags.DEFINE_float("clip_gradient_norm", None, "Largest global norm of the gradients; 0: any.", 0.0)
+flags.DEFINE_float("clip_gradient_value", None, "Largest magnitude in a gradient; 0: any.", 0.0)
 flags.DEFINE_integer(
     "gradient_accumulation_steps", 1, "Batches whose gradients make one update.", lower_bound=1
 )
@@ -347,7 +351,7 @@ flags.DEFINE_enum(
     "How the learning rate falls.",
 )
 flags.DEFINE_float("learning_rate_decay_factor", 0.94, "Factor of exponential decay.")
-flags.DEFINE_float("num_epochs_per_decay", 2.0, "Epochs between two decays.")
+flags.DEFINE_float("num_epochs_per_decay", 2.0, "Epochs between two decays.", 0.0)
 flags.DEFINE_float("warmup_epochs", 0.0, "Epochs in which the rate rises from 0.", lower_bound=0.0)
 flags.DEFINE_integer("warmup_steps", 0, "The same in steps.", lower_bound=0)
 
@@ -644,7 +648,8 @@ def train(where) -> None:
     evaluate = _evaluation(config, recipe, look) if FLAGS.eval_every_n_steps else None
 
     def run_it():
-        data_key = json.dumps([dataset.fingerprint, _augmentation_values()])
+        known = [dataset.fingerprint, dataset.labels_offset, dataset.labels]
+        data_key = json.dumps([*known, _augmentation_values()])
         return current.train(read, read_once, data_key, evaluate)
 
     step = batches.explained(dataset, run_it)
@@ -813,7 +818,13 @@ def _evaluation(config, recipe, look):
     )
     traced = {}
 
-    def evaluate(model):
+    def evaluate(model, stopped):
+        def until_stopped():
+            for batch in examples:
+                yield batch
+                if stopped():
+                    return
+
         if "predict" not in traced:
             traced["predict"] = tf.function(
                 lambda images: model(images, training=False)["logits"],
@@ -822,7 +833,7 @@ def _evaluation(config, recipe, look):
             )
         found = batches.explained(
             dataset,
-            lambda: evaluator.evaluate(traced["predict"], examples, dataset.num_classes),
+            lambda: evaluator.evaluate(traced["predict"], until_stopped(), dataset.num_classes),
         )
         return {"Accuracy": found.accuracy, "Recall_5": found.recall_at(5), "loss": found.loss}
 
@@ -946,6 +957,8 @@ def _options(run, num_examples: int, where, class_weights):
             ),
             "batch_size": batch_size,
             "class_weights": class_weights,
+            "clip_gradient_norm": FLAGS.clip_gradient_norm or None,
+            "clip_gradient_value": FLAGS.clip_gradient_value or None,
             "progressive_resizing": _pairs("progressive_resizing", "128:0,192:2000,250:4000"),
             "unfreeze": _pairs("unfreeze", "1000:InceptionV3/Mixed_7"),
             "gradient_accumulation_steps": accumulation,

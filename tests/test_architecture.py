@@ -41,7 +41,7 @@ def test_rooms_import_only_what_lies_before_them(path):
     room = path.parent.name
     foreign = set(imported(path)) & (ROOMS | SCRIPTS | {"shared_flags", "tests", "benchmarks"})
     assert foreign <= MAY_IMPORT[room] | {room}
-    assert "absl" not in set(imported(path)) or room == "datasets" and path.name == "sample.py"
+    assert "absl" not in set(imported(path))
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))

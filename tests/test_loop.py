@@ -85,13 +85,36 @@ def test_a_loss_that_is_not_finite_stops_the_run_without_saving():
 def test_a_signal_saves_and_stops_and_a_second_one_is_fatal():
     recorder, step = Recorder(), make_step()[0]
     endless = batches()
+    before = signal.getsignal(signal.SIGTERM)
     with loop.StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         reached = recorder.train(step, endless, last_step=None, stop=stop)
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) != before
     assert stop.reason == "SIGTERM"
     assert recorder.saved == [reached]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("gap", "code"), [(0.01, 7), (1.0, 128 + signal.SIGTERM)])
+def test_one_wish_sent_twice_is_one(gap, code):
+    program = """
+import sys, time
+from training import loop
+with loop.StopRequest() as stop:
+    print("waits", flush=True)
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        time.sleep(0.01)
+sys.exit(7 if stop.reason == "SIGTERM" else 1)
+"""
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"waits\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(gap)
+    process.send_signal(signal.SIGTERM)
+    assert abs(process.wait(timeout=20)) in (code, signal.SIGTERM if code > 7 else code)
+    process.stdout.close()
 
 
 def test_a_second_signal_ends_a_process_that_waits_in_tensorflow():
@@ -135,6 +158,28 @@ def test_pauses_come_at_their_steps_and_can_end_the_run():
     assert recorder.train(make_step()[0], stop=stop, pauses=pauses) == 9
     assert seen == [2, 4, 8, 9]
     assert (stop.reason, recorder.saved) == ("had enough", [9])
+
+
+def test_what_is_overdue_is_saved_before_a_pause_that_may_be_long():
+    recorder = Recorder()
+    seen = []
+    pause = loop.Pause(lambda step: seen.append(list(recorder.saved)), every=4)
+    recorder.train(make_step()[0], save_secs=1e-9, pauses=[pause])
+    assert [saved[-1] for saved in seen] == [4, 8, 12]
+    assert recorder.saved[-1] == 12 and len(set(recorder.saved)) == len(recorder.saved)
+
+
+def test_a_signal_counts_more_than_what_a_pause_finds():
+    def act(step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "patience"
+
+    recorder = Recorder()
+    with loop.StopRequest() as stop:
+        reached = recorder.train(
+            make_step()[0], stop=stop, pauses=[loop.Pause(act, at=frozenset({3}))]
+        )
+    assert (reached, stop.reason, stop.is_urgent, stop.is_planned) == (3, "SIGTERM", True, False)
 
 
 def test_a_time_limit_ends_the_run():

@@ -107,7 +107,8 @@ def test_small_cnn(colours, tmp_path):
     assert shapes["SmallCnn/dense/weights"] == (8 * 8 * 8, 6)
     other = train(*flags, "--small_cnn_dense_units=7")
     assert other.returncode == 1
-    assert "trained with the net's option dense_units=6, not 7" in other.stderr
+    assert "--small_cnn_dense_units=7, but" in other.stderr
+    assert "was trained with --small_cnn_dense_units=6" in other.stderr
 
 
 @pytest.mark.parametrize(

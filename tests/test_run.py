@@ -154,7 +154,7 @@ def test_a_folder_without_a_checkpoint_has_no_best_step(make, tmp_path):
     (tmp_path / "run" / "best").mkdir(parents=True)
     (tmp_path / "run" / "best" / "best.json").write_text('{"accuracy": 0.99, "step": 5000}')
     current, train, lines = make(
-        eval_every_n_steps=3, evaluate=lambda model: {"Accuracy": 0.2, "loss": 1.0}
+        eval_every_n_steps=3, evaluate=lambda model, stopped: {"Accuracy": 0.2, "loss": 1.0}
     )
     train()
     assert any("best evaluation was at step 3, accuracy 0.2000" in line for line in lines)
@@ -399,7 +399,7 @@ def test_the_best_checkpoint_is_kept_apart_and_patience_ends(make, tmp_path):
     accuracies = iter([0.5, 0.7, 0.6, 0.7, 0.9])
     seen = []
 
-    def evaluate(model):
+    def evaluate(model, stopped):
         seen.append(model.get_layer("MobilenetV1.Logits.Conv2d_1c_1x1").get_weights()[0])
         return {"Accuracy": next(accuracies), "Recall_5": 1.0, "loss": 2.0}
 

@@ -167,7 +167,7 @@ def test_fine_tuning_reports_what_it_restores(colours, tmp_path):
 
 
 def test_two_clones_on_the_processor(colours, tmp_path):
-    flags = ("--clone_on_cpu", "--num_clones=2", "--max_number_of_steps=4")
+    flags = ("--clone_on_cpu", "--num_clones=2", "--max_number_of_steps=4", "--jit_compile=on")
     result = train(colours, tmp_path / "run", *flags, "--recalibrate_batch_norm=2")
     assert result.returncode == 0, result.stderr
     assert "Recalibrating batch norm over 2 batches" in result.stdout

@@ -284,7 +284,7 @@ def compute(
 
     Raises:
       OSError: they can't be written; what was there is untouched.
-      ValueError: the examples are not as many as were counted.
+      ValueError: the examples are not as many as were counted, or a feature is not finite.
     """
     run = tf.function(lambda images: frozen(images, training=False), autograph=False)
     rows, writing = draws * num_examples, f"{folder}.writing"
@@ -325,7 +325,14 @@ def compute(
                 if last > end:
                     break
                 for array, part in zip(arrays, parts, strict=True):
-                    array[done:last] = tf.cast(part, tf.float32).numpy()
+                    kept = tf.cast(part, dtype).numpy()
+                    if not np.isfinite(kept).all():
+                        raise ValueError(
+                            f"--feature_cache_dtype={dtype}: features of the frozen part are "
+                            "not finite in it. Take float32; if they aren't in that either, the "
+                            "frozen weights are damaged."
+                        )
+                    array[done:last] = kept
                 labels[done - draw * num_examples : last - draw * num_examples] = batch["label"]
                 done = last
                 if time.monotonic() - said > _SAY_SECS:

@@ -68,6 +68,8 @@ class StopRequest:
 
     def __init__(self, max_seconds: float = math.inf):
         self.reason: str | None = None
+        self.is_settled = False  # all workers know the reason, and no other counts any more
+        self._noted_at = -math.inf
         self._deadline = time.monotonic() + max_seconds
         self._previous: dict[int, object] = {}
 
@@ -106,16 +108,28 @@ class StopRequest:
     @property
     def is_planned(self) -> bool:
         """Whether the run is to end by its own rules, and not because somebody is waiting."""
-        return self.reason is not None and not self.reason.startswith("SIG")
+        return self.reason is not None and not self.is_urgent
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody is waiting for the end."""
+        return self.reason is not None and self.reason.startswith("SIG")
 
     def look_at_the_clock(self) -> None:
         if time.monotonic() >= self._deadline and self.reason is None:
             self.reason = "the time limit"
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.reason = signal.Signals(number).name
+        if not self.is_settled:
+            self.reason = signal.Signals(number).name
+        self._noted_at = time.monotonic()
         for again in self._previous:
-            signal.signal(again, signal.SIG_DFL)
+            signal.signal(again, self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - self._noted_at > _ONE_WISH_SECS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
 
 def train(
@@ -177,21 +191,24 @@ def train(
         if not first_call:
             seconds_per_step = took / count
         first_call = False
+        overdue = 0 < save_interval_secs <= time.monotonic() - saved_at
+        # Before a pause, which may take long.
+        if distribution.agree(overdue):
+            save(now)
+            saved_at, saved_step = time.monotonic(), now
         for pause in pauses:
             if pause.next_after(now - 1) == now:
-                stop.reason = pause.act(now) or stop.reason
+                found = pause.act(now)
+                stop.reason = stop.reason or found
         stop.look_at_the_clock()
-        overdue = 0 < save_interval_secs <= time.monotonic() - saved_at
         stopping = distribution.agree(stop.reason is not None)
         waited_for = distribution.agree(stop.reason is not None and not stop.is_planned)
         if stopping and (stop.reason is None or waited_for and stop.is_planned):
             # All must do the same thereafter, so they must know the same.
             stop.reason = "SIGTERM of another worker" if waited_for else "another worker"
-        if distribution.agree(overdue) or stopping:
-            save(now)
-            saved_at, saved_step = time.monotonic(), now
         if stopping:
-            return now
+            stop.is_settled = True
+            break
     if saved_step != now:
         save(now)
     return now

@@ -28,7 +28,7 @@ def plan(
       unfreezing: (step, scope that is trained from then on).
 
     Raises:
-      ValueError: the plan begins late, goes back to an earlier size, or thaws what is not frozen.
+      ValueError: the plan begins late, ends with another size, or thaws where nothing is frozen.
     """
     if resizing:
         text = ",".join(f"{size}:{step}" for size, step in resizing)

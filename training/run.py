@@ -131,7 +131,7 @@ class Run:
         read: Callable[[int], tf.data.Dataset],
         read_once: Callable[[int], tf.data.Dataset] | None = None,
         data_key: str = "",
-        evaluate: Callable[[keras.Model], Mapping[str, float]] | None = None,
+        evaluate: Callable[[keras.Model, Callable[[], bool]], Mapping[str, float]] | None = None,
     ) -> int:
         """Trains to the last step, until stopped, or until the time is over.
 
@@ -140,8 +140,8 @@ class Run:
           read_once: number of a draw of the augmentation → batches of the same, each example once;
             for the feature cache.
           data_key: changes when the examples do, or what is drawn of them.
-          evaluate: net → metrics by name, "Accuracy" among them, on the validation split; for
-            `eval_every_n_steps`.
+          evaluate: (net, whether to give up) → metrics by name, "Accuracy" among them, on the
+            validation split; for `eval_every_n_steps`.
 
         Returns:
           The step reached.
@@ -184,9 +184,11 @@ class Run:
         options, where = self.options, self.where
         minutes = math.inf if options.max_minutes is None else options.max_minutes
         left = 60 * minutes - (time.monotonic() - self._began)
-        pauses = self._pauses(log, evaluate)
+        stop = loop.StopRequest(left)
+        again = functools.partial(self._evaluate, evaluate, log, stop)
+        pauses = self._pauses(again)
         reached, rollbacks = self.first_step, 0
-        with loop.StopRequest(left) as stop, self._profiled(pauses):
+        with stop, self._profiled(pauses):
             while True:
                 self._enter(phases.at(self._phases, reached))
                 iterator = self.batches(read)
@@ -214,7 +216,7 @@ class Run:
                 if self._end_of_phase() is None:
                     break
         if self._is_over(reached) or stop.is_planned:
-            self._settle_batch_norm(iterator, log)
+            self._settle_batch_norm(iterator, log, again if options.eval_every_n_steps else None)
             if reached > self.first_step:
                 log.histograms(reached)
         return reached, stop
@@ -385,6 +387,7 @@ class Run:
             flag = "--trainable_scopes" if new is None else "--unfreeze"
             caught = slim_names.caught_by_match(scopes, trainable, flag)
             for scope in scopes if new is None else new:
+                flag = "--unfreeze" if scope not in self.options.trainable_scopes else flag
                 self._say(f"{flag}: {scope} catches {len(caught[scope])} variables.")
             chosen = {name for names in caught.values() for name in names}
             if self.options.frozen_batch_norm == "inference":
@@ -445,8 +448,11 @@ class Run:
             say=self._say,
         )
 
-    def _settle_batch_norm(self, batches, log) -> None:
-        """At the end of a run: renews the moving statistics if asked to, and measures them."""
+    def _settle_batch_norm(self, batches, log, evaluate) -> None:
+        """At the end of a run: renews the moving statistics if asked to, and measures them.
+
+        `evaluate`, or None, then sees whether the renewed net is the best.
+        """
         strategy, count = self.where.strategy, self.options.recalibrate_batch_norm
         if count:
             self._say(f"Recalibrating batch norm over {count} batches …")
@@ -454,7 +460,10 @@ class Run:
             if self._averages:
                 with self._averages.in_place():
                     batch_norm.recalibrate(strategy, self._learner, batches, count)
-            self._save(log, int(self.step.step.numpy()))
+            now = int(self.step.step.numpy())
+            self._save(log, now)
+            if evaluate:
+                evaluate(now)
         with self._averages.in_place() if self._averages else contextlib.nullcontext():
             found = batch_norm.compare(
                 strategy,
@@ -573,13 +582,12 @@ class Run:
                 self._averages.follow()
         return 0
 
-    def _pauses(self, log, evaluate) -> list[loop.Pause]:
+    def _pauses(self, evaluate) -> list[loop.Pause]:
         options, pauses = self.options, []
         if options.eval_every_n_steps:
             every, last = options.eval_every_n_steps, options.last_step
             at = frozenset() if last is None else frozenset({last})
-            act = functools.partial(self._evaluate, evaluate, log)
-            pauses.append(loop.Pause(act, every=every, at=at))
+            pauses.append(loop.Pause(evaluate, every=every, at=at))
         return pauses
 
     @contextlib.contextmanager
@@ -618,10 +626,15 @@ class Run:
         finally:
             end(int(self.step.step.numpy()))
 
-    def _evaluate(self, evaluate, log, step: int) -> str | None:
-        """Measures the net on the validation split; returns why to stop, if so."""
+    def _evaluate(self, evaluate, log, stop, step: int) -> str | None:
+        """Measures the net on the validation split; returns why to stop, if so.
+
+        Nothing is known where somebody waits for the end meanwhile.
+        """
         with self._averages.in_place() if self._averages else contextlib.nullcontext():
-            metrics = evaluate(self.model)
+            metrics = evaluate(self.model, lambda: stop.is_urgent)
+        if self.where.agree(stop.is_urgent):
+            return None
         log.evaluation(metrics, step)
         # Saving takes all workers; a last bit must not divide them.
         better = self.where.agree(self._best.take(metrics["Accuracy"], step))

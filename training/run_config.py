@@ -160,7 +160,10 @@ def check_continues(
     carried_on = {flag: pair for flag, pair in carried_on.items() if flag in earlier.flags}
     for flag, values in (given | carried_on).items():
         now, before = map(_written, values)
-        if now != before:
+        same = now == before
+        if flag in carried_on:  # scopes, in any order
+            same = set(now.split(",")) == set(before.split(","))
+        if not same:
             raise ValueError(
                 f"--{flag}={now}, but {train_dir} was trained with --{flag}={before}. Give the "
                 f"same, or start another --train_dir with --checkpoint_path={train_dir}."

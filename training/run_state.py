@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from nets import checkpoints, slim_names
+from training.step import NotFiniteError
 
 PREFIX = "model.ckpt"
 STEP = "global_step"
@@ -63,14 +64,11 @@ class RunState:
 
         Raises:
           OSError: it could not be written; earlier checkpoints are untouched.
-          ValueError: a value is not finite.
+          NotFiniteError: a value is not finite; earlier checkpoints are untouched.
         """
         values = {name: tf.convert_to_tensor(v) for name, v in self._variables().items()}
         if broken := [n for n in values if not tf.reduce_all(tf.math.is_finite(values[n]))]:
-            raise ValueError(
-                f"Step {int(self._step)}: {broken[0]} and {len(broken) - 1} more hold NaN or "
-                "infinite numbers. Lower --learning_rate; earlier checkpoints are untouched."
-            )
+            raise NotFiniteError(int(self._step), 0.0, {}, broken)
         values[STEP] = np.int64(self._step.numpy())
         values[_EXAMPLES] = np.int64(examples)
         prefix = os.path.join(apart or self._train_dir, f"{PREFIX}-{values[STEP]}")

@@ -18,10 +18,17 @@ class NotFiniteError(ValueError):
       step: the number of the step, from 1. Where loss or gradients are not finite it changed no
         trained variable; where both are, its update spoilt the weights.
       loss: what the loss was, without the penalty on the weights.
-      gradient_norms: by name of the trained variable.
+      gradient_norms: by name of the trained variable; empty where it shows later.
+      variables: names of those that are not finite, where they are known.
     """
 
-    def __init__(self, step: int, loss: float, gradient_norms: Mapping[str, float]):
+    def __init__(
+        self,
+        step: int,
+        loss: float,
+        gradient_norms: Mapping[str, float],
+        variables: Sequence[str] = (),
+    ):
         self.step, self.loss, self.gradient_norms = step, loss, gradient_norms
         if not np.isfinite(loss):
             what = f"loss became {loss}"
@@ -33,7 +40,10 @@ class NotFiniteError(ValueError):
         size = {n: np.inf if np.isnan(value) else value for n, value in gradient_norms.items()}
         largest = sorted(size, key=size.get, reverse=True)[:3]
         named = ", ".join(f"{name} ({gradient_norms[name]:.3g})" for name in largest)
-        super().__init__(f"The {what} at step {step}; largest gradients: {named}.")
+        details = f"; largest gradients: {named}" if named else ""
+        if variables:
+            details += f"; {variables[0]} and {len(variables) - 1} more hold such numbers"
+        super().__init__(f"The {what} at step {step}{details}.")
 
 
 class TrainingStep:

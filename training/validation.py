@@ -47,7 +47,8 @@ class Best:
 
     def take(self, accuracy: float, step: int) -> bool:
         """Whether an evaluation is better than all before it."""
-        self.steps.append(step)
+        if step not in self.steps:  # else the same weights with renewed statistics
+            self.steps.append(step)
         if accuracy <= self.accuracy:
             return False
         self.accuracy, self.step = accuracy, step
