@@ -12,6 +12,7 @@ Labels come from one of:
 import collections
 import dataclasses
 import os
+import pathlib
 import re
 import shlex
 import sys
@@ -345,11 +346,11 @@ def _source(folder):
     annotations_dir, csv_file = _ANNOTATIONS_DIR.value, _CSV_FILE.value
     rule = _MULTIPLE_OBJECTS.value
     if not csv_file and not annotations_dir:
-        place = os.path.realpath(_OUTPUT_DIR.value or _OUTPUT_FILE.value)
-        if os.path.commonpath((place, inside := os.path.realpath(_IMAGE_DIR.value))) == inside:
+        place = _OUTPUT_DIR.value or os.path.dirname(_OUTPUT_FILE.value) or "."
+        if pathlib.Path(folder.path).resolve() in pathlib.Path(place).resolve().parents:
             raise ValueError(
-                f"{_OUTPUT_DIR.value or _OUTPUT_FILE.value} lies in --image_dir, whose folders are "
-                "the classes. Choose a place elsewhere."
+                f"{place} lies in --image_dir, whose folders are the classes. Choose a place "
+                "elsewhere."
             )
         return class_folders.read(folder)
     if not csv_file:

@@ -328,12 +328,18 @@ def test_bad_records_of_the_evaluation_are_passed_over_too(colours, tmp_path):
     assert f"Passed over 1 record that cannot be read:\n  {broken}: record " in result.stdout
 
 
-def test_features_are_computed_anew_for_another_augmentation(colours, tmp_path):
+def test_features_are_computed_anew_for_another_augmentation_or_other_classes(colours, tmp_path):
     flags = (*SMALLEST, "--trainable_scopes=SmallCnn/logits", "--feature_cache_augmentations=1")
-    where = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run")
-    for i, (more, said) in enumerate(
-        [((), "filled"), ((), "reused"), (("--rotation_range=90",), "filled")]
-    ):
+    where = (f"--dataset_dir={tmp_path}/data", f"--train_dir={tmp_path}/run")
+    shutil.copytree(colours, tmp_path / "data")
+    turned = ("--rotation_range=90",)
+    cases = [((), "filled"), ((), "reused"), (turned, "filled"), (turned, "filled")]
+    for i, (more, said) in enumerate(cases):
+        if i == 3:  # as after a run that was killed before its first checkpoint
+            for file in (tmp_path / "run").glob("*ckpt*"):
+                file.unlink()
+            labels = tmp_path / "data" / "labels.txt"
+            labels.write_text(labels.read_text().replace("red", "pink"))
         result = run_script(SCRIPT, *where, *flags, f"--max_number_of_steps={6 + i}", *more)
         assert result.returncode == 0, result.stderr
         assert f"Feature cache: {said}" in result.stdout

@@ -387,8 +387,8 @@ class Run:
             flag = "--trainable_scopes" if new is None else "--unfreeze"
             caught = slim_names.caught_by_match(scopes, trainable, flag)
             for scope in scopes if new is None else new:
-                flag = "--unfreeze" if scope not in self.options.trainable_scopes else flag
-                self._say(f"{flag}: {scope} catches {len(caught[scope])} variables.")
+                by = flag if scope in self.options.trainable_scopes else "--unfreeze"
+                self._say(f"{by}: {scope} catches {len(caught[scope])} variables.")
             chosen = {name for names in caught.values() for name in names}
             if self.options.frozen_batch_norm == "inference":
                 batch_norm.freeze(self.model, chosen)
