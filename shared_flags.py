@@ -193,7 +193,7 @@ def run_of_checkpoint(size_flag: str):
     Raises:
       ValueError: a flag set by hand (`size_flag` is the one of the image size) contradicts it.
     """
-    from training import run_config
+    from runs import config as run_config
 
     config = run_config.load(flags.FLAGS.checkpoint_path)
     if config is None:
@@ -208,7 +208,7 @@ def run_of_checkpoint(size_flag: str):
 def run_of_flags(net, reader, num_classes: int, labels: tuple[str, ...], image_size: int | None):
     """The RunConfig of a checkpoint of `net` without run.json; says what it is taken as."""
     from nets import pretrained
-    from training import run_config
+    from runs import config as run_config
 
     recipe = preprocessing_given().get("preprocessing_name", net.preprocessing)
     say(

@@ -1002,7 +1002,7 @@ def _run_config(dataset):
     """What this run is: the flags, or where they are silent the interrupted run or the net."""
     from nets import checkpoints, nets_factory
     from preprocessing.preprocessing_factory import get as recipe_of
-    from training import run_config
+    from runs import config as run_config
 
     # Without a checkpoint the earlier command never got anywhere: it may be started differently.
     earlier = run_config.load(FLAGS.train_dir) if checkpoints.latest(FLAGS.train_dir) else None

@@ -14,9 +14,9 @@ from PIL import Image
 from datasets import schema
 from nets import checkpoints, nets_factory
 from preprocessing import preprocessing_factory
+from runs import config as run_config
 from tests.conftest import ROOT, run_script
 from tests.fixtures.slim_parity import weights
-from training import run_config
 
 CHECKPOINTS = ROOT / "tests/fixtures/slim_parity/checkpoints"
 NET, SIZE = "lenet", 28

@@ -15,10 +15,10 @@ from PIL import Image
 from datasets import schema
 from nets import checkpoints, nets_factory, slim_names
 from preprocessing import preprocessing_factory
+from runs import config as run_config
 from serving import frozen_graph
 from tests.conftest import write_colours
 from tests.fixtures.slim_parity import weights
-from training import run_config
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHECKPOINTS = os.path.join(ROOT, "tests", "fixtures", "slim_parity", "checkpoints")

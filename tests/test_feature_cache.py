@@ -10,8 +10,9 @@ import tensorflow as tf
 from datasets import batches, tfrecord_dataset
 from nets import checkpoints, nets_factory, slim_names
 from preprocessing import preprocessing_factory
+from runs import config as run_config
 from tests.conftest import run_script
-from training import batch_norm, distribution, feature_cache, run, run_config
+from training import batch_norm, distribution, feature_cache, run
 
 LABELS = ("blue", "green", "red")
 

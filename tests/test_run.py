@@ -9,8 +9,9 @@ import tensorflow as tf
 from datasets import batches, tfrecord_dataset
 from nets import checkpoints
 from preprocessing import preprocessing_factory
+from runs import config as run_config
 from tests.conftest import events
-from training import distribution, reporting, run, run_config
+from training import distribution, reporting, run
 
 LABELS = ("blue", "green", "red")
 

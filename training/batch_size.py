@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from runs.config import RunConfig
 from training import run
 from training.distribution import Distribution
-from training.run_config import RunConfig
 
 _FIRST, _LARGEST = 8, 1024
 _WORTH_IT = 1.05

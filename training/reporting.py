@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 
-from training import loop, run_config, summaries, tracking
+from runs import config as run_config
+from training import loop, summaries, tracking
 
 
 class Log:

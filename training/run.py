@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from nets import blocks, checkpoints, heads, nets_factory, pretrained, resizing, slim_names
+from runs import config as run_config
 from training import (
     batch_norm,
     distribution,
@@ -28,7 +29,6 @@ from training import (
     optimizers,
     phases,
     reporting,
-    run_config,
     run_state,
     tracking,
     validation,

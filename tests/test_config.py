@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from training import run_config
+from runs import config as run_config
 
 CONFIG = run_config.RunConfig(
     model_name="inception_v3",

@@ -1,0 +1,206 @@
+"""How every script starts and fails: flags from options, errors as one line, exit codes.
+
+This is the only module that knows absl's flags. TensorFlow is not imported here, so that `--help`
+answers at once; a script calls `load_tensorflow` when it has work to do.
+"""
+
+import os
+import sys
+import tempfile
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from absl import flags
+
+from foundation import machine, options
+from foundation.errors import InputError, UsageError
+from foundation.options import Option, Options
+
+_Job = TypeVar("_Job", bound=Options)
+_INPUT_ERROR, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
+
+
+@options.options
+class _EveryScript(Options):
+    """Every script."""
+
+    help: bool = options.option(False, "Show this and stop.", aliases=("helpfull", "helpshort"))
+    debug: bool = options.option(
+        False, "Show the full stack trace of an error in place of its one line."
+    )
+
+
+def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None) -> None:
+    """Reads the command line into options, calls `main` with them, and ends the process.
+
+    Args:
+      main: the script.
+      job: the class of its options.
+      words: a repeated option that takes the words that belong to no flag, so that
+        `--image a.jpg b.jpg` and `--image photos/*.jpg` mean what they say.
+
+    Exit codes: 0 done; 1 bad input (one line on standard error); 2 usage; 130 stopped by Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):  # names need not fit the terminal's encoding
+        stream.reconfigure(errors="replace")
+    define(job)
+    try:
+        given = parse(job, sys.argv, words)
+        if flags.FLAGS.help:
+            return say(help_text(job))
+        options.check(given)
+        main(given)
+    except flags.Error as error:
+        _fail(str(error), _USAGE_ERROR)
+    except KeyboardInterrupt:
+        _fail("stopped by Ctrl-C", _INTERRUPTED)
+    except BrokenPipeError:
+        # Who reads our lines, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (InputError, OSError) as error:
+        if flags.FLAGS.debug:
+            traceback.print_exc()
+        _fail(_one_line(error), _USAGE_ERROR if isinstance(error, UsageError) else _INPUT_ERROR)
+
+
+def define(job: type[Options]) -> None:
+    """Makes a flag of each option of a job."""
+    for one in [*options.all_options(job), *options.listed(_EveryScript)]:
+        if one.repeated:
+            flags.DEFINE_multi(_Parser(one), _Serializer(), one.name, one.default, one.help)
+        elif one.type is bool:
+            flags.DEFINE_bool(one.name, one.default, one.help)
+        else:
+            flags.DEFINE(_Parser(one), one.name, one.default, one.help, serializer=_Serializer())
+        for alias in one.aliases:
+            flags.DEFINE_alias(alias, one.name)
+
+
+def parse(job: type[_Job], argv: Sequence[str], words: str | None = None) -> _Job:
+    """The options that a command line gives.
+
+    Raises:
+      flags.Error: a flag that is unknown, a value that it can't have, or a stray word.
+    """
+    stray = flags.FLAGS(_join_spaced_booleans(list(argv)))[1:]
+    if stray and not words:
+        raise flags.Error(f"unexpected argument {stray[0]!r}; every value needs its --flag=")
+    if stray:
+        flags.FLAGS[words].value = [*flags.FLAGS[words].value, *stray]
+        flags.FLAGS[words].present += 1
+    names = options.values(job())
+    return options.changed(
+        job(), {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
+    )
+
+
+class _Parser(flags.ArgumentParser):
+    """Has an option read its own text."""
+
+    def __init__(self, one: Option):
+        super().__init__()
+        self._option = one
+
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument
+        try:
+            value = self._option.read(argument)
+            # absl gathers the entries of a repeated flag itself.
+            return value[0] if self._option.repeated else value
+        except UsageError as error:
+            raise ValueError(error.problem) from error
+
+
+class _Serializer(flags.ArgumentSerializer):
+    def serialize(self, value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def help_text(job: type[Options]) -> str:
+    """What the script does, and its flags under the headings of their groups."""
+    lines = [(sys.modules["__main__"].__doc__ or "").strip()]
+    for part in [*options.all_groups(job()), _EveryScript()]:
+        if found := options.listed_with_defaults(part):
+            lines += ["", options.heading(type(part))]
+            lines += [line for one in found for line in _help_lines(one)]
+    return "\n".join(lines)
+
+
+def _help_lines(one: Option) -> list[str]:
+    name = f"--[no]{one.name}" if one.type is bool else f"--{one.name}"
+    choices = f"<{'|'.join(one.choices)}>: " if one.choices else ""
+    named = f" Also --{', --'.join(one.aliases)}." if one.aliases else ""
+    default = (
+        "" if one.default in (None, ()) else f" (default: {_Serializer().serialize(one.default)})"
+    )
+    text = f"{name}: {choices}{one.help}{named}{default}"
+    return textwrap.wrap(
+        text, 100, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
+    )
+
+
+def say(line: str) -> None:
+    """Prints a line at once, also into a file or a pipe."""
+    print(line, flush=True)
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow without its start-up notices, which hide what a script says.
+
+    Its libraries write them to the file descriptor itself, some before any log level is read.
+    """
+    machine.keep_freed_memory()
+    without_gpu = "3" if not os.path.exists("/dev/nvidiactl") else "2"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", without_gpu)
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
+        except BaseException:
+            notices.seek(0)
+            os.write(original, notices.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}. What was there before is untouched."
+    return " ".join(str(error).split())
+
+
+def _fail(message: str, code: int) -> None:
+    script = os.path.basename(sys.argv[0])
+    print(f"{script}: error: {message}", file=sys.stderr)
+    if code == _USAGE_ERROR:
+        print(f"Try: python {script} --help", file=sys.stderr)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _join_spaced_booleans(argv: list[str]) -> list[str]:
+    """Understands `--clone_on_cpu True`, which absl would read as a flag and a stray word."""
+    joined, i = argv[:1], 1
+    while i < len(argv):
+        word = argv[i]
+        if word == "--":
+            return joined + argv[i:]
+        name = word.lstrip("-")
+        following = argv[i + 1] if i + 1 < len(argv) else ""
+        is_flag = word.startswith("-") and name in flags.FLAGS
+        if is_flag and flags.FLAGS[name].boolean and options.is_truth(following):
+            joined.append(f"--{name}={following}")
+            i += 2
+        else:
+            joined.append(word)
+            i += 1
+    return joined

@@ -1,0 +1,30 @@
+"""Options of the evaluation."""
+
+from foundation.options import Options, option, options
+
+VIEWS = ("none", "flip", "five_crop", "ten_crop")
+
+
+@options
+class EvaluationOptions(Options):
+    """Evaluation."""
+
+    eval_dir: str = option(
+        "/tmp/tfmodel/", "Folder for the numbers, tables and the report.", path=True
+    )
+    batch_size: int = option(100, "Images at once.", bounds=(1, None))
+    max_num_batches: int | None = option(
+        None, "Stop after so many batches; unset: all examples.", bounds=(1, None)
+    )
+    eval_image_size: int | None = option(
+        None, "Side of the images; unset: as trained, else the net's.", bounds=(1, None)
+    )
+    precision: str = option(
+        "float32", "Arithmetic of the net's layers.", choices=("float32", "bfloat16")
+    )
+    tta: str = option(
+        "none",
+        "Test-time augmentation: the mean over the image and its mirror image, over five crops, or "
+        "over these and their mirror images.",
+        choices=VIEWS,
+    )

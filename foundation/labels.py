@@ -1,0 +1,55 @@
+"""Class names in the order of their numbers: labels.txt and files like it."""
+
+import os
+import re
+from collections.abc import Sequence
+
+from foundation import files
+from foundation.errors import InputError
+
+FILE_NAME = "labels.txt"
+
+
+def read(path: str | os.PathLike) -> tuple[str, ...]:
+    """Reads a file of class names; see `parse`."""
+    with open(path, "rb") as file:
+        return parse(file.read(), os.fspath(path))
+
+
+def parse(content: bytes, path: str) -> tuple[str, ...]:
+    """Class names, one a line, as `name` or as TF-Slim's `0:name` in any order.
+
+    Blanks around names and empty lines are left out. `path` is for the message.
+
+    Raises:
+      InputError: it is not UTF-8, or the numbers are not 0, 1, 2, …, each once.
+    """
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {line} is not in UTF-8. Save it so.") from error
+    lines = [line.strip() for line in lines if line.strip()]
+    numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
+    if not all(numbered):
+        return tuple(lines)
+    names = {int(match[1]): match[2].strip() for match in numbered}
+    if sorted(names) != list(range(len(lines))):
+        raise InputError(f"{path}: the numbers before the names must be 0 to {len(lines) - 1}.")
+    return tuple(names[i] for i in range(len(lines)))
+
+
+def text(labels: Sequence[str]) -> str:
+    """What labels.txt holds: one `0:name` a line, as TF-Slim writes it."""
+    return "".join(f"{number}:{label}\n" for number, label in enumerate(labels))
+
+
+def write(path: str | os.PathLike, labels: Sequence[str]) -> None:
+    """Writes labels.txt whole; raises OSError."""
+    with files.whole(path) as file:
+        file.write(text(labels))
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first few names, and how many there are."""
+    return f"{', '.join(names[:5])}{' …' if names[5:] else ''} ({len(names)})"

@@ -1,0 +1,216 @@
+"""The options of each job, group by group, and checks that join two groups."""
+
+from datasets.options import (
+    ConversionOptions,
+    DestinationOptions,
+    PhotographsOptions,
+    ReadingOptions,
+    ServiceOptions,
+    SourceOptions,
+    TrainingReadingOptions,
+)
+from evaluation.options import EvaluationOptions
+from foundation.errors import UsageError
+from foundation.options import Options, group, option, options
+from nets.options import CheckpointOptions, DownloadOptions, NetOptions, TrainedNetOptions
+from preprocessing.options import (
+    AugmentationOptions,
+    PixelsOptions,
+    PreviewOptions,
+    RecipeOptions,
+)
+from serving.options import ClassifyOptions, ExportOptions
+from training import options as training
+
+
+@options
+class ListingOptions(Options):
+    """To look things up."""
+
+    list_models: bool = option(False, "Show all nets, and stop.")
+    list_scopes: bool = option(False, "Show the scopes of the net, and stop.")
+
+
+@options
+class LegacyOptions(Options):
+    """TF-Slim's, whose mechanism is gone."""
+
+    master: str = option("", "Gone with TensorFlow 1; only the empty value is accepted.")
+    quantize: bool = option(False, "Gone with TensorFlow 1; only false is accepted.")
+
+    def check(self) -> None:
+        if self.master:
+            raise UsageError(
+                "TensorFlow sessions are gone. Leave it out; several machines are started with "
+                "--worker_hosts=HOST:PORT,HOST:PORT and --task, or TF_CONFIG.",
+                option="master",
+                value=self.master,
+            )
+        if self.quantize:
+            raise UsageError(
+                "--quantize: rewriting the graph for quantized arithmetic is gone. Leave it out "
+                "and export with export_model.py --formats=tflite --tflite_quantization=dynamic."
+            )
+
+
+@options
+class TrainingLegacyOptions(LegacyOptions):
+    """TF-Slim's, whose mechanism is gone."""
+
+    num_ps_tasks: int = option(0, "Gone with TensorFlow 1; only 0 is accepted.")
+    num_readers: int = option(4, "Accepted and without effect: reading adapts by itself.")
+    quantize_delay: int = option(-1, "Gone with TensorFlow 1; only -1 is accepted.")
+
+    def check(self) -> None:
+        super().check()
+        if self.num_ps_tasks:
+            raise UsageError(
+                "parameter servers are gone. Leave it out; workers share their gradients directly "
+                "(--worker_hosts and --task).",
+                option="num_ps_tasks",
+                value=self.num_ps_tasks,
+            )
+        if self.quantize_delay >= 0:
+            raise UsageError(
+                "quantized training is gone. Leave it out and export with export_model.py "
+                "--formats=tflite.",
+                option="quantize_delay",
+                value=self.quantize_delay,
+            )
+
+
+@options
+class ExportLegacyOptions(LegacyOptions):
+    """TF-Slim's, whose mechanism is gone."""
+
+    is_training: bool = option(False, "Of TF-Slim; only false is accepted.")
+    is_video_model: bool = option(False, "Of TF-Slim; only false is accepted.")
+    num_frames: int | None = option(None, "Of TF-Slim, for video models; not accepted.")
+
+    def check(self) -> None:
+        super().check()
+        if self.is_training:
+            raise UsageError(
+                "--is_training: the training form of a net normalises by its batch and drops units "
+                "at random, so its answers are of no use to others. Leave it out; to train on, "
+                "give the checkpoint itself to train_image_classifier.py --checkpoint_path."
+            )
+        if self.is_video_model or self.num_frames is not None:
+            raise UsageError(
+                "--is_video_model and --num_frames: nets for videos are not supported."
+            )
+
+
+@options
+class TrainOptions(Options):
+    """Training."""
+
+    listing: ListingOptions = group(ListingOptions)
+    source: SourceOptions = group(SourceOptions)
+    reading: TrainingReadingOptions = group(TrainingReadingOptions)
+    net: TrainedNetOptions = group(TrainedNetOptions)
+    restoring: training.RestoringOptions = group(training.RestoringOptions)
+    download: DownloadOptions = group(DownloadOptions)
+    scopes: training.ScopesOptions = group(training.ScopesOptions)
+    length: training.LengthOptions = group(training.LengthOptions)
+    batch: training.BatchOptions = group(training.BatchOptions)
+    saving: training.SavingOptions = group(training.SavingOptions)
+    validation: training.ValidationOptions = group(training.ValidationOptions)
+    schedule: training.ScheduleOptions = group(training.ScheduleOptions)
+    optimizer: training.OptimizerOptions = group(training.OptimizerOptions)
+    loss: training.LossOptions = group(training.LossOptions)
+    batch_norm: training.BatchNormOptions = group(training.BatchNormOptions)
+    feature_cache: training.FeatureCacheOptions = group(training.FeatureCacheOptions)
+    recipe: RecipeOptions = group(RecipeOptions)
+    pixels: PixelsOptions = group(PixelsOptions)
+    augmentation: AugmentationOptions = group(AugmentationOptions)
+    preview: PreviewOptions = group(PreviewOptions)
+    machine: training.MachineOptions = group(training.MachineOptions)
+    tracking: training.TrainingTrackingOptions = group(training.TrainingTrackingOptions)
+    legacy: TrainingLegacyOptions = group(TrainingLegacyOptions)
+
+    def check(self) -> None:
+        if self.listing.list_models or self.listing.list_scopes:
+            return
+        if not self.source.dataset_dir and not self.source.tfrecord_file:
+            raise UsageError(
+                "say where the data is: --dataset_dir=FOLDER as convert_data.py wrote it, or "
+                "--tfrecord_file=FILE."
+            )
+        self.batch.accumulation(len(self.machine.worker_hosts) or self.machine.worker_replicas)
+        draws = self.feature_cache.feature_cache_augmentations
+        if draws and self.augmentation.mixes_images:
+            raise UsageError("--mixup_alpha and --cutmix_alpha mix pixels, not cached features.")
+        if draws and not self.augmentation.augment:
+            raise UsageError(
+                "excludes --augment=false: leave one of them out.",
+                option="feature_cache_augmentations",
+                value=draws,
+            )
+
+
+@options
+class EvaluateOptions(Options):
+    """Evaluation."""
+
+    source: SourceOptions = group(SourceOptions, dataset_split_name="test")
+    reading: ReadingOptions = group(ReadingOptions)
+    net: NetOptions = group(NetOptions)
+    recipe: RecipeOptions = group(RecipeOptions)
+    checkpoint: CheckpointOptions = group(CheckpointOptions)
+    download: DownloadOptions = group(DownloadOptions)
+    evaluation: EvaluationOptions = group(EvaluationOptions)
+    legacy: LegacyOptions = group(LegacyOptions)
+
+
+@options
+class ExportModelOptions(Options):
+    """Export."""
+
+    source: SourceOptions = group(SourceOptions, dataset_split_name="validation")
+    reading: ReadingOptions = group(ReadingOptions)
+    net: NetOptions = group(NetOptions)
+    recipe: RecipeOptions = group(RecipeOptions)
+    checkpoint: CheckpointOptions = group(CheckpointOptions)
+    download: DownloadOptions = group(DownloadOptions)
+    export: ExportOptions = group(ExportOptions)
+    tracking: training.TrackingOptions = group(training.TrackingOptions)
+    legacy: ExportLegacyOptions = group(ExportLegacyOptions)
+
+    def check(self) -> None:
+        if self.export.labels_file and (self.source.dataset_dir or self.source.tfrecord_file):
+            raise UsageError("--labels_file and a dataset both name the classes. Give one of them.")
+
+
+@options
+class ConvertOptions(Options):
+    """Conversion."""
+
+    photographs: PhotographsOptions = group(PhotographsOptions)
+    destination: DestinationOptions = group(DestinationOptions)
+    conversion: ConversionOptions = group(ConversionOptions)
+
+    def check(self) -> None:
+        names = ("image_dir", "annotations_dir", "csv_file", "multiple_objects")
+        given = [name for name in names if name in self.photographs.given]
+        if self.destination.from_tfds and given:
+            raise UsageError(
+                f"--{given[0]} and --dataset_name={self.destination.dataset_name}: the photographs "
+                "come from TensorFlow Datasets. Leave one of them out."
+            )
+        if not self.destination.from_tfds and not self.photographs.image_dir:
+            raise UsageError("--image_dir is missing: the folder of the photographs.")
+
+
+@options
+class ClassifyImageOptions(Options):
+    """Classification."""
+
+    classify: ClassifyOptions = group(ClassifyOptions)
+
+
+@options
+class DataServiceOptions(Options):
+    """tf.data service."""
+
+    service: ServiceOptions = group(ServiceOptions)
