@@ -96,7 +96,7 @@ def find_pictures(words: list[str]) -> list[str]:
 def _pictures_in(folder: str) -> list[str]:
     from PIL import Image
 
-    from datasets import image_bytes
+    from datasets.conversion import image_bytes
 
     extensions = {
         extension
@@ -125,7 +125,7 @@ def _batches(files: list[str], size: int) -> Iterator[tuple[list[str], list[byte
     The bytes go the way of convert_data.py, so that a picture looks as it would have in training:
     turned as its EXIF says, and in a format that TensorFlow decodes.
     """
-    from datasets import image_bytes
+    from datasets.conversion import image_bytes
 
     names, pictures = [], []
     for file in files:

@@ -185,22 +185,22 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")
     _check_flags()
     # Imported here, so that --help answers at once.
-    from datasets.image_folder import ImageFolder
+    from datasets.sources.image_folder import ImageFolder
 
     if not _from_tfds():
         folder = ImageFolder(_IMAGE_DIR.value)
         return _convert(_source(folder), folder)
     import tempfile
 
-    from datasets import tfds_source
+    from datasets.sources import tfds
 
-    name = _DATASET_NAME.value.removeprefix(tfds_source.PREFIX)
+    name = _DATASET_NAME.value.removeprefix(tfds.PREFIX)
     beside = None
     if not _DRY_RUN.value:  # which leaves nothing there
         beside = os.path.dirname(os.path.abspath(_OUTPUT_DIR.value or _OUTPUT_FILE.value))
         os.makedirs(beside, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tfds_", dir=beside) as place:
-        _convert(tfds_source.read(name, _TFDS_DATA_DIR.value, place), ImageFolder(place))
+        _convert(tfds.read(name, _TFDS_DATA_DIR.value, place), ImageFolder(place))
 
 
 def _from_tfds() -> bool:
@@ -208,7 +208,7 @@ def _from_tfds() -> bool:
 
 
 def _convert(source, folder) -> None:
-    from datasets import convert, image_bytes
+    from datasets.conversion import convert, image_bytes
 
     if _DENOISE.value == "nlm":
         image_bytes.opencv()
@@ -253,7 +253,8 @@ class _Screened:
         self._pairs, self._gone = [], set()
 
     def __call__(self, photographs) -> set[str]:
-        from datasets import near_duplicates, splits
+        from datasets import splits
+        from datasets.conversion import near_duplicates
 
         given = {image.split for image in photographs}
         fractions = _VALIDATION_FRACTION.value, _TEST_FRACTION.value
@@ -269,8 +270,8 @@ class _Screened:
         return self._gone
 
     def tell(self) -> None:
-        from datasets import near_duplicates
-        from datasets.destination import NEAR_DUPLICATES
+        from datasets.conversion import near_duplicates
+        from datasets.conversion.destination import NEAR_DUPLICATES
 
         if _NEAR_DUPLICATES.value == "ignore":
             return
@@ -329,7 +330,7 @@ def _check_flags() -> None:
 
 
 def _destination():
-    from datasets.destination import Destination
+    from datasets.conversion.destination import Destination
 
     if _OUTPUT_FILE.value:
         return Destination.of_file(_OUTPUT_FILE.value)
@@ -341,7 +342,8 @@ def _destination():
 
 def _source(folder):
     """What the flags say the labels come from, ready to be read."""
-    from datasets import class_folders, convert, csv_table, voc_xml
+    from datasets.conversion import convert
+    from datasets.sources import class_folders, csv_table, voc_xml
 
     annotations_dir, csv_file = _ANNOTATIONS_DIR.value, _CSV_FILE.value
     rule = _MULTIPLE_OBJECTS.value

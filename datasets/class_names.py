@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from datasets import csv_table, schema, storage
+from datasets import schema, storage
 from datasets.frames import BrokenFrame, compression_of, frames
+from datasets.sources import csv_table
 
 _LABELS_FILE = ".record_labels.json"
 # Without labels.txt: larger numbers are classes only where there are this many times fewer of them.

@@ -20,7 +20,7 @@ MAY_IMPORT = {
 }
 ROOMS = set(MAY_IMPORT)
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")} - {"shared_flags", "command_line"}
-BELOW = [path for room in sorted(ROOMS) for path in sorted((ROOT / room).glob("*.py"))]
+BELOW = [path for room in sorted(ROOMS) for path in sorted((ROOT / room).rglob("*.py"))]
 
 
 def imported(path):
@@ -40,9 +40,9 @@ def imported_at_the_top(path):
             yield node.module.split(".")[0]
 
 
-@pytest.mark.parametrize("path", BELOW, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", BELOW, ids=lambda path: str(path.relative_to(ROOT)))
 def test_rooms_import_only_what_lies_before_them(path):
-    room = path.parent.name
+    room = path.relative_to(ROOT).parts[0]
     foreign = set(imported(path)) & (
         ROOMS | SCRIPTS | {"shared_flags", "command_line", "tests", "benchmarks"}
     )

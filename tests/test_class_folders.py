@@ -1,7 +1,7 @@
 import pytest
 
-from datasets import class_folders
-from datasets.image_folder import ImageFolder
+from datasets.sources import class_folders
+from datasets.sources.image_folder import ImageFolder
 
 
 def _read(tmp_path, *paths):

@@ -10,12 +10,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets import class_folders, convert, schema, shards
-from datasets.convert import Settings
-from datasets.destination import Destination
-from datasets.image_folder import ImageFolder
-from datasets.objects import Rejected
+from datasets import schema
+from datasets.conversion import convert, shards
+from datasets.conversion.convert import Settings
+from datasets.conversion.destination import Destination
 from datasets.schema import LabeledImage
+from datasets.sources import class_folders
+from datasets.sources.image_folder import ImageFolder
+from datasets.sources.objects import Rejected
 
 
 def _draw(folder, names, kind="PNG"):

@@ -3,10 +3,10 @@ import os
 import pytest
 from PIL import Image
 
-from datasets import csv_table
-from datasets.image_folder import ImageFolder
-from datasets.objects import Rejected
 from datasets.schema import Box, LabeledImage
+from datasets.sources import csv_table
+from datasets.sources.image_folder import ImageFolder
+from datasets.sources.objects import Rejected
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets import image_bytes
-from datasets.image_bytes import Photograph
+from datasets.conversion import image_bytes
+from datasets.conversion.image_bytes import Photograph
 
 # 16 x 16, of one colour, as libjpeg-turbo's cjpeg -arithmetic writes it; Pillow writes none.
 _ARITHMETIC_JPEG = base64.b64decode(

@@ -3,7 +3,7 @@ import os
 import pytest
 from PIL import Image
 
-from datasets.image_folder import ImageFolder, photographs
+from datasets.sources.image_folder import ImageFolder, photographs
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_what_cannot_be_read_says_why(folder, monkeypatch):
     os.mkfifo(os.path.join(folder.path, "pipe.jpg"))
     with pytest.raises(ValueError, match="^not a file$"):
         folder.read("pipe.jpg")
-    monkeypatch.setattr("datasets.image_folder.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("datasets.sources.image_folder.MAX_FILE_BYTES", 10)
     with pytest.raises(ValueError, match="^file too large: "):
         folder.read("a.jpg")
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import near_duplicates, splits
-from datasets.image_folder import ImageFolder
+from datasets import splits
+from datasets.conversion import near_duplicates
 from datasets.schema import LabeledImage
+from datasets.sources.image_folder import ImageFolder
 from tests.conftest import run_script
 
 

@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets import image_bytes, records, schema
-from datasets.image_folder import ImageFolder
-from datasets.records import Options
+from datasets import schema
+from datasets.conversion import image_bytes, records
+from datasets.conversion.records import Options
 from datasets.schema import Box, LabeledImage
+from datasets.sources.image_folder import ImageFolder
 
 _UNDO = {5: 5, 6: 8, 7: 7, 8: 6}  # the orientation that turns back
 

@@ -3,10 +3,10 @@ import time
 import pytest
 from PIL import Image
 
-from datasets import voc_xml
-from datasets.image_folder import ImageFolder
-from datasets.objects import Rejected
 from datasets.schema import Box, LabeledImage
+from datasets.sources import voc_xml
+from datasets.sources.image_folder import ImageFolder
+from datasets.sources.objects import Rejected
 
 _CAT = (
     "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax>"

@@ -5,8 +5,8 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from datasets import splits
-from datasets.objects import Rejected
 from datasets.schema import Box, LabeledImage
+from datasets.sources.objects import Rejected
 
 PREFIX = "tfds:"
 
@@ -87,7 +87,7 @@ def read(
 
 def _boxes(example, encoded: bytes) -> tuple[Box, ...]:
     """Of a `bbox` or of the `bbox` of `objects`, in pixels; TFDS has them in fractions."""
-    from datasets.image_bytes import Photograph
+    from datasets.conversion.image_bytes import Photograph
 
     if "objects" in example and "bbox" in example["objects"]:
         found = example["objects"]["bbox"]

@@ -16,14 +16,15 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from datasets import splits, workers, zca
-from datasets.destination import DATASET_JSON, DUPLICATES, LABELS, REJECTED, Destination
+from datasets import splits, zca
+from datasets.conversion import workers
+from datasets.conversion.destination import DATASET_JSON, DUPLICATES, LABELS, REJECTED, Destination
+from datasets.conversion.records import Options, Record
+from datasets.conversion.shards import Shard, ShardWriter
 from datasets.disk_table import DiskTable
-from datasets.image_folder import ImageFolder
-from datasets.objects import Rejected
-from datasets.records import Options, Record
 from datasets.schema import LabeledImage
-from datasets.shards import Shard, ShardWriter
+from datasets.sources.image_folder import ImageFolder
+from datasets.sources.objects import Rejected
 
 # The one split of a dataset that is a single file.
 WHOLE = "all"

@@ -4,9 +4,10 @@ import os
 import posixpath
 from collections.abc import Iterator
 
-from datasets import image_folder, splits
-from datasets.image_folder import ImageFolder
+from datasets import splits
 from datasets.schema import LabeledImage
+from datasets.sources import image_folder
+from datasets.sources.image_folder import ImageFolder
 
 
 def read(images: ImageFolder) -> Iterator[LabeledImage]:

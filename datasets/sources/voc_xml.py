@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from datasets import image_folder, objects, splits
-from datasets.image_folder import ImageFolder
-from datasets.objects import LabeledObject, Rejected
+from datasets import splits
 from datasets.schema import LabeledImage
+from datasets.sources import image_folder, objects
+from datasets.sources.image_folder import ImageFolder
+from datasets.sources.objects import LabeledObject, Rejected
 
 # An annotation has a few kilobytes.
 _MAX_FILE_BYTES = 4 << 20

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets import schema, tfds_source, tfrecord_dataset
+from datasets import schema, tfrecord_dataset
+from datasets.sources import tfds
 from tests.conftest import ROOT
 
 # TFDS registers builders by importing them: so one process defines, prepares and converts.
@@ -92,10 +93,10 @@ def test_what_has_no_label_gets_none(converted):
 def test_a_name_that_is_none_is_one_line(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     with pytest.raises(ValueError, match="tfds:no_such_thing_at_all: TensorFlow Datasets has no"):
-        list(tfds_source.read("no_such_thing_at_all", str(tmp_path), str(tmp_path)))
+        list(tfds.read("no_such_thing_at_all", str(tmp_path), str(tmp_path)))
 
 
 def test_without_tfds_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match="needs TensorFlow Datasets: pip install"):
-        list(tfds_source.read("mnist", None, str(tmp_path)))
+        list(tfds.read("mnist", None, str(tmp_path)))

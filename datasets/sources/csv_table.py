@@ -13,11 +13,12 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from datasets import objects, splits
+from datasets import splits
 from datasets.disk_table import DiskTable
-from datasets.image_folder import ImageFolder
-from datasets.objects import LabeledObject, Rejected
 from datasets.schema import LabeledImage
+from datasets.sources import objects
+from datasets.sources.image_folder import ImageFolder
+from datasets.sources.objects import LabeledObject, Rejected
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _REJECTED_COLUMNS = ["file", "reason", "harmless"]

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from datasets import splits
-from datasets.image_bytes import FORMATS
-from datasets.image_folder import ImageFolder
+from datasets.conversion.image_bytes import FORMATS
 from datasets.schema import LabeledImage
+from datasets.sources.image_folder import ImageFolder
 
 # Of 64 bits, how many may differ: so many bands less one find all pairs (see `pairs`).
 DISTANCE = 3

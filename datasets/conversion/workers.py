@@ -10,10 +10,10 @@ import itertools
 import warnings
 from collections.abc import Iterable, Iterator
 
-from datasets import records
-from datasets.image_folder import ImageFolder
-from datasets.records import Options, Record
+from datasets.conversion import records
+from datasets.conversion.records import Options, Record
 from datasets.schema import LabeledImage
+from datasets.sources.image_folder import ImageFolder
 
 _CHUNK = 8  # photographs handed to a thread at a time
 _CHUNKS_AHEAD = 4  # for each thread, so that it never waits for the one that writes

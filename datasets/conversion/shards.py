@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from datasets.destination import Destination
+from datasets.conversion.destination import Destination
 
 SHARD_BYTES = 128 << 20
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from datasets import schema, zca
-from datasets.image_bytes import Photograph, Rectangle
-from datasets.image_folder import ImageFolder
+from datasets.conversion.image_bytes import Photograph, Rectangle
 from datasets.schema import Box, LabeledImage
+from datasets.sources.image_folder import ImageFolder
 
 
 @dataclasses.dataclass(frozen=True)
