@@ -7,14 +7,13 @@ answers at once; a script calls `load_tensorflow` when it has work to do.
 import os
 import sys
 import tempfile
-import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
 
-from foundation import machine, options
+from foundation import machine, options, reference
 from foundation.errors import InputError, UsageError
 from foundation.options import Option, Options
 
@@ -49,7 +48,8 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
     try:
         given = parse(job, sys.argv, words)
         if flags.FLAGS.help:
-            return say(help_text(job))
+            about = (sys.modules["__main__"].__doc__ or "").strip()
+            return say(reference.help_text(about, [job(), _EveryScript()]))
         options.check(given)
         main(given)
     except flags.Error as error:
@@ -116,30 +116,7 @@ class _Parser(flags.ArgumentParser):
 
 class _Serializer(flags.ArgumentSerializer):
     def serialize(self, value: Any) -> str:
-        return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-
-
-def help_text(job: type[Options]) -> str:
-    """What the script does, and its flags under the headings of their groups."""
-    lines = [(sys.modules["__main__"].__doc__ or "").strip()]
-    for part in [*options.all_groups(job()), _EveryScript()]:
-        if found := options.listed_with_defaults(part):
-            lines += ["", options.heading(type(part))]
-            lines += [line for one in found for line in _help_lines(one)]
-    return "\n".join(lines)
-
-
-def _help_lines(one: Option) -> list[str]:
-    name = f"--[no]{one.name}" if one.type is bool else f"--{one.name}"
-    choices = f"<{'|'.join(one.choices)}>: " if one.choices else ""
-    named = f" Also --{', --'.join(one.aliases)}." if one.aliases else ""
-    default = (
-        "" if one.default in (None, ()) else f" (default: {_Serializer().serialize(one.default)})"
-    )
-    text = f"{name}: {choices}{one.help}{named}{default}"
-    return textwrap.wrap(
-        text, 100, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
-    )
+        return reference.text(value)
 
 
 def say(line: str) -> None:
@@ -189,18 +166,14 @@ def _fail(message: str, code: int) -> None:
 
 def _join_spaced_booleans(argv: list[str]) -> list[str]:
     """Understands `--clone_on_cpu True`, which absl would read as a flag and a stray word."""
-    joined, i = argv[:1], 1
-    while i < len(argv):
-        word = argv[i]
+    joined, words = argv[:1], iter(argv[1:])
+    for word in words:
         if word == "--":
-            return joined + argv[i:]
-        name = word.lstrip("-")
-        following = argv[i + 1] if i + 1 < len(argv) else ""
-        is_flag = word.startswith("-") and name in flags.FLAGS
-        if is_flag and flags.FLAGS[name].boolean and options.is_truth(following):
-            joined.append(f"--{name}={following}")
-            i += 2
+            return [*joined, word, *words]
+        previous = joined[-1].lstrip("-")
+        is_flag = joined[-1].startswith("-") and previous in flags.FLAGS
+        if is_flag and flags.FLAGS[previous].boolean and options.is_truth(word):
+            joined[-1] = f"--{previous}={word}"
         else:
             joined.append(word)
-            i += 1
     return joined

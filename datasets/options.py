@@ -49,7 +49,7 @@ class SourceOptions(Options):
 
 
 @options
-class ReadingOptions(Options):
+class ThreadsOptions(Options):
     """Reading the records."""
 
     num_preprocessing_threads: int | None = option(
@@ -57,6 +57,12 @@ class ReadingOptions(Options):
         "Threads that decode and augment; unset means as many as processors.",
         bounds=(1, None),
     )
+
+
+@options
+class ReadingOptions(ThreadsOptions):
+    """Reading the records."""
+
     max_bad_records: int = option(
         0,
         "How many records that can't be read are passed over. Unless it is 0, all images are "

@@ -12,6 +12,7 @@ are an `Options` of groups, made by `group`. The same checks hold in Python and 
 """
 
 import dataclasses
+import difflib
 import math
 import os
 import types
@@ -45,6 +46,11 @@ class Option:
     parse: Callable[[str], Any] | None = None
     path: bool = False
     repeated: bool = False
+
+    @property
+    def flag(self) -> str:
+        """As the command line has it."""
+        return f"--[no]{self.name}" if self.type is bool else f"--{self.name}"
 
     @property
     def is_list(self) -> bool:
@@ -158,6 +164,21 @@ class Options:
 
     def check(self) -> None:
         """Raises InputError for options that do not go together; see the function `check`."""
+
+    @classmethod
+    def of(cls: type[_Group], **given: Any) -> _Group:
+        """A job's options by the names of the flags, whatever groups they are in.
+
+        Raises:
+          UsageError: there is no such option, or a value is out of bounds.
+        """
+        default = cls()
+        known = values(default)
+        if unknown := sorted(given.keys() - known.keys()):
+            close = difflib.get_close_matches(unknown[0], known)
+            remedy = f"Did you mean {' or '.join(close)}?" if close else ""
+            raise UsageError("unknown.", option=unknown[0], remedy=remedy)
+        return changed(default, given)
 
     def replace(self: _Group, **changes: Any) -> _Group:
         """A copy with other values, which count as set by hand."""

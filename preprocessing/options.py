@@ -63,7 +63,10 @@ class PixelsOptions(Options):
 
 @options
 class AugmentationOptions(Options):
-    """What training draws of an image; names and meanings of Keras' ImageDataGenerator."""
+    """What training draws of an image.
+
+    Names and meanings are those of Keras' ImageDataGenerator.
+    """
 
     augment: bool = option(
         True,

@@ -7,6 +7,7 @@ from datasets.options import (
     ReadingOptions,
     ServiceOptions,
     SourceOptions,
+    ThreadsOptions,
     TrainingReadingOptions,
 )
 from evaluation.options import EvaluationOptions
@@ -168,7 +169,7 @@ class ExportModelOptions(Options):
     """Export."""
 
     source: SourceOptions = group(SourceOptions, dataset_split_name="validation")
-    reading: ReadingOptions = group(ReadingOptions)
+    reading: ThreadsOptions = group(ThreadsOptions)
     net: NetOptions = group(NetOptions)
     recipe: RecipeOptions = group(RecipeOptions)
     checkpoint: CheckpointOptions = group(CheckpointOptions)
@@ -214,3 +215,14 @@ class DataServiceOptions(Options):
     """tf.data service."""
 
     service: ServiceOptions = group(ServiceOptions)
+
+
+# The scripts and the options that each of them takes.
+JOBS: dict[str, type[Options]] = {
+    "convert_data.py": ConvertOptions,
+    "train_image_classifier.py": TrainOptions,
+    "eval_image_classifier.py": EvaluateOptions,
+    "export_model.py": ExportModelOptions,
+    "classify_image.py": ClassifyImageOptions,
+    "data_service.py": DataServiceOptions,
+}

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from preprocessing import custom, normalization, ops, preprocessing_factory
 from preprocessing.augmentation import FILL_MODES, Augmentation
+from runs import flags_table
 from tests.conftest import ROOT
 
 
@@ -62,3 +63,9 @@ def test_flags_offer_what_there_is(training_flags):
     offered = {name: tuple(training_flags[name]["values"]) for name in ("fit", "fill_mode")}
     assert offered == {"fit": custom.FITS, "fill_mode": FILL_MODES}
     assert set(training_flags["normalization"]["values"]) == set(normalization.NAMES)
+
+
+def test_the_table_of_flags_is_made_from_the_options():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert flags_table.updated(text) == text, "python -m runs.flags_table writes it anew"
+    assert "`--rmsprop_decay`" in text
