@@ -9,7 +9,7 @@ import dataclasses
 
 import keras
 
-from nets import blocks
+from nets import blocks, layers
 from nets.blocks import Blocks
 
 _EXAMPLE = "such as dense:512,dropout:0.5"
@@ -67,14 +67,14 @@ def attach(
     Raises:
       ValueError: see `parse`.
     """
-    layers = parse(head)
+    parsed = parse(head)
     top = root(scope)
     block = Blocks(blocks.glorot_uniform, dtype=dtype)
     x = _features(model)
     if len(x.shape) == 4:
         x = block.global_pool(x, f"{top}/pool", keep_dims=False)
     count = collections.Counter()
-    for layer in layers:
+    for layer in parsed:
         count[type(layer)] += 1
         if isinstance(layer, Dense):
             x = block.fully_connected(x, layer.units, f"{top}/dense_{count[Dense]}")
@@ -106,19 +106,19 @@ def _parse_layer(part: str, text: str) -> Dense | Dropout:
 def _features(model: keras.Model):
     """What the last pool before the classifier leaves, normalised where the net does so next."""
     # Without auxiliary logits: the layers come in the order of computation, and theirs would mix.
-    layers = keras.Model(model.input, model.output["logits"]).layers
+    ordered = keras.Model(model.input, model.output["logits"]).layers
     # Wide VGG images are pooled once more, inside the classifier, which has the only dropouts.
-    dropouts = [i for i, layer in enumerate(layers) if _is_dropout(layer)]
-    trunk = layers[: dropouts[0]] if dropouts else layers
+    dropouts = [i for i, layer in enumerate(ordered) if _is_dropout(layer)]
+    trunk = ordered[: dropouts[0]] if dropouts else ordered
     last = max(i for i, layer in enumerate(trunk) if isinstance(layer, _POOLS))
-    if isinstance(layers[last + 1], keras.layers.LayerNormalization):
+    if isinstance(ordered[last + 1], keras.layers.LayerNormalization):
         last += 1
-    return layers[last].output
+    return ordered[last].output
 
 
 def _is_dropout(layer: keras.Layer) -> bool:
     """Not so the layers that drop whole paths, which are all over a net."""
-    return isinstance(layer, blocks.Dropout) and layer.noise_shape is None
+    return isinstance(layer, layers.Dropout) and layer.noise_shape is None
 
 
 def _outputs(operation) -> list:

@@ -1,6 +1,6 @@
 """The nets of keras.applications as nets of this table.
 
-Keras builds the graph; here it is copied layer by layer, with the layers of `blocks` in place of
+Keras builds the graph; here it is copied layer by layer, with the layers of `nets.layers` for
 Keras's own. So computation type, fused batch norm, seeded dropout and slim's variable names are
 those of all other nets, nothing global changes, and ConvNeXt trains on CPUs too, where TensorFlow
 has no gradient for the grouped convolutions that Keras spells depthwise ones with.
@@ -26,16 +26,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import keras
 import numpy as np
 
-from nets import blocks
+from nets import blocks, layers
 
 _PIXELS = "pixels"  # name of the layer that converts them
 _IMAGENET_MEAN, _IMAGENET_STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of 0 to 1
 
 _SUBSTITUTES = {  # and which of their variables are regularised
-    keras.layers.Conv2D: (blocks.Conv2D, ("weights",)),
-    keras.layers.Dense: (blocks.Dense, ("weights",)),
-    keras.layers.DepthwiseConv2D: (blocks.DepthwiseConv2D, ()),
-    keras.layers.SeparableConv2D: (blocks.SeparableConv2D, ("pointwise_weights",)),
+    keras.layers.Conv2D: (layers.Conv2D, ("weights",)),
+    keras.layers.Dense: (layers.Dense, ("weights",)),
+    keras.layers.DepthwiseConv2D: (layers.DepthwiseConv2D, ()),
+    keras.layers.SeparableConv2D: (layers.SeparableConv2D, ("pointwise_weights",)),
 }
 
 
@@ -133,14 +133,13 @@ def build(
             input_tensor=images,
             input_shape=images.shape[1:],
         )
-    layers = plan.layers
-    if dropout_keep_prob is not None and not any(map(_drops_features, layers)):
+    if dropout_keep_prob is not None and not any(map(_drops_features, plan.layers)):
         raise ValueError(
             f"{name} has no dropout for dropout_keep_prob={dropout_keep_prob}; --head=dropout:RATE "
             "puts one before a classifier of your own."
         )
-    last = max(i for i, layer in enumerate(layers) if layer.weights)
-    names = _fresh_names(layers)
+    last = max(i for i, layer in enumerate(plan.layers) if layer.weights)
+    names = _fresh_names(plan.layers)
 
     def copy(operation: keras.Operation) -> Callable:
         if not isinstance(operation, keras.Layer) or operation.name == _PIXELS:
@@ -149,7 +148,7 @@ def build(
             steps = [copy(layer) for layer in operation.layers]
             return lambda x: functools.reduce(lambda x, step: step(x), steps, x)
         scope = f"{application.scope}/{names.get(operation.name, operation.name)}"
-        gives_logits = operation in layers[last:]
+        gives_logits = operation in plan.layers[last:]
         own = {"name": blocks.layer_name(scope), "dtype": "float32" if gives_logits else dtype}
         return _substitute(operation, own, dropout_keep_prob, batch_norm_decay)
 
@@ -242,10 +241,10 @@ def _substitute(layer: keras.Layer, own: dict, keep_prob: float | None, decay: f
     if isinstance(layer, (keras.layers.Normalization, keras.layers.Rescaling)):
         return lambda x: x  # EfficientNet's pixels are converted already
     if isinstance(layer, keras.layers.BatchNormalization):
-        return blocks.BatchNorm(decay or layer.momentum, layer.epsilon, layer.scale, **own)
+        return layers.BatchNorm(decay or layer.momentum, layer.epsilon, layer.scale, **own)
     if isinstance(layer, keras.layers.Dropout):
         keep = keep_prob if keep_prob and _drops_features(layer) else 1 - layer.rate
-        return blocks.Dropout(keep, layer.noise_shape, **own)
+        return layers.Dropout(keep, layer.noise_shape, **own)
     if type(layer).__name__ == "LayerScale":
         return LayerScale(layer.init_values, **own)
     config = layer.get_config() | own
@@ -253,7 +252,7 @@ def _substitute(layer: keras.Layer, own: dict, keep_prob: float | None, decay: f
         config["depthwise_initializer"] = config.pop("kernel_initializer")
         for unused in ("filters", "groups", "kernel_regularizer", "kernel_constraint"):
             config.pop(unused)
-        return blocks.DepthwiseConv2D.from_config(config)
+        return layers.DepthwiseConv2D.from_config(config)
     if type(layer) in _SUBSTITUTES:
         ours, regularized = _SUBSTITUTES[type(layer)]
         return ours.from_config(config | {"regularized": regularized})
@@ -281,15 +280,15 @@ class LayerScale(keras.layers.Layer):
 
 def _by_slim_name(application: Application, net: keras.Model) -> dict[str, np.ndarray]:
     """The values of Keras's net, or of a model that has it inside, as `build` wants them."""
-    layers = [
+    weighted = [
         layer
         for layer in net._flatten_layers(include_self=False)
         if layer._trainable_variables + layer._non_trainable_variables
         and not isinstance(layer, keras.layers.Normalization)
     ]
-    names = _fresh_names(layers)
+    names = _fresh_names(weighted)
     values = {}
-    for layer in layers:
+    for layer in weighted:
         for variable in layer.weights:
             value = variable.value.numpy()
             leaf = variable.name
@@ -316,10 +315,10 @@ def _drops_features(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.Dropout) and layer.noise_shape is None
 
 
-def _fresh_names(layers: Iterable[keras.Layer]) -> dict[str, str]:
+def _fresh_names(named: Iterable[keras.Layer]) -> dict[str, str]:
     """The names of layers that Keras named by number, as if no net had been built before."""
     numbered = defaultdict(list)
-    for layer in layers:
+    for layer in named:
         kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
         kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
         if match := re.fullmatch(rf"{kind}(?:_(\d+))?", layer.name):

@@ -98,7 +98,7 @@ def build(
     Args:
       drop_path_keep_prob: share of the examples for which the last cell's operations are kept;
         earlier cells keep more, and 1 keeps all.
-      drop_path_steps: the share sinks from 1 over so many steps of `blocks.training_step`; in a
+      drop_path_steps: the share sinks from 1 over so many steps of `layers.training_step`; in a
         net called outside of it, it has sunk.
       create_aux_logits: whether to build the auxiliary head; slim does so only to train. Below 67
         pixels (9 for `nasnet_cifar`) nothing is left for it to see and the net has none.

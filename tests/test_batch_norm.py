@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import blocks, nets_factory
+from nets import layers, nets_factory
 from training import batch_norm
 
 SIZE = 32
@@ -72,7 +72,7 @@ def test_recalibration_gives_the_means_of_the_batches_statistics(model):
 
 def test_the_comparison_sees_statistics_that_do_not_fit_and_changes_nothing(model):
     batch = batch_of(3, count=60)
-    with blocks.batch_statistics(0.0):
+    with layers.batch_statistics(0.0):
         batch["label"] = tf.argmax(model(batch["image"])["logits"], axis=-1)
     for norm in batch_norm.moving(model):  # as a run that is too short leaves them
         norm.moving_mean.assign(norm.moving_mean + 5.0)

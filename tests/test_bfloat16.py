@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import bfloat16, blocks
+from nets import bfloat16, layers
 
 
 def choice(x, kernel=(3, 3), strides=(1, 1), rate=(1, 1), padding="same", groups=1):
@@ -80,20 +80,20 @@ def images(*shape):
 @pytest.mark.parametrize(
     ("layer", "x"),
     [
-        (blocks.Conv2D(4, 3, padding="same"), images(2, 9, 62, 3)),
-        (blocks.Conv2D(4, 3), images(2, 12, 64, 3)),
-        (blocks.Conv2D(4, (2, 4), padding="same"), images(2, 9, 61, 3)),
-        (blocks.Conv2D(5, 1), images(2, 9, 12, 7)),
-        (blocks.Conv2D(5, (3, 2), padding="same"), images(3, 5, 6, 7)),
-        (blocks.Conv2D(5, 3), images(3, 6, 7, 8)),
-        (blocks.Conv2D(5, (6, 7)), images(3, 6, 7, 8)),
-        (blocks.DepthwiseConv2D(3, padding="same"), images(2, 8, 9, 16)),
-        (blocks.DepthwiseConv2D(3, strides=2, depth_multiplier=2), images(2, 8, 9, 16)),
-        (blocks.DepthwiseConv2D(5, strides=2, padding="same"), images(2, 12, 13, 16)),
-        (blocks.SeparableConv2D(6, 5, strides=2, padding="same"), images(2, 9, 9, 8)),
-        (blocks.SeparableConv2D(6, 3, activation="relu"), images(2, 9, 9, 8)),
-        (blocks.BatchNorm(0.9, 0.001, scale=True), images(3, 4, 5, 24)),
-        (blocks.BatchNorm(0.9, 0.001, scale=True), images(3, 4, 5, 32)),
+        (layers.Conv2D(4, 3, padding="same"), images(2, 9, 62, 3)),
+        (layers.Conv2D(4, 3), images(2, 12, 64, 3)),
+        (layers.Conv2D(4, (2, 4), padding="same"), images(2, 9, 61, 3)),
+        (layers.Conv2D(5, 1), images(2, 9, 12, 7)),
+        (layers.Conv2D(5, (3, 2), padding="same"), images(3, 5, 6, 7)),
+        (layers.Conv2D(5, 3), images(3, 6, 7, 8)),
+        (layers.Conv2D(5, (6, 7)), images(3, 6, 7, 8)),
+        (layers.DepthwiseConv2D(3, padding="same"), images(2, 8, 9, 16)),
+        (layers.DepthwiseConv2D(3, strides=2, depth_multiplier=2), images(2, 8, 9, 16)),
+        (layers.DepthwiseConv2D(5, strides=2, padding="same"), images(2, 12, 13, 16)),
+        (layers.SeparableConv2D(6, 5, strides=2, padding="same"), images(2, 9, 9, 8)),
+        (layers.SeparableConv2D(6, 3, activation="relu"), images(2, 9, 9, 8)),
+        (layers.BatchNorm(0.9, 0.001, scale=True), images(3, 4, 5, 24)),
+        (layers.BatchNorm(0.9, 0.001, scale=True), images(3, 4, 5, 32)),
     ],
     ids=lambda part: type(part).__name__ if isinstance(part, keras.Layer) else str(part.shape),
 )
@@ -125,8 +125,8 @@ def operations(layer, x):
 
 
 def test_what_is_slow_in_bfloat16_is_computed_in_another_way():
-    depthwise = functools.partial(blocks.DepthwiseConv2D, dtype="mixed_bfloat16")
-    batch_norm = functools.partial(blocks.BatchNorm, 0.9, 0.001, scale=True, dtype="mixed_bfloat16")
+    depthwise = functools.partial(layers.DepthwiseConv2D, dtype="mixed_bfloat16")
+    batch_norm = functools.partial(layers.BatchNorm, 0.9, 0.001, scale=True, dtype="mixed_bfloat16")
     of_images, of_weights = (
         "DepthwiseConv2dNativeBackpropInput",
         "DepthwiseConv2dNativeBackpropFilter",
@@ -140,6 +140,6 @@ def test_what_is_slow_in_bfloat16_is_computed_in_another_way():
     assert (kinds[of_images], kinds[of_weights]) == ("bfloat16", "float32")
     assert operations(batch_norm(), images(2, 8, 8, 16))["FusedBatchNormGradV3"] == "bfloat16"
     assert operations(batch_norm(), images(2, 8, 8, 24))["FusedBatchNormGradV3"] == "float32"
-    pointwise = operations(blocks.Conv2D(4, 1, dtype="mixed_bfloat16"), images(2, 8, 8, 16))
+    pointwise = operations(layers.Conv2D(4, 1, dtype="mixed_bfloat16"), images(2, 8, 8, 16))
     assert pointwise["MatMul"] == "bfloat16"
     assert "Conv2DBackpropFilter" not in pointwise

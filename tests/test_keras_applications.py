@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import blocks, keras_applications, nets_factory, slim_names
+from nets import keras_applications, layers, nets_factory, slim_names
 from nets.keras_applications import APPLICATIONS
 
 SMALL = "keras_mobilenet_v3_small"
@@ -138,11 +138,11 @@ def test_scopes_do_not_depend_on_what_was_built_before():
 
 def test_our_layers_stand_in_for_kerass():
     model = nets_factory.build(SMALL, 5, 32, batch_norm_decay=0.5, dropout_keep_prob=0.25)
-    norms = [layer for layer in model.layers if isinstance(layer, blocks.BatchNorm)]
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNorm)]
     assert len(norms) == 34
     assert {layer.decay for layer in norms} == {0.5}
     assert not [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
-    assert [layer.keep_prob for layer in model.layers if isinstance(layer, blocks.Dropout)] == [
+    assert [layer.keep_prob for layer in model.layers if isinstance(layer, layers.Dropout)] == [
         0.25
     ]
     names = slim_names.variables(model)

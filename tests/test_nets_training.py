@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import blocks, costs, nets_factory, slim_names
+from nets import costs, layers, nets_factory, slim_names
 
 SMALL = 12e6  # parameters
 ALSO = ("inception_v3", "resnet_v1_50", "resnet_v2_50", "convnext_tiny")
@@ -78,7 +78,7 @@ def test_a_step_in_bfloat16_moves_every_variable(name):
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, (BATCH, *model.input.shape[1:])).astype("float32")
     # Eagerly: a graph for one step takes longer to make than the step.
-    with blocks.training_step(0), blocks.random_seed([0, 0]), tf.GradientTape() as tape:
+    with layers.training_step(0), layers.random_seed([0, 0]), tf.GradientTape() as tape:
         losses = [
             tf.nn.sparse_softmax_cross_entropy_with_logits(range(BATCH), logits)
             for logits in model(images, training=True).values()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import blocks
+from nets import layers
 from training import distribution as distributions
 from training.step import NotFiniteError, TrainingStep
 
@@ -110,7 +110,7 @@ def test_the_step_descends_along_the_gradient():
 
 def dropout_net():
     inputs = keras.Input((2,))
-    x = blocks.Dropout(0.5, name="a.dropout")(inputs)
+    x = layers.Dropout(0.5, name="a.dropout")(inputs)
     dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
     return keras.Model(inputs, {"logits": dense(x)})
 
@@ -128,7 +128,7 @@ def test_dropout_is_a_function_of_seed_and_step():
 
 def test_drop_path_knows_the_step():
     inputs = keras.Input((2,))
-    drop_path = blocks.DropPath(1e-6, ramp_steps=10, noise_shape=(None, 1), name="a.drop_path")
+    drop_path = layers.DropPath(1e-6, ramp_steps=10, noise_shape=(None, 1), name="a.drop_path")
     dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
     step, _ = make_step(keras.Model(inputs, {"logits": dense(drop_path(inputs))}))
     without, _ = make_step()

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nets import blocks, slim_names
+from nets import layers, slim_names
 
 # Of the first statistics, which say nothing, what may be left in the last ones.
 _STALE_SHARE = 0.01
@@ -25,16 +25,16 @@ _FASTEST = 0.5
 _PARTED = 0.05
 
 
-def moving(model: keras.Model) -> list[blocks.BatchNorm]:
+def moving(model: keras.Model) -> list[layers.BatchNorm]:
     """The batch norms whose statistics training moves."""
-    norms = (layer for layer in model.layers if isinstance(layer, blocks.BatchNorm))
+    norms = (layer for layer in model.layers if isinstance(layer, layers.BatchNorm))
     return [norm for norm in norms if norm.trainable and not norm.frozen]
 
 
 def freeze(model: keras.Model, trained: Collection[str]) -> None:
     """Batch norms of which no variable is `trained`, by slim name, use their stored statistics."""
     for layer in model.layers:
-        if isinstance(layer, blocks.BatchNorm):
+        if isinstance(layer, layers.BatchNorm):
             own = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
             layer.frozen = own.isdisjoint(trained)
 
@@ -130,7 +130,7 @@ def compare(
             right = tf.equal(tf.argmax(logits, axis=-1), tf.cast(classes, tf.int64))
             return tf.reduce_sum(tf.cast(right, tf.int64))
 
-        with blocks.batch_statistics(0.0):
+        with layers.batch_statistics(0.0):
             by_batch = count()
         return tf.stack([by_batch, count(), tf.shape(labels, tf.int64)[0]])
 
@@ -170,7 +170,7 @@ def recalibrate(
     @tf.function(autograph=False)
     def take(batch):
         def forward(batch):
-            with blocks.batch_statistics(1.0):
+            with layers.batch_statistics(1.0):
                 model(batch["image"], training=False)
 
         strategy.run(forward, args=(batch,))

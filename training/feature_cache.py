@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nets import blocks, slim_names
+from nets import layers, slim_names
 
 _ABOUT = "cache.json"
 _LABELS = "labels"
@@ -100,9 +100,9 @@ def _trains(operation, trained: Collection[str]) -> bool:
 
 def _changes(layer) -> bool:
     """Whether a layer that isn't trained gives an image something else from step to step."""
-    if isinstance(layer, blocks.BatchNorm):
+    if isinstance(layer, layers.BatchNorm):
         return layer.trainable and not layer.frozen
-    if isinstance(layer, blocks.Dropout):
+    if isinstance(layer, layers.Dropout):
         return layer.keep_prob < 1
     rates = (getattr(layer, name, None) for name in _RANDOM)
     return any(isinstance(rate, int | float) and rate for rate in rates)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nets import blocks, checkpoints, heads, nets_factory, pretrained, resizing, slim_names
+from nets import checkpoints, heads, layers, nets_factory, pretrained, resizing, slim_names
 from runs import config as run_config
 from training import (
     batch_norm,
@@ -332,7 +332,7 @@ class Run:
         if self._learner is not self.model:
             return variables, {}
         end_points = keras.Model(self.model.input, dict(nets_factory.end_points(self.model)))
-        with blocks.batch_statistics(0.0):
+        with layers.batch_statistics(0.0):
             activations = end_points(self.step.images, training=False)
         return variables, {k: tf.cast(v, tf.float32).numpy() for k, v in activations.items()}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from nets import blocks
+from nets import layers
 from training.distribution import Distribution
 
 _SHOWN_IMAGES = 4
@@ -146,8 +146,8 @@ class TrainingStep:
 
     def _compute_gradients(self, images, labels, seed, step):
         with (
-            blocks.random_seed(seed),
-            blocks.training_step(step),
+            layers.random_seed(seed),
+            layers.training_step(step),
             tf.GradientTape(watch_accessed_variables=False) as tape,
         ):
             for variable in self._trained:
