@@ -48,6 +48,7 @@ def measure(side: str) -> float:
 
     from nets import nets_factory, slim_names
     from training import batch_norm, distribution, feature_cache, losses, optimizers
+    from training.options import OptimizerOptions
     from training.step import TrainingStep
 
     where = distribution.create()
@@ -59,16 +60,11 @@ def measure(side: str) -> float:
         chosen = {name for names in caught.values() for name in names}
         trained = {name: variable for name, variable in trained.items() if name in chosen}
         batch_norm.freeze(model, chosen)
-    optimizer = optimizers.create("rmsprop")
+    optimizer = optimizers.create(OptimizerOptions())
     decay = dict.fromkeys(slim_names.regularized(model), 4e-5)
     optimizer.build(list(trained.values()), list(trained), weight_decay=decay)
 
-    def loss(labels, outputs):
-        parts = losses.classification(labels, outputs["logits"], outputs.get("aux_logits"))
-        return {"main": parts.main, "auxiliary": parts.auxiliary}
-
-    loss_names = ("main", "auxiliary")
-
+    loss_names = ["main", *(["auxiliary"] if "aux_logits" in model.output else [])]
     shape = (FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3)
     labels = np.arange(FLAGS.batch_size, dtype=np.int32) % FLAGS.num_classes
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
@@ -81,7 +77,9 @@ def measure(side: str) -> float:
     else:
         ds = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
     weights = {name: variable.value for name, variable in trained.items()}
-    step = TrainingStep(where, learner, optimizer, lambda step: 1e-4, loss, weights, loss_names)
+    step = TrainingStep(
+        where, learner, optimizer, lambda step: 1e-4, losses.classification, weights, loss_names
+    )
     iterator = iter(ds)
     step.run(iterator, 3)
     began = time.perf_counter()

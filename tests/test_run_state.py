@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from nets import checkpoints, nets_factory, slim_names
 from training import moving_averages, optimizers, run_state
+from training.options import OptimizerOptions
 
 TF_SLIM_RUN = pathlib.Path(__file__).parent / "fixtures/slim_parity/checkpoints/train_dir"
 
@@ -15,7 +16,7 @@ def make_run(train_dir, optimizer="rmsprop", averages=True, **options):
     model = nets_factory.build("mobilenet_v1_025", 5, 32)
     weights = slim_names.variables(model)
     trained = {name: variable for name, variable in weights.items() if variable.trainable}
-    updates = optimizers.create(optimizer)
+    updates = optimizers.create(OptimizerOptions(optimizer=optimizer))
     updates.build(list(trained.values()), list(trained))
     slots = updates.slots()
     if averages:

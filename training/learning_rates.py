@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-KINDS = ("fixed", "exponential", "polynomial", "cosine", "one_cycle")
+from foundation.errors import InputError
+from training.options import ScheduleOptions
+
 # Smith and Topin, "Super-Convergence": a rise to the peak, then a longer fall far below the start.
 _ONE_CYCLE_RISE = 0.3
 _ONE_CYCLE_START = 1 / 25
@@ -24,73 +26,58 @@ def steps_per_epoch(num_examples: int, batch_size: int, replicas_to_aggregate: i
     return num_examples / batch_size / replicas_to_aggregate
 
 
-def decay_steps(
-    num_examples: int,
-    batch_size: int,
-    num_epochs_per_decay: float,
-    replicas_to_aggregate: int = 1,
-) -> int:
-    """Whole steps between two decays; at least one."""
-    epoch = steps_per_epoch(num_examples, batch_size, replicas_to_aggregate)
-    return max(1, int(epoch * num_epochs_per_decay))
-
-
-def create(
-    kind: str,
-    learning_rate: float,
-    *,
-    decay_steps: int | None = None,
-    decay_factor: float = 0.94,
-    staircase: bool = True,
-    end_learning_rate: float = 0.0001,
-    total_steps: int | None = None,
-    warmup_steps: float = 0,
-) -> Schedule:
+def create(options: ScheduleOptions, epoch: float, total_steps: int | None = None) -> Schedule:
     """A function from the step, counted from 0, to the rate of that step (float32 scalar).
 
+    fixed: one rate. exponential: times a factor after each whole `num_epochs_per_decay`.
+    polynomial: straight down to `end_learning_rate` within `num_epochs_per_decay`. cosine: half a
+    wave down to it within `total_steps`. one_cycle: up from a 25th of `learning_rate` in the first
+    30 % of `total_steps`, then down to `end_learning_rate`. During a warm-up of W steps the rate is
+    at most `learning_rate * step / W`, so 0 at step 0.
+
     Args:
-      kind: fixed; exponential: times `decay_factor` every `decay_steps`; polynomial: straight
-        down to `end_learning_rate` within `decay_steps`; cosine: half a wave down to it within
-        `total_steps`; one_cycle: up from a 25th of `learning_rate` in the first 30 % of
-        `total_steps`, then down to `end_learning_rate`.
-      staircase: whether the exponential goes down in stairs, as TF-Slim's does.
-      warmup_steps: the rate is at most `learning_rate * step / warmup_steps`, so 0 at step 0.
+      options: the kind of schedule and its rates.
+      epoch: steps in an epoch, of `steps_per_epoch`.
+      total_steps: length of the run; None where it has none.
 
     Raises:
-      ValueError: unknown kind, or a kind without the number of steps that it needs.
+      InputError: the kind needs `total_steps`.
     """
-    if kind not in KINDS:
-        raise ValueError(f"--learning_rate_decay_type={kind}: unknown. Known: {', '.join(KINDS)}.")
-    if kind in ("exponential", "polynomial") and not decay_steps:
-        raise ValueError(f"--learning_rate_decay_type={kind} needs decay_steps of at least 1.")
+    kind, start, end = (
+        options.learning_rate_decay_type,
+        options.learning_rate,
+        options.end_learning_rate,
+    )
+    warmup_steps = options.warmup_steps or options.warmup_epochs * epoch
+    decay_steps = max(1, int(epoch * options.num_epochs_per_decay))
     if kind in ("cosine", "one_cycle") and not total_steps:
-        raise ValueError(
-            f"--learning_rate_decay_type={kind} spreads over the whole run: "
-            "give its length by --max_number_of_steps or --num_epochs."
+        raise InputError(
+            "spreads over the whole run:",
+            option="learning_rate_decay_type",
+            value=kind,
+            remedy="give its length by --max_number_of_steps or --num_epochs.",
         )
 
     def decayed(step: tf.Tensor) -> tf.Tensor:
         if kind == "fixed":
-            return tf.constant(learning_rate, tf.float32)
+            return tf.constant(start, tf.float32)
         if kind == "exponential":
-            decays = step / decay_steps
-            return learning_rate * tf.pow(decay_factor, tf.floor(decays) if staircase else decays)
+            return start * tf.pow(options.learning_rate_decay_factor, tf.floor(step / decay_steps))
         if kind == "polynomial":
             left = 1.0 - tf.minimum(step, decay_steps) / decay_steps
-            return (learning_rate - end_learning_rate) * left + end_learning_rate
+            return (start - end) * left + end
         done = tf.minimum(step / total_steps, 1.0)
         if kind == "cosine":
-            return _half_wave(learning_rate, end_learning_rate, done)
-        rise = _half_wave(learning_rate * _ONE_CYCLE_START, learning_rate, done / _ONE_CYCLE_RISE)
-        fall = (done - _ONE_CYCLE_RISE) / (1.0 - _ONE_CYCLE_RISE)
-        fall = _half_wave(learning_rate, end_learning_rate, fall)
+            return _half_wave(start, end, done)
+        rise = _half_wave(start * _ONE_CYCLE_START, start, done / _ONE_CYCLE_RISE)
+        fall = _half_wave(start, end, (done - _ONE_CYCLE_RISE) / (1.0 - _ONE_CYCLE_RISE))
         return tf.where(done < _ONE_CYCLE_RISE, rise, fall)
 
     def rate(step: tf.Tensor | int) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         if not warmup_steps:
             return decayed(step)
-        return tf.minimum(learning_rate * step / warmup_steps, decayed(step))
+        return tf.minimum(start * step / warmup_steps, decayed(step))
 
     return rate
 

@@ -6,28 +6,22 @@ variable and its slots, and the old numbers by construction. Slots carry the nam
 
 An optimizer is built under a strategy's scope and applied inside `strategy.run`, on gradients that
 are already summed over the replicas: every replica then updates its own copy in the same way.
+
+Keras' own adamw, lamb, lion and nadam can't take their places. They leave `strategy.run` to update
+all copies together, which a compiled step does not allow; they know one learning rate for all
+variables, where a scope may have a factor of its own; and they name their slots by position.
 """
 
 import abc
-import difflib
+import types
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-NAMES = (
-    "adadelta",
-    "adagrad",
-    "adam",
-    "adamw",
-    "ftrl",
-    "lamb",
-    "lion",
-    "momentum",
-    "nadam",
-    "rmsprop",
-    "sgd",
-)
+from training.options import OptimizerOptions
+
 _KERAS_EPSILON = 1e-7
 # Dozat, "Incorporating Nesterov Momentum into Adam": mu_t = beta1 * (1 - 0.5 * 0.96^t).
 _NADAM_DECAY = 0.96
@@ -378,61 +372,56 @@ class Nadam(Optimizer):
         }
 
 
-def create(
-    name: str,
-    *,
-    momentum: float = 0.9,
-    rmsprop_momentum: float = 0.9,
-    rmsprop_decay: float = 0.9,
-    opt_epsilon: float | None = None,
-    adadelta_rho: float = 0.95,
-    adagrad_initial_accumulator_value: float = 0.1,
-    adam_beta1: float = 0.9,
-    adam_beta2: float | None = None,
-    ftrl_learning_rate_power: float = -0.5,
-    ftrl_initial_accumulator_value: float = 0.1,
-    ftrl_l1: float = 0.0,
-    ftrl_l2: float = 0.0,
-    clip_norm: float | None = None,
-    clip_value: float | None = None,
-) -> Optimizer:
-    """An optimizer by its slim name; the arguments are slim's flags with slim's defaults.
+class _Kind(NamedTuple):
+    """How an optimizer is made, and the values that suit it where options are unset."""
 
-    Args:
-      opt_epsilon: None means slim's 1.0 for adadelta, adam and rmsprop, and Keras' 1e-7 for
-        adamw, lamb and nadam.
-      adam_beta1, adam_beta2: of adam, adamw, lamb, lion and nadam. None means 0.999, and 0.99
-        for lion.
-      clip_norm, clip_value: see `Optimizer`.
+    create: Callable[..., Optimizer]
+    unset: Mapping[str, float] = types.MappingProxyType({})
 
-    Raises:
-      ValueError: unknown name.
+
+_KERAS = {"opt_epsilon": _KERAS_EPSILON}
+_KINDS = {
+    "adadelta": _Kind(lambda o, clip: Adadelta(o.adadelta_rho, o.opt_epsilon, **clip)),
+    "adagrad": _Kind(lambda o, clip: Adagrad(o.adagrad_initial_accumulator_value, **clip)),
+    "adam": _Kind(lambda o, clip: Adam(*_adam(o), **clip)),
+    "adamw": _Kind(lambda o, clip: AdamW(*_adam(o), **clip), _KERAS),
+    "ftrl": _Kind(
+        lambda o, clip: Ftrl(
+            o.ftrl_learning_rate_power,
+            o.ftrl_initial_accumulator_value,
+            o.ftrl_l1,
+            o.ftrl_l2,
+            **clip,
+        )
+    ),
+    "lamb": _Kind(lambda o, clip: Lamb(*_adam(o), **clip), _KERAS),
+    "lion": _Kind(lambda o, clip: Lion(o.adam_beta1, o.adam_beta2, **clip), {"adam_beta2": 0.99}),
+    "momentum": _Kind(lambda o, clip: Momentum(o.momentum, **clip)),
+    "nadam": _Kind(lambda o, clip: Nadam(*_adam(o), **clip), _KERAS),
+    "rmsprop": _Kind(
+        lambda o, clip: RMSProp(o.rmsprop_decay, o.rmsprop_momentum, o.opt_epsilon, **clip)
+    ),
+    "sgd": _Kind(lambda o, clip: GradientDescent(**clip)),
+}
+
+
+def _adam(options: OptimizerOptions) -> tuple[float, float, float]:
+    return options.adam_beta1, options.adam_beta2, options.opt_epsilon
+
+
+def create(options: OptimizerOptions) -> Optimizer:
+    """The optimizer that the options name; it is built later, on variables.
+
+    Where `opt_epsilon` or `adam_beta2` were not set by hand, adamw, lamb, lion and nadam take
+    Keras' defaults, and the others TF-Slim's.
     """
-    if name not in NAMES:
-        close = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        raise ValueError(f"--optimizer={name}: unknown. {hint}Known: {', '.join(NAMES)}.")
-    clipping = {"clip_norm": clip_norm, "clip_value": clip_value}
-    slim_epsilon = 1.0 if opt_epsilon is None else opt_epsilon
-    keras_epsilon = _KERAS_EPSILON if opt_epsilon is None else opt_epsilon
-    beta1 = adam_beta1
-    beta2 = (0.99 if name == "lion" else 0.999) if adam_beta2 is None else adam_beta2
-    builders: dict[str, Callable[[], Optimizer]] = {
-        "adadelta": lambda: Adadelta(adadelta_rho, slim_epsilon, **clipping),
-        "adagrad": lambda: Adagrad(adagrad_initial_accumulator_value, **clipping),
-        "adam": lambda: Adam(beta1, beta2, slim_epsilon, **clipping),
-        "adamw": lambda: AdamW(beta1, beta2, keras_epsilon, **clipping),
-        "ftrl": lambda: Ftrl(
-            ftrl_learning_rate_power, ftrl_initial_accumulator_value, ftrl_l1, ftrl_l2, **clipping
-        ),
-        "lamb": lambda: Lamb(beta1, beta2, keras_epsilon, **clipping),
-        "lion": lambda: Lion(beta1, beta2, **clipping),
-        "momentum": lambda: Momentum(momentum, **clipping),
-        "nadam": lambda: Nadam(beta1, beta2, keras_epsilon, **clipping),
-        "rmsprop": lambda: RMSProp(rmsprop_decay, rmsprop_momentum, slim_epsilon, **clipping),
-        "sgd": lambda: GradientDescent(**clipping),
+    kind = _KINDS[options.optimizer]
+    suited = {name: v for name, v in kind.unset.items() if name not in options.given}
+    clip = {
+        "clip_norm": options.clip_gradient_norm or None,
+        "clip_value": options.clip_gradient_value or None,
     }
-    return builders[name]()
+    return kind.create(options.replace(**suited), clip)
 
 
 def _tensorflow_variable(variable: keras.Variable | tf.Variable) -> tf.Variable:

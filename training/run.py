@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from foundation.options import listed
 from nets import checkpoints, heads, layers, nets_factory, pretrained, resizing, slim_names
 from runs import config as run_config
 from training import (
@@ -33,7 +34,7 @@ from training import (
     tracking,
     validation,
 )
-from training.options import Options
+from training.options import LossOptions, OptimizerOptions, Options, ScheduleOptions
 from training.step import NotFiniteError, TrainingStep
 
 # How long the end of a run may look at its batch norms.
@@ -484,24 +485,7 @@ class Run:
             )
 
     def _create_optimizer(self) -> optimizers.Optimizer:
-        options = self.options
-        return optimizers.create(
-            options.optimizer,
-            adadelta_rho=options.adadelta_rho,
-            adagrad_initial_accumulator_value=options.adagrad_initial_accumulator_value,
-            adam_beta1=options.adam_beta1,
-            adam_beta2=options.adam_beta2,
-            opt_epsilon=options.opt_epsilon,
-            ftrl_learning_rate_power=options.ftrl_learning_rate_power,
-            ftrl_initial_accumulator_value=options.ftrl_initial_accumulator_value,
-            ftrl_l1=options.ftrl_l1,
-            ftrl_l2=options.ftrl_l2,
-            momentum=options.momentum,
-            rmsprop_momentum=options.rmsprop_momentum,
-            rmsprop_decay=options.rmsprop_decay,
-            clip_norm=options.clip_gradient_norm,
-            clip_value=options.clip_gradient_value,
-        )
+        return optimizers.create(_group(OptimizerOptions, self.options))
 
     def _build_averages(self) -> moving_averages.MovingAverages | None:
         decay = self.config.moving_average_decay
@@ -516,17 +500,11 @@ class Run:
         options = self.options
         decayed = [self.weights[name].value for name in slim_names.regularized(self.model)]
 
-        def loss(labels, outputs):
-            parts = losses.classification(
-                labels,
-                outputs["logits"],
-                outputs.get("aux_logits"),
-                label_smoothing=options.label_smoothing,
-                focal_gamma=options.focal_gamma,
-                class_weights=options.class_weights,
-            )
-            named = {"main": parts.main}
-            return named | ({"auxiliary": parts.auxiliary} if "aux_logits" in outputs else {})
+        loss = functools.partial(
+            losses.classification,
+            options=_group(LossOptions, options, class_weights=None),
+            class_weights=options.class_weights,
+        )
 
         return TrainingStep(
             self.where,
@@ -548,16 +526,9 @@ class Run:
         options = self.options
         # TF-Slim counts an epoch by the batches that go into an update, and by one clone's.
         together = options.gradient_accumulation_steps * self.where.num_workers
-        sizes = self._num_examples, options.batch_size
-        epoch = learning_rates.steps_per_epoch(*sizes, together)
+        epoch = learning_rates.steps_per_epoch(self._num_examples, options.batch_size, together)
         return learning_rates.create(
-            options.learning_rate_decay_type,
-            options.learning_rate,
-            decay_steps=learning_rates.decay_steps(*sizes, options.num_epochs_per_decay, together),
-            decay_factor=options.learning_rate_decay_factor,
-            end_learning_rate=options.end_learning_rate,
-            total_steps=options.last_step,
-            warmup_steps=options.warmup_steps or options.warmup_epochs * epoch,
+            _group(ScheduleOptions, options), epoch, total_steps=options.last_step
         )
 
     def _take_first_weights(self) -> int:
@@ -702,6 +673,13 @@ def _net_options(config: run_config.RunConfig) -> dict[str, object]:
     trains_with = {"create_aux_logits": True}
     known = nets_factory.get(config.model_name).options
     return {k: v for k, v in trains_with.items() if k in known} | config.net_options
+
+
+def _group(kind, options: Options, **changes):
+    """The group of that kind with the values of the flat options; None counts as unset."""
+    names = {one.name for one in listed(kind)} & {f.name for f in dataclasses.fields(options)}
+    values = {name: getattr(options, name) for name in names} | changes
+    return kind(**{name: value for name, value in values.items() if value is not None})
 
 
 def _precision(asked: str) -> str:
