@@ -176,9 +176,9 @@ def preprocessing_given() -> dict[str, str]:
     if not flags.FLAGS.preprocessing_name:
         return {}
     load_tensorflow()
-    from preprocessing import preprocessing_factory
+    from runs import recipes
 
-    return {"preprocessing_name": preprocessing_factory.get(flags.FLAGS.preprocessing_name).name}
+    return {"preprocessing_name": recipes.recipe_name(flags.FLAGS.preprocessing_name)}
 
 
 def checkpoint_dir() -> str:
@@ -229,37 +229,10 @@ def run_of_flags(net, reader, num_classes: int, labels: tuple[str, ...], image_s
 
 
 def recipe(config, find: Callable[[str], str], sizes: Sequence[int] = (), **options):
-    """The preprocessing of a run or an export.
+    """As runs.recipes.recipe_of."""
+    from runs import recipes
 
-    Args:
-      config: RunConfig or ExportConfig.
-      find: from the name of a file that belongs to it to its path.
-      sizes: sides in pixels that are wanted besides the configuration's.
-      options: of `preprocessing_factory.get`.
-
-    Raises:
-      ValueError: it can't make images of one of the sizes, or none without colour.
-    """
-    from preprocessing import preprocessing_factory
-
-    look = dict(config.preprocessing_options)
-    if look.get("zca_file"):
-        look["zca_file"] = find(look["zca_file"])
-    found = preprocessing_factory.get(config.preprocessing_name, **look, **options)
-    if config.use_grayscale and found.needs_color:
-        raise ValueError(
-            f"--use_grayscale does not go with the recipe {found.name} and the normalisation "
-            f"{look.get('normalization') or found.normalization}, which has a mean for each of "
-            "three channels. Take --normalization=inception or whiten."
-        )
-    for size in (config.image_size, *sizes):
-        if found.size not in (None, size):
-            raise ValueError(
-                f"--normalization=zca: {look['zca_file']} is fitted to images of {found.size} "
-                f"pixels, and {size} are wanted. Take {found.size} (--train_image_size), or "
-                f"convert the photographs again with --zca_size={size}."
-            )
-    return found
+    return recipes.recipe_of(config, find, sizes, **options)
 
 
 def dataset_given() -> bool:

@@ -5,7 +5,6 @@ python train_image_classifier.py --dataset_dir=animals --model_name=inception_v3
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -526,7 +525,7 @@ def train(where) -> None:
     """Finds the data and hands plain values to training.run; `where` is a Distribution."""
     _check_aggregation(where.num_workers)
     from datasets import bad_records, batches, storage, tfrecord_dataset
-    from preprocessing import augmentation
+    from preprocessing.options import AugmentationOptions
     from training import run
 
     dataset = tfrecord_dataset.find(
@@ -556,7 +555,7 @@ def train(where) -> None:
         config,
         lambda name: zca_file,
         sizes=[size for size, _ in _pairs("progressive_resizing", "128:0")],
-        augmentation=augmentation.Augmentation(**_augmentation_values()),
+        augmentation=AugmentationOptions(**_augmentation_values()),
     )
     if FLAGS.preview:
         return _preview(dataset, recipe, config)
@@ -682,19 +681,14 @@ def _preview(dataset, recipe, config) -> None:
     """Writes --preview: a row an image, the original and what training draws of it."""
     from datasets import batches
     from preprocessing import preview
+    from preprocessing.options import AugmentationOptions
 
     examples = batches.explained(dataset, lambda: batches.first_examples(dataset, preview.ROWS))
-    preview.write(
-        FLAGS.preview,
-        examples,
-        recipe,
-        config.image_size,
-        dataset.labels,
-        use_grayscale=config.use_grayscale,
-        seed=FLAGS.seed,
-        augment=FLAGS.augment,
-        mix=_mixing(dataset.num_classes),
+    drawn = AugmentationOptions(
+        augment=FLAGS.augment, mixup_alpha=FLAGS.mixup_alpha, cutmix_alpha=FLAGS.cutmix_alpha
     )
+    sheet = preview.Sheet(recipe, config.image_size, dataset.labels, config.use_grayscale)
+    sheet.write(FLAGS.preview, examples, drawn, FLAGS.seed)
     say(f"{FLAGS.preview} shows {len(examples)} images as the net will see them in training.")
 
 
@@ -744,32 +738,28 @@ def _look() -> dict[str, object]:
 
 def _plain_look(option: str) -> object:
     """What a field of the look is where no flag says it."""
-    from preprocessing import custom
+    from preprocessing.options import TORCH_MEANS, TORCH_STDS, PixelsOptions
 
-    return getattr(custom.Look(), option)
+    unset = {"means": TORCH_MEANS, "stds": TORCH_STDS}
+    return unset.get(option, getattr(PixelsOptions(), option))
 
 
 def _look_with_files(dataset) -> dict[str, object]:
     """As run.json has the look: files by the names that they get in the train_dir."""
-    look = {name: value for name, value in _look().items() if value != _plain_look(name)}
-    if look.get("normalization") != "zca":
-        return look
-    from datasets import storage, zca
+    from preprocessing.options import PixelsOptions
+    from runs import recipes
 
-    with storage.open_file(zca.beside(dataset.sources)) as file:
-        digest = hashlib.sha256(file.read())
-    # By its content, so that a cache of features can tell one from another.
-    return look | {"zca_file": f"zca_{digest.hexdigest()[:8]}.npz"}
+    return recipes.pixels_of_new_run(PixelsOptions(**_look()), dataset.sources)
 
 
 def _zca_file(dataset, config) -> str | None:
     """The file of --normalization=zca: the run's own, or for a new run the dataset's."""
     if not config.preprocessing_options.get("zca_file"):
         return None
-    from datasets import zca
+    from runs import recipes
 
     kept = _kept_zca_file(config)
-    return kept if os.path.exists(kept) else zca.beside(dataset.sources)
+    return kept if os.path.exists(kept) else recipes.zca_file_of(dataset.sources)
 
 
 def _kept_zca_file(config) -> str:
@@ -1001,8 +991,8 @@ def _multipliers() -> dict[str, float]:
 def _run_config(dataset):
     """What this run is: the flags, or where they are silent the interrupted run or the net."""
     from nets import checkpoints, nets_factory
-    from preprocessing.preprocessing_factory import get as recipe_of
     from runs import config as run_config
+    from runs.recipes import recipe_name
 
     # Without a checkpoint the earlier command never got anywhere: it may be started differently.
     earlier = run_config.load(FLAGS.train_dir) if checkpoints.latest(FLAGS.train_dir) else None
@@ -1018,7 +1008,7 @@ def _run_config(dataset):
             "moving_average_decay",
         )
         if "preprocessing_name" in given:
-            given["preprocessing_name"] = recipe_of(given["preprocessing_name"]).name
+            given["preprocessing_name"] = recipe_name(given["preprocessing_name"])
         run_config.check_agrees(earlier, given, FLAGS.train_dir)
         run_config.check_continues(earlier, _beside(earlier), _flag_values(), FLAGS.train_dir)
         if earlier.labels != dataset.labels:
@@ -1034,7 +1024,7 @@ def _run_config(dataset):
         labels=dataset.labels,
         image_size=FLAGS.train_image_size or net.image_size,
         # The name of a net stands for its recipe; what is kept is the recipe's own.
-        preprocessing_name=recipe_of(FLAGS.preprocessing_name or net.preprocessing).name,
+        preprocessing_name=recipe_name(FLAGS.preprocessing_name or net.preprocessing),
         use_grayscale=bool(FLAGS.use_grayscale),
         labels_offset=FLAGS.labels_offset,
         moving_average_decay=FLAGS.moving_average_decay,

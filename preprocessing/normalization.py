@@ -1,18 +1,14 @@
 """From pixels in 0..255 to the numbers that a net is fed, and back."""
 
 import dataclasses
-import io
-import zipfile
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from preprocessing import ops
+from preprocessing.options import PLAIN_PIXELS, TORCH_MEANS, TORCH_STDS, PixelsOptions
+from preprocessing.zca import Whitening
 
-# Of ImageNet, as PyTorch's models take them: channels in 0..1.
-TORCH_MEANS = (0.485, 0.456, 0.406)
-TORCH_STDS = (0.229, 0.224, 0.225)
 _VGG_MEANS = (123.68, 116.78, 103.94)  # TF-Slim's
 _CAFFE_MEANS = (103.939, 116.779, 123.68)  # of blue, green, red
 
@@ -44,7 +40,8 @@ def _linear(scale: Sequence[float], offset: Sequence[float]) -> Normalization:
     )
 
 
-def _torch(means: Sequence[float], stds: Sequence[float]) -> Normalization:
+def _torch(pixels: PixelsOptions) -> Normalization:
+    means, stds = pixels.means or TORCH_MEANS, pixels.stds or TORCH_STDS
     scale = [1 / (255 * std) for std in stds]
     return _linear(scale, [-mean / std for mean, std in zip(means, stds, strict=True)])
 
@@ -58,61 +55,28 @@ def _caffe() -> Normalization:
     )
 
 
-_DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
-
-
-def _zca(path: str | None) -> Normalization:
-    try:
-        with tf.io.gfile.GFile(path, "rb") as raw, np.load(io.BytesIO(raw.read())) as file:
-            size, mean, matrix = int(file["size"]), file["mean"], file["matrix"]
-    except (tf.errors.OpError, *_DAMAGES) as error:
-        raise ValueError(
-            f"--normalization=zca: {path} is missing or damaged ({error}). Restore it, or convert "
-            "the photographs again with --zca_size and --overwrite."
-        ) from error
-    with tf.device("CPU:0"):  # one copy, which no graph of the input pipeline holds
-        mean, matrix = tf.constant(mean), tf.constant(matrix)
-
-    def apply(image: tf.Tensor) -> tf.Tensor:
-        flat = tf.reshape(image, [-1, mean.shape[0]]) * (1 / 255) - mean
-        return tf.ensure_shape(tf.reshape(flat @ matrix, tf.shape(image)), image.shape)
-
-    return Normalization(apply, None, None, needs_color=True, size=size)
-
-
-NAMES = ("inception", "vgg", "lenet", "torch", "caffe", "whiten", "zca")
+_TABLE: dict[str, Callable[[PixelsOptions], Normalization]] = {
+    "inception": lambda _: _linear([2 / 255], [-1]),
+    "vgg": lambda _: _linear([1, 1, 1], [-mean for mean in _VGG_MEANS]),
+    "lenet": lambda _: _linear([1 / 128], [-1]),
+    "torch": _torch,
+    "caffe": lambda _: _caffe(),
+    "whiten": lambda _: Normalization(ops.standardize, None, None),
+}
 
 
 def get(
-    name: str,
-    means: Sequence[float] = TORCH_MEANS,
-    stds: Sequence[float] = TORCH_STDS,
-    zca_file: str | None = None,
+    name: str, pixels: PixelsOptions = PLAIN_PIXELS, zca: Whitening | None = None
 ) -> Normalization:
-    """The normalisation of that name.
+    """The normalisation of that name, one of `options.NORMALIZATIONS`.
 
     Args:
       name: inception: -1..1; vgg: 0..255 less TF-Slim's channel means; lenet: -1..0.992; torch:
-        0..1 less `means`, divided by `stds`; caffe: BGR in 0..255 less its channel means; whiten:
-        each image less its mean, divided by its deviation; zca: whitened as `zca_file` says.
-      means, stds: of torch, a number for each of red, green and blue, in 0..1.
-      zca_file: of zca, what convert_data.py wrote.
-
-    Raises:
-      ValueError: no such name, not three means and deviations, or no such file.
+        0..1 less `pixels.means`, divided by `pixels.stds`; caffe: BGR in 0..255 less its channel
+        means; whiten: each image less its mean, divided by its deviation; zca: `zca`.
+      pixels: options of torch.
+      zca: the whitening of the normalisation zca.
     """
-    if name == "torch":
-        if len(means) != 3 or len(stds) != 3 or min(stds) <= 0:
-            raise ValueError("--means and --stds: three numbers each, the deviations above 0.")
-        return _torch(means, stds)
-    table = {
-        "inception": lambda: _linear([2 / 255], [-1]),
-        "vgg": lambda: _linear([1, 1, 1], [-mean for mean in _VGG_MEANS]),
-        "lenet": lambda: _linear([1 / 128], [-1]),
-        "caffe": _caffe,
-        "whiten": lambda: Normalization(ops.standardize, None, None),
-        "zca": lambda: _zca(zca_file),
-    }
-    if name not in table:
-        raise ValueError(f"--normalization={name}: one of {', '.join(NAMES)}.")
-    return table[name]()
+    if name == "zca":
+        return Normalization(zca.apply, None, None, needs_color=True, size=zca.size)
+    return _TABLE[name](pixels)

@@ -120,7 +120,7 @@ class AugmentationOptions(Options):
 
     @property
     def changes_images(self) -> bool:
-        """Whether single images are changed beside what the recipe draws."""
+        """Whether single images are changed in other ways than the recipe's own."""
         changes = (
             self.rotation_range,
             self.width_shift_range,
@@ -136,9 +136,19 @@ class AugmentationOptions(Options):
         return any(changes)
 
     @property
+    def needs_pixels(self) -> bool:
+        """Whether the changes make sense for values in 0..255 only."""
+        return bool(self.randaugment_layers or self.brightness_range)
+
+    @property
     def mixes_images(self) -> bool:
         """Whether images of a batch are mixed with each other."""
         return bool(self.mixup_alpha or self.cutmix_alpha)
+
+
+# A recipe as it is.
+PLAIN_PIXELS = PixelsOptions()
+NO_AUGMENTATION = AugmentationOptions()
 
 
 @options

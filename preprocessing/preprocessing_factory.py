@@ -1,7 +1,7 @@
 """The table of preprocessing recipes.
 
 A recipe of your own is a file with two functions, `train` and `evaluate_image`, and a row here.
-Which recipe a net uses when none is asked for stands in the net's row (nets/nets_factory.py).
+Which recipe a net takes where none is asked for stands in the net's row (nets/nets_factory.py).
 """
 
 import dataclasses
@@ -12,8 +12,15 @@ from typing import Any
 
 import tensorflow as tf
 
+from foundation.errors import InputError
 from preprocessing import addons, cifarnet, custom, inception, lenet, normalization, ops, vgg
-from preprocessing.augmentation import Augmentation
+from preprocessing.options import (
+    NO_AUGMENTATION,
+    PLAIN_PIXELS,
+    AugmentationOptions,
+    PixelsOptions,
+)
+from preprocessing.zca import Whitening
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +35,13 @@ class Recipe:
       evaluate: the same of the encoded image; may decode no more than it needs.
       value_range: least and greatest value that the results can have; None where each image is
         brought to mean 0 and deviation 1.
-      normalization: name in preprocessing.normalization of what its functions end with.
+      normalization: name of the normalisation that its functions end with.
       size: the one side in pixels that results can have; None for any.
-      needs_color: it can't be had with `use_grayscale`.
-      draw, finish: where a recipe has them, the two halves of `train`: what is done image by image,
-        and what is done faster on a whole batch; see `training_stages`.
+      needs_color: whether `use_grayscale` is impossible.
+      draw, finish: the two halves of `train`, where a recipe has them: `draw` does what is done
+        image by image, `finish` what is done faster on a whole batch; see `training_stages`.
 
-    All but these two return float32 [size, size, channels] with 3 channels, or 1 with
+    All but `draw` return float32 [size, size, channels] with 3 channels, or 1 with
     `use_grayscale`. The `boxes` are float32 [n, 4] as (ymin, xmin, ymax, xmax) in fractions, the
     `seed` int32 [2].
     """
@@ -80,9 +87,8 @@ class Recipe:
 def _recipe(name: str, module, scale: str, in_halves: bool = False) -> Recipe:
     """A row: the recipe's name, its file, the normalisation that its functions end with.
 
-    Functions that end with "whiten", which can't be taken back, have an argument
-    `standardize=True`; where it is False they leave it out. `in_halves`: the file has `draw` and
-    `finish` too.
+    Functions that end with "whiten", which can't be undone, take `standardize=True`, and leave the
+    whitening out where it is False. `in_halves`: the file has `draw` and `finish` too.
     """
     scaling = normalization.get(scale)
     for function in (module.train, module.evaluate_image):
@@ -119,50 +125,38 @@ RECIPES = {
     )
 }
 
-# As in TF-Slim, the name of a net stands for its recipe: the first of these that it begins with.
-_NETS = {
-    "nasnet_cifar": "cifarnet",
-    "mobilenet": "inception",
-    "nasnet": "inception",
-    "pnasnet": "inception",
-    "inception": "inception",
-    "resnet": "vgg",
-    "vgg": "vgg",
-    "alexnet": "vgg",
-    "overfeat": "vgg",
-}
-
 
 def names() -> list[str]:
     """The recipes' names, sorted."""
     return sorted(RECIPES)
 
 
-def get(name: str, augmentation: Augmentation | None = None, **look) -> Recipe:
-    """Returns the recipe of that name, or of the net of that name.
+def get(
+    name: str,
+    pixels: PixelsOptions = PLAIN_PIXELS,
+    augmentation: AugmentationOptions = NO_AUGMENTATION,
+    zca: Whitening | None = None,
+) -> Recipe:
+    """The recipe of that name.
 
     Args:
-      name: of the recipe or the net.
-      augmentation: what training draws besides.
-      look: fields of preprocessing.custom.Look, for training and evaluation alike.
+      name: one of `names`.
+      pixels: what training, evaluation and serving do alike.
+      augmentation: what training draws besides what the recipe draws.
+      zca: the whitening of the normalisation zca.
 
     Raises:
-      ValueError: there is none; the text holds the closest names.
+      InputError: there is no such recipe, or the options make no sense.
     """
-    recipe = _find(name)
-    augmentation = augmentation or Augmentation()
-    if not look and augmentation.is_nothing:
+    if name not in RECIPES:
+        close = difflib.get_close_matches(name, names()) or names()
+        raise InputError(
+            f"is not a recipe. Did you mean {' or '.join(close)}?",
+            option="preprocessing_name",
+            value=name,
+        )
+    pixels.check()
+    recipe = RECIPES[name]
+    if pixels == PLAIN_PIXELS and not augmentation.changes_images:
         return recipe
-    return custom.customized(recipe, custom.Look(**look), augmentation)
-
-
-def _find(name: str) -> Recipe:
-    if name in RECIPES:
-        return RECIPES[name]
-    for net, recipe in _NETS.items():
-        if f"{name}_".startswith(f"{net}_"):
-            return RECIPES[recipe]
-    close = difflib.get_close_matches(name, names()) or names()
-    raise ValueError(
-        f"--preprocessing_name={name} is not a recipe. Did you mean {' or '.join(close)}?"
-    )
+    return custom.customized(recipe, pixels, augmentation, zca)

@@ -1,90 +1,102 @@
-"""A contact sheet: originals with their boxes, beside what a recipe draws of them in training."""
+"""A contact sheet: originals with their boxes, each followed by what training draws of it."""
 
-import os
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw, ImageOps
 
-from preprocessing import ops
+from foundation import files
+from foundation.errors import InputError
+from preprocessing import mixing, ops
+from preprocessing.options import AugmentationOptions
 
 ROWS = 8
 _DRAWS = 6
 _SIDE = 160
 _GAP = 6
 _TEXT = 14
+_CAPTION_LENGTH = 26
 
 
-def write(
-    path: str,
-    examples: Sequence[Mapping[str, tf.Tensor]],
-    recipe,
-    size: int,
-    labels: Sequence[str],
-    *,
-    use_grayscale: bool = False,
-    seed: int = 0,
-    augment: bool = True,
-    mix=None,
-) -> None:
-    """Draws the sheet, a row an example.
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """What the pictures of a sheet are made by.
 
-    Args:
-      path: of the picture; its ending names the format.
-      examples: of {"encoded", "boxes" float32 [n, 4] in fractions, "label" int32}.
-      recipe: of preprocessing_factory.
+    Attributes:
+      recipe: a preprocessing_factory.Recipe.
       size: side of the training images in pixels.
       labels: names of the classes.
       use_grayscale: as the recipe takes it.
-      seed: of the draws.
-      augment: False shows what evaluation sees.
-      mix: (images, labels, seed) → images and soft labels; mixes a column among its rows.
-
-    Raises:
-      OSError: the picture can't be written.
-      ValueError: its ending names no format.
     """
-    columns = _DRAWS if augment else 1
-    width = (columns + 1) * (_SIDE + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, len(examples) * (_SIDE + _TEXT + _GAP) + _GAP), "white")
-    pen = ImageDraw.Draw(sheet)
-    grid = [
-        [
-            _drawn(one, recipe, size, use_grayscale, (seed + row, column), augment)
-            for row, one in enumerate(examples)
-        ]
-        for column in range(columns)
-    ]
-    numbers = tf.stack([example["label"] for example in examples])
-    for column, images in enumerate(grid):
-        captions = [labels[int(number)] for number in numbers]
-        if mix is not None:
-            mixed, soft = mix(tf.stack(images), numbers, tf.constant([seed, column]))
-            images, captions = list(mixed), [_shares(row, labels) for row in soft.numpy()]
-        for row, (image, caption) in enumerate(zip(images, captions, strict=True)):
-            _place(sheet, pen, _picture(np.asarray(image), recipe.value_range), column + 1, row)
-            _write_below(pen, caption if mix is not None else "", column + 1, row)
-    for row, example in enumerate(examples):
-        _place(sheet, pen, _original(example), 0, row)
-        _write_below(pen, labels[int(example["label"])], 0, row)
-    partial = f"{path}.tmp{os.path.splitext(path)[1]}"
-    try:
-        sheet.save(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise OSError(f"--preview={path} can't be written: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise ValueError(f"--preview={path}: name a .png or .jpg file.") from error
 
+    recipe: object
+    size: int
+    labels: Sequence[str]
+    use_grayscale: bool = False
 
-def _drawn(example, recipe, size, use_grayscale, seed, augment) -> tf.Tensor:
-    if not augment:
-        return recipe.evaluate(example["encoded"], size, use_grayscale=use_grayscale)
-    pair = tf.constant(seed, tf.int32)
-    return recipe.train(
-        example["encoded"], size, example["boxes"], pair, use_grayscale=use_grayscale
-    )
+    def write(
+        self,
+        path: str,
+        examples: Sequence[Mapping[str, tf.Tensor]],
+        augmentation: AugmentationOptions,
+        seed: int = 0,
+    ) -> None:
+        """Draws the sheet, a row an example.
+
+        Args:
+          path: of the picture; its ending names the format.
+          examples: of {"encoded", "boxes" float32 [n, 4] in fractions, "label" int32}.
+          augmentation: whether training draws, and how it mixes images: of a column's examples.
+          seed: of the draws.
+
+        Raises:
+          OSError: the picture can't be written.
+          InputError: its ending names no format.
+        """
+        columns = _DRAWS if augmentation.augment else 1
+        width = (columns + 1) * (_SIDE + _GAP) + _GAP
+        sheet = Image.new("RGB", (width, len(examples) * (_SIDE + _TEXT + _GAP) + _GAP), "white")
+        for row, example in enumerate(examples):
+            _place(sheet, 0, row, _original(example), self.labels[int(example["label"])])
+        for column in range(columns):
+            images = [
+                self._prepared(example, augmentation.augment, (seed + row, column))
+                for row, example in enumerate(examples)
+            ]
+            captions = [""] * len(examples)
+            if augmentation.mixes_images:
+                images, captions = self._mixed(images, examples, augmentation, (seed, column))
+            for row, (image, caption) in enumerate(zip(images, captions, strict=True)):
+                picture = _picture(np.asarray(image), self.recipe.value_range)
+                _place(sheet, column + 1, row, picture, caption)
+        picture_format = Image.registered_extensions().get(f".{path.rpartition('.')[2].lower()}")
+        if picture_format not in Image.SAVE:
+            raise InputError("name a .png or .jpg file.", option="preview", value=path)
+        with files.whole(path, "wb") as file:
+            sheet.save(file, picture_format)
+
+    def _prepared(self, example, augment: bool, seed: tuple[int, int]) -> tf.Tensor:
+        """An example as training sees it, or where nothing is drawn as evaluation does."""
+        recipe, encoded, gray = self.recipe, example["encoded"], self.use_grayscale
+        if not augment:
+            return recipe.evaluate(encoded, self.size, use_grayscale=gray)
+        pair = tf.constant(seed, tf.int32)
+        return recipe.train(encoded, self.size, example["boxes"], pair, use_grayscale=gray)
+
+    def _mixed(self, images, examples, augmentation, seed):
+        """The images mixed with each other, and captions that tell the shares of their classes."""
+        numbers = tf.stack([example["label"] for example in examples])
+        alphas = augmentation.mixup_alpha, augmentation.cutmix_alpha
+        mixed, shares = mixing.mix(
+            tf.stack(images), numbers, tf.constant(seed), len(self.labels), *alphas
+        )
+        return list(mixed), [self._shares(row) for row in shares.numpy()]
+
+    def _shares(self, row: np.ndarray) -> str:
+        largest = [i for i in np.argsort(-row)[:2] if row[i] >= 0.005]
+        return ", ".join(f"{row[i]:.0%} {self.labels[i]}" for i in largest)
 
 
 def _original(example) -> Image.Image:
@@ -99,27 +111,15 @@ def _original(example) -> Image.Image:
 
 
 def _picture(image: np.ndarray, value_range: tuple[float, float] | None) -> Image.Image:
-    """What a net is fed, float32 [H, W, C], as a picture of the range that it can have."""
+    """What a net is fed, float32 [H, W, C], as a picture; `value_range` becomes black to white."""
     low, high = value_range or (float(image.min()), float(image.max()))
     levels = np.clip((image - low) * 255 / max(high - low, 1e-6), 0, 255).astype(np.uint8)
     picture = Image.fromarray(levels if levels.shape[-1] == 3 else levels[..., 0])
     return picture.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
 
 
-def _shares(row: np.ndarray, labels: Sequence[str]) -> str:
-    parts = [f"{row[i]:.0%} {labels[i]}" for i in np.argsort(-row)[:2] if row[i] >= 0.005]
-    return ", ".join(parts)
-
-
-def _corner(column: int, row: int) -> tuple[int, int]:
-    return _GAP + column * (_SIDE + _GAP), _GAP + row * (_SIDE + _TEXT + _GAP)
-
-
-def _place(sheet, pen, picture: Image.Image, column: int, row: int) -> None:
-    x, y = _corner(column, row)
+def _place(sheet: Image.Image, column: int, row: int, picture: Image.Image, caption: str) -> None:
+    """Puts a picture into its cell, and the caption below it."""
+    x, y = _GAP + column * (_SIDE + _GAP), _GAP + row * (_SIDE + _TEXT + _GAP)
     sheet.paste(picture, (x + (_SIDE - picture.width) // 2, y + (_SIDE - picture.height) // 2))
-
-
-def _write_below(pen, text: str, column: int, row: int) -> None:
-    x, y = _corner(column, row)
-    pen.text((x, y + _SIDE), text[:26], fill="black")
+    ImageDraw.Draw(sheet).text((x, y + _SIDE), caption[:_CAPTION_LENGTH], fill="black")

@@ -1,24 +1,26 @@
-"""RandAugment: a few of fourteen changes, drawn by chance, all of one strength.
+"""RandAugment: a few of fourteen changes, drawn at random, all of one strength.
 
 Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space",
 arXiv:1909.13719. The changes and their greatest strengths are those of AutoAugment's table
 (arXiv:1805.09501, appendix), which the paper refers to; magnitudes run from 0 to 10.
 """
 
+import math
+
 import tensorflow as tf
 
 from preprocessing import ops
+from preprocessing.options import LARGEST_MAGNITUDE
 
-LARGEST = 10.0
-_ROTATION = 30.0 / 180.0 * 3.141592653589793
+_ROTATION = math.radians(30)
 _SHEAR = 0.3
 _TRANSLATION = 100 / 331  # of a side; the table gives pixels of an image of 331
 _ENHANCEMENT = 0.9
-_GRAY = 128.0  # what comes in from outside of the image
+_GRAY = 128.0  # fills what lies outside of the image
 
 
 def augment(image: tf.Tensor, seed: tf.Tensor, layers: int, magnitude: float) -> tf.Tensor:
-    """Applies `layers` changes that are drawn one after the other, the same one perhaps again.
+    """Applies `layers` changes one after the other, drawn with replacement.
 
     Args:
       image: float32 [height, width, 1 or 3] in 0..255.
@@ -31,7 +33,9 @@ def augment(image: tf.Tensor, seed: tf.Tensor, layers: int, magnitude: float) ->
     """
     draws = ops.uniforms(seed, 2 * layers)
     for which, sign in zip(draws[::2], draws[1::2], strict=True):
-        image = _changed(image, which, tf.where(sign < 0.5, -1.0, 1.0), magnitude / LARGEST)
+        image = _changed(
+            image, which, tf.where(sign < 0.5, -1.0, 1.0), magnitude / LARGEST_MAGNITUDE
+        )
     return image
 
 

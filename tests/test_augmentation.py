@@ -1,14 +1,16 @@
-"""What any recipe can be given by flags: geometry, RandAugment, erasing, looks."""
+"""What any recipe can be given by flags: geometry, RandAugment, erasing, pixels."""
 
 import io
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from preprocessing import augmentation, ops, preprocessing_factory, randaugment
-from preprocessing.augmentation import Augmentation
+from preprocessing import augmentation, normalization, ops, preprocessing_factory, randaugment
+from preprocessing.augmentation import augment
+from preprocessing.options import NORMALIZATIONS, AugmentationOptions, PixelsOptions
 
 
 def photo(height=40, width=60):
@@ -23,6 +25,11 @@ def encoded(pixels):
     return file.getvalue()
 
 
+def drawing(**options):
+    """A function that draws a changed image, from image and seed."""
+    return lambda image, seed: augment(image, seed, AugmentationOptions(**options))
+
+
 def floats(pixels):
     return tf.constant(pixels, tf.float32)
 
@@ -31,16 +38,19 @@ SEEDS = [tf.constant([i, 7], tf.int32) for i in range(40)]
 
 
 def test_nothing_asked_for_changes_nothing():
-    assert Augmentation().is_nothing and Augmentation(fill_mode="wrap").is_nothing
+    nothing = AugmentationOptions(fill_mode="wrap")
+    assert not nothing.changes_images
     image = floats(photo())
-    np.testing.assert_array_equal(Augmentation(horizontal_flip=False)(image, SEEDS[0]), image)
+    np.testing.assert_array_equal(augment(image, SEEDS[0], nothing), image)
     recipe = preprocessing_factory.get("vgg")
-    assert preprocessing_factory.get("vgg", Augmentation()) is recipe
+    assert preprocessing_factory.get("vgg", augmentation=nothing) is recipe
 
 
 def test_cifarnets_colours_stay_what_they_are_beside_a_flip():
     own = preprocessing_factory.get("cifarnet")
-    flipped = preprocessing_factory.get("cifarnet", Augmentation(vertical_flip=True))
+    flipped = preprocessing_factory.get(
+        "cifarnet", augmentation=AugmentationOptions(vertical_flip=True)
+    )
     data, boxes = encoded(photo(32, 32)), tf.zeros([0, 4])
     for seed in SEEDS[:12]:
         expected = own.train(data, 32, boxes, seed).numpy()
@@ -78,7 +88,7 @@ def test_geometry_moves_pixels_by_chance_and_keeps_the_middle(name):
     # A dark point in the middle says whether the centre stays.
     image = np.full((41, 41, 3), 200, np.uint8)
     image[20, 20] = 0
-    change = Augmentation(**{name: 0.3 if name == "zoom_range" else 30.0})
+    change = drawing(**{name: 0.3 if name == "zoom_range" else 30.0})
     drawn = [change(floats(image), seed).numpy() for seed in SEEDS[:8]]
     assert all(one[20, 20, 0] < 100 for one in drawn)
     textured = [change(floats(photo(41, 41)), seed).numpy() for seed in SEEDS[:2]]
@@ -90,7 +100,7 @@ def test_geometry_moves_pixels_by_chance_and_keeps_the_middle(name):
 def test_shifts_are_parts_of_the_side_or_pixels():
     image = floats(np.repeat(np.arange(100)[None, :, None], 20, axis=0).repeat(3, axis=2))
     for width_range, most in ((0.2, 20), (5.0, 5)):
-        change = Augmentation(width_shift_range=width_range)
+        change = drawing(width_shift_range=width_range)
         moved = [float(change(image, seed)[10, 50, 0]) - 50 for seed in SEEDS]
         assert most * 0.8 < max(map(abs, moved)) <= most
         assert min(moved) < 0 < max(moved)
@@ -98,12 +108,12 @@ def test_shifts_are_parts_of_the_side_or_pixels():
 
 def test_flips_and_brightness_follow_their_probabilities():
     image = floats(photo())
-    flipped = [Augmentation(horizontal_flip=True)(image, seed) for seed in SEEDS]
+    flipped = [drawing(horizontal_flip=True)(image, seed) for seed in SEEDS]
     mirrored = sum(np.array_equal(one, image[:, ::-1]) for one in flipped)
     assert 10 <= mirrored <= 30
-    vertical = [Augmentation(vertical_flip=True)(image, seed) for seed in SEEDS]
+    vertical = [drawing(vertical_flip=True)(image, seed) for seed in SEEDS]
     assert 10 <= sum(np.array_equal(one, image[::-1]) for one in vertical) <= 30
-    change = Augmentation(brightness_range=(0.5, 0.9))
+    change = drawing(brightness_range=(0.5, 0.9))
     factors = [float(tf.reduce_mean(change(image, s)) / tf.reduce_mean(image)) for s in SEEDS]
     assert 0.5 <= min(factors) < 0.6 and 0.8 < max(factors) <= 0.9
 
@@ -119,7 +129,7 @@ def test_what_lies_outside_is_filled(fill_mode, corner):
 
 def test_erasing_takes_its_share_of_the_images_and_of_their_area():
     image = floats(np.full((50, 50, 3), 100))
-    change = Augmentation(random_erasing=0.5)
+    change = drawing(random_erasing=0.5)
     areas = [float(np.mean(change(image, seed).numpy() != 100)) for seed in SEEDS]
     hit = [area for area in areas if area]
     assert 10 <= len(hit) <= 30
@@ -162,52 +172,56 @@ def test_randaugment_draws_all_changes_and_none_at_magnitude_zero():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fill_mode": "mirror"}, "--fill_mode=mirror: one of nearest"),
-        ({"zoom_range": 1.0}, "--zoom_range=1.0 must be"),
-        ({"random_erasing": 2.0}, "--random_erasing=2.0 is a probability"),
-        ({"randaugment_magnitude": 11.0}, "must lie in 0 to 10"),
+        ({"fill_mode": "mirror"}, "--fill_mode=mirror: unknown. Choose of nearest"),
+        ({"zoom_range": 1.0}, "--zoom_range=1.0: write a number from 0 to 0.99"),
+        ({"random_erasing": 2.0}, "--random_erasing=2.0: write a number from 0 to 1"),
+        ({"randaugment_magnitude": 11.0}, "--randaugment_magnitude=11.0: .* from 0 to 10"),
     ],
 )
 def test_impossible_values_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Augmentation(**options)
+        AugmentationOptions(**options)
 
 
-# Looks
+# Pixels options
+
+
+def get(name, **options):
+    return preprocessing_factory.get(name, PixelsOptions(**options))
 
 
 @pytest.mark.parametrize("name", ["inception", "vgg", "lenet"])
 def test_a_recipe_by_its_own_normalization_is_itself(name):
-    recipe = preprocessing_factory.get(name)
-    same = preprocessing_factory.get(name, normalization=recipe.normalization)
+    recipe = get(name)
+    same = get(name, normalization=recipe.normalization)
     data = encoded(photo(300, 280))
     np.testing.assert_allclose(same.evaluate(data, 64), recipe.evaluate(data, 64), atol=1e-4 * 255)
 
 
 def test_torchs_and_caffes_numbers():
     data = encoded(photo(64, 64))
-    pixels = (preprocessing_factory.get("lenet").evaluate(data, 64) + 1) * 128
-    torch = preprocessing_factory.get("lenet", normalization="torch").evaluate(data, 64)
+    pixels = (get("lenet").evaluate(data, 64) + 1) * 128
+    torch = get("lenet", normalization="torch").evaluate(data, 64)
     expected = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(torch, expected, atol=1e-4)
     given = {"normalization": "torch", "means": [0.5] * 3, "stds": [0.25] * 3}
-    other = preprocessing_factory.get("lenet", **given)
+    other = get("lenet", **given)
     np.testing.assert_allclose(other.evaluate(data, 64), (pixels / 255 - 0.5) / 0.25, atol=1e-4)
     assert other.value_range == pytest.approx((-2, 2))
-    caffe = preprocessing_factory.get("lenet", normalization="caffe").evaluate(data, 64)
+    caffe = get("lenet", normalization="caffe").evaluate(data, 64)
     expected = pixels.numpy()[..., ::-1] - [103.939, 116.779, 123.68]
     np.testing.assert_allclose(caffe, expected, atol=1e-2)
-    white = preprocessing_factory.get("cifarnet", normalization="inception")
+    white = get("cifarnet", normalization="inception")
     image = white.evaluate(data, 64)
     np.testing.assert_allclose((image + 1) * 127.5, pixels, atol=1e-2)
-    whiten = preprocessing_factory.get("inception", normalization="whiten").evaluate(data, 32)
+    whiten = get("inception", normalization="whiten").evaluate(data, 32)
     assert float(tf.reduce_mean(whiten)) == pytest.approx(0, abs=1e-4)
 
 
 def test_letterbox_and_stretch_show_the_whole_image():
     image = np.zeros((30, 60, 3), np.uint8) + np.array([200, 100, 50], np.uint8)
     for fit, black in (("letterbox", 0.5), ("stretch", 0.0)):
-        recipe = preprocessing_factory.get("vgg", fit=fit, normalization="inception")
+        recipe = get("vgg", fit=fit, normalization="inception")
         for prepared in (
             recipe.evaluate(encoded(image), 32),
             recipe.train(encoded(image), 32, tf.zeros([0, 4]), SEEDS[0]),
@@ -217,21 +231,27 @@ def test_letterbox_and_stretch_show_the_whole_image():
             assert np.mean(prepared.numpy()[..., 0] < -0.99) == black
 
 
-def test_training_and_evaluation_of_a_look_go_alike_in_gray():
-    recipe = preprocessing_factory.get("inception", fit="stretch", equalize=True)
+def test_pixels_options_change_training_and_evaluation_alike_in_gray():
+    recipe = get("inception", fit="stretch", equalize=True)
     for prepared in (
         recipe.evaluate(encoded(photo()), 16, use_grayscale=True),
         recipe.train(encoded(photo()), 16, tf.zeros([0, 4]), SEEDS[0], use_grayscale=True),
     ):
         assert prepared.shape == (16, 16, 1)
-    with pytest.raises(ValueError, match="--use_grayscale does not go with --normalization=torch"):
-        preprocessing_factory.get("inception", normalization="torch").evaluate(
-            encoded(photo()), 16, use_grayscale=True
-        )
+    with pytest.raises(
+        ValueError, match="--use_grayscale does not go with the normalisation torch"
+    ):
+        get("inception", normalization="torch").evaluate(encoded(photo()), 16, use_grayscale=True)
     for wrong in (
         {"fit": "squeeze"},
         {"normalization": "tf"},
         {"normalization": "torch", "stds": [0]},
     ):
-        with pytest.raises(ValueError, match="--(fit|normalization|means)"):
-            preprocessing_factory.get("inception", **wrong)
+        with pytest.raises(ValueError, match="--(fit|normalization|stds)"):
+            get("inception", **wrong)
+
+
+def test_each_normalization_of_the_option_is_there():
+    zca = types.SimpleNamespace(size=4, apply=abs)
+    for name in NORMALIZATIONS:
+        assert callable(normalization.get(name, zca=zca).apply)

@@ -413,25 +413,6 @@ def test_lenet_trains_on_what_it_evaluates():
 # The table
 
 
-@pytest.mark.parametrize(
-    "name, recipe",
-    [
-        ("inception_v3", "inception"),
-        ("mobilenet_v1_025", "inception"),
-        ("nasnet_mobile", "inception"),
-        ("pnasnet_large", "inception"),
-        ("resnet_v2_50", "vgg"),
-        ("vgg_16", "vgg"),
-        ("overfeat", "vgg"),
-        ("alexnet_v2", "vgg"),
-        ("nasnet_cifar", "cifarnet"),
-        ("lenet", "lenet"),
-    ],
-)
-def test_the_name_of_a_net_stands_for_its_recipe(name, recipe):
-    assert preprocessing_factory.get(name).name == recipe
-
-
 def test_an_unknown_recipe_is_answered_with_the_closest():
-    with pytest.raises(ValueError, match="--preprocessing_name=incepton is .* mean inception"):
+    with pytest.raises(ValueError, match="--preprocessing_name=incepton: is .* mean inception"):
         preprocessing_factory.get("incepton")

@@ -6,8 +6,8 @@ import types
 import pytest
 import tensorflow as tf
 
-from preprocessing import custom, normalization, ops, preprocessing_factory
-from preprocessing.augmentation import FILL_MODES, Augmentation
+from preprocessing import custom, ops, preprocessing_factory
+from preprocessing.options import AugmentationOptions, PixelsOptions
 from runs import flags_table
 from tests.conftest import ROOT
 
@@ -28,7 +28,9 @@ def test_the_recipe_of_the_readme_is_one():
     for made in (
         recipe.evaluate(image, 16),
         recipe.train(image, 16, tf.zeros([0, 4]), seed),
-        custom.customized(recipe, custom.Look(equalize=True), Augmentation()).evaluate(image, 16),
+        custom.customized(recipe, PixelsOptions(equalize=True), AugmentationOptions()).evaluate(
+            image, 16
+        ),
     ):
         assert made.shape == (16, 16, 3)
         assert float(tf.reduce_max(tf.abs(made))) <= 1.0001
@@ -46,7 +48,7 @@ def test_a_recipe_that_whitens_can_leave_it_out():
 
     module = types.SimpleNamespace(train=train, evaluate_image=evaluate_image)
     recipe = preprocessing_factory._recipe("white", module, "whiten")
-    flipped = custom.customized(recipe, custom.Look(), Augmentation(horizontal_flip=True))
+    flipped = custom.customized(recipe, PixelsOptions(), AugmentationOptions(horizontal_flip=True))
     pixels = tf.random.stateless_uniform([9, 7, 3], [0, 1], 0, 255, tf.int32)
     image = tf.io.encode_png(tf.cast(pixels, tf.uint8))
     for seed in ([3, 4], [3, 5], [3, 6]):
@@ -57,12 +59,6 @@ def test_a_recipe_that_whitens_can_leave_it_out():
     module.train = lambda encoded, size, boxes, seed, use_grayscale=False: None
     with pytest.raises(TypeError, match="white: .* ends with whiten, so it needs .*standardize"):
         preprocessing_factory._recipe("white", module, "whiten")
-
-
-def test_flags_offer_what_there_is(training_flags):
-    offered = {name: tuple(training_flags[name]["values"]) for name in ("fit", "fill_mode")}
-    assert offered == {"fit": custom.FITS, "fill_mode": FILL_MODES}
-    assert set(training_flags["normalization"]["values"]) == set(normalization.NAMES)
 
 
 def test_the_table_of_flags_is_made_from_the_options():

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets import zca
-from preprocessing import preprocessing_factory
+from preprocessing import preprocessing_factory, zca
+from preprocessing.options import PixelsOptions
 from tests.conftest import run_script
 
 SIDE = 8
@@ -39,7 +39,7 @@ def test_whitened_images_are_not_correlated(tmp_path):
         fit.add(image.tobytes())
     fit.save(str(tmp_path / "zca.npz"))
     recipe = preprocessing_factory.get(
-        "lenet", normalization="zca", zca_file=str(tmp_path / "zca.npz")
+        "lenet", PixelsOptions(normalization="zca"), zca=zca.Whitening(str(tmp_path / "zca.npz"))
     )
     assert (recipe.size, recipe.value_range) == (4, None)
     batch = tf.constant(images.reshape(-1, 4, 4, 3), tf.float32)
@@ -185,4 +185,4 @@ def test_what_does_not_fit_is_told(flags, said, data, colours, tmp_path):
 def test_a_damaged_file_is_told(tmp_path):
     (tmp_path / "zca.npz").write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match="zca.npz is missing or damaged"):
-        preprocessing_factory.get("lenet", normalization="zca", zca_file=str(tmp_path / "zca.npz"))
+        zca.Whitening(str(tmp_path / "zca.npz"))
