@@ -4,7 +4,7 @@ TF-Slim kept a family's settings in a stack of arg scopes. Here they are the fie
 `Blocks`; its methods add a layer under a slim scope. A part of a net with other settings uses
 `dataclasses.replace(block, norm=None)`.
 
-    block = Blocks(truncated_normal(0.09), norm=Norm(0.9997, 0.001, scale=True))
+    block = Blocks(truncated_normal(0.09), norm=Norm(scale=True))
     x = block.conv(images, 32, 3, "MobilenetV1/Conv2d_0", stride=2)
 
 A layer is named by its slim scope with '.' for '/', which Keras forbids; `slim_names` maps back.
@@ -41,9 +41,9 @@ def constant(value: float) -> Initializer:
 class Norm:
     """Settings of a batch norm; `scale` says whether it has a gamma."""
 
-    decay: float
-    epsilon: float
-    scale: bool
+    decay: float = 0.9997
+    epsilon: float = 0.001
+    scale: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

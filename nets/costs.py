@@ -7,14 +7,12 @@ import dataclasses
 import functools
 import json
 import math
-import os
 from collections.abc import Mapping
 
 import keras
 
-from nets import nets_factory
-
-_FILE = os.path.join(os.path.dirname(__file__), "costs.json")
+from foundation import files
+from nets import names, nets_factory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Cost:
 @functools.cache
 def known() -> Mapping[str, Cost]:
     """The costs in costs.json by model name."""
-    with open(_FILE, encoding="utf-8") as file:
+    with open(names.COSTS_FILE, encoding="utf-8") as file:
         return {name: Cost(*numbers) for name, numbers in json.load(file).items()}
 
 
@@ -59,9 +57,8 @@ def main() -> None:
         keras.backend.clear_session()
         print(name, *dataclasses.astuple(costs[name]), flush=True)
     rows = (f'  "{name}": {list(dataclasses.astuple(cost))}' for name, cost in costs.items())
-    with open(_FILE + ".tmp", "w", encoding="utf-8") as file:
+    with files.whole(names.COSTS_FILE) as file:
         file.write("{\n" + ",\n".join(rows) + "\n}\n")
-    os.replace(_FILE + ".tmp", _FILE)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ def build(
     channels: int,
     *,
     dropout_keep_prob: float = 0.8,
-    batch_norm_decay: float = 0.9997,
     batch_norm_scale: bool = False,
     activation: str = "relu",
     create_aux_logits: bool = True,
@@ -54,7 +53,7 @@ def build(
 
     block = Blocks(
         blocks.glorot_uniform,
-        norm=Norm(batch_norm_decay, epsilon=0.001, scale=batch_norm_scale),
+        norm=Norm(scale=batch_norm_scale),
         activation=activation,
         regularized=("weights", "biases"),
         dtype=dtype,

@@ -45,7 +45,6 @@ def build(
     channels: int,
     *,
     dropout_keep_prob: float = 0.8,
-    batch_norm_decay: float = 0.9997,
     global_pool: bool = False,
     spatial_squeeze: bool = True,
     dtype: str = "float32",
@@ -59,7 +58,7 @@ def build(
     """
     block = Blocks(
         blocks.truncated_normal(0.01),
-        norm=Norm(batch_norm_decay, epsilon=0.001, scale=False),
+        norm=Norm(),
         dtype=dtype,
     )
     images = blocks.images(image_size, channels)

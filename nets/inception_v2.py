@@ -35,7 +35,6 @@ def build(
     channels: int,
     *,
     dropout_keep_prob: float = 0.8,
-    batch_norm_decay: float = 0.9997,
     depth_multiplier: float = 1.0,
     min_depth: int = 16,
     use_separable_conv: bool = True,
@@ -62,9 +61,7 @@ def build(
     def depth(full: int) -> int:
         return max(int(full * depth_multiplier), min_depth)
 
-    block = Blocks(
-        blocks.he_normal, norm=Norm(batch_norm_decay, epsilon=0.001, scale=False), dtype=dtype
-    )
+    block = Blocks(blocks.he_normal, norm=Norm(), dtype=dtype)
     images = blocks.images(image_size, channels)
     scope = f"{_SCOPE}/Conv2d_1a_7x7"
     large = blocks.truncated_normal(1.0)

@@ -34,7 +34,6 @@ def build(
     channels: int,
     *,
     dropout_keep_prob: float = 0.8,
-    batch_norm_decay: float = 0.9997,
     create_aux_logits: bool = True,
     global_pool: bool = False,
     spatial_squeeze: bool = True,
@@ -57,9 +56,7 @@ def build(
       ValueError: an image below 75 pixels.
     """
     blocks.check_image_size(name, image_size, _SMALLEST_IMAGE)
-    block = Blocks(
-        blocks.he_normal, norm=Norm(batch_norm_decay, epsilon=0.001, scale=False), dtype=dtype
-    )
+    block = Blocks(blocks.he_normal, norm=Norm(), dtype=dtype)
     images = blocks.images(image_size, channels)
     end_points = block.stem(images, _SCOPE, _STEM)
     x = end_points["MaxPool_5a_3x3"]

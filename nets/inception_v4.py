@@ -26,7 +26,6 @@ def build(
     channels: int,
     *,
     dropout_keep_prob: float = 0.8,
-    batch_norm_decay: float = 0.9997,
     create_aux_logits: bool = True,
     dtype: str = "float32",
 ) -> keras.Model:
@@ -42,9 +41,7 @@ def build(
       ValueError: an image below 75 pixels.
     """
     blocks.check_image_size(name, image_size, _SMALLEST_IMAGE)
-    block = Blocks(
-        blocks.he_normal, norm=Norm(batch_norm_decay, epsilon=0.001, scale=False), dtype=dtype
-    )
+    block = Blocks(blocks.he_normal, norm=Norm(), dtype=dtype)
     images = blocks.images(image_size, channels)
     end_points = block.stem(images, _SCOPE, _STEM)
     x = end_points["Conv2d_2b_3x3"]

@@ -109,14 +109,12 @@ def build(
     channels: int,
     *,
     dropout_keep_prob: float | None = None,
-    batch_norm_decay: float | None = None,
     dtype: str = "float32",
 ) -> keras.Model:
     """Builds the net; see `nets_factory.build`. End points bear Keras's layer names.
 
     Args:
       dropout_keep_prob: of the dropout before the classifier; None means Keras's.
-      batch_norm_decay: of all batch norms; None means Keras's.
 
     Raises:
       ValueError: too small an image, or `dropout_keep_prob` for a net without that dropout.
@@ -150,7 +148,7 @@ def build(
         scope = f"{application.scope}/{names.get(operation.name, operation.name)}"
         gives_logits = operation in plan.layers[last:]
         own = {"name": blocks.layer_name(scope), "dtype": "float32" if gives_logits else dtype}
-        return _substitute(operation, own, dropout_keep_prob, batch_norm_decay)
+        return _substitute(operation, own, dropout_keep_prob)
 
     net = keras.models.clone_model(plan, clone_function=copy, call_function=_call)
     prefix = blocks.layer_name(f"{application.scope}/")
@@ -236,12 +234,12 @@ def _call(operation: Callable, *args, mask=None, **kwargs):
     return operation(*args, **kwargs)
 
 
-def _substitute(layer: keras.Layer, own: dict, keep_prob: float | None, decay: float | None):
+def _substitute(layer: keras.Layer, own: dict, keep_prob: float | None):
     """Our layer for one of Keras's; `own` has its name and dtype."""
     if isinstance(layer, (keras.layers.Normalization, keras.layers.Rescaling)):
         return lambda x: x  # EfficientNet's pixels are converted already
     if isinstance(layer, keras.layers.BatchNormalization):
-        return layers.BatchNorm(decay or layer.momentum, layer.epsilon, layer.scale, **own)
+        return layers.BatchNorm(layer.momentum, layer.epsilon, layer.scale, **own)
     if isinstance(layer, keras.layers.Dropout):
         keep = keep_prob if keep_prob and _drops_features(layer) else 1 - layer.rate
         return layers.Dropout(keep, layer.noise_shape, **own)

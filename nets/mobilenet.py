@@ -54,7 +54,6 @@ def net(
     activation: str,
     depth_multiplier: float,
     dropout_keep_prob: float,
-    batch_norm_decay: float,
     output_stride: int | None,
     dtype: str,
 ) -> keras.Model:
@@ -75,7 +74,7 @@ def net(
         raise ValueError(f"{name}: output_stride={output_stride}; it is one of 1, 2, 4, 8, 16, 32.")
     block = Blocks(
         blocks.truncated_normal(0.09),
-        norm=Norm(batch_norm_decay, epsilon=0.001, scale=True),
+        norm=Norm(decay=0.997, scale=True),
         activation=activation,
         dtype=dtype,
     )

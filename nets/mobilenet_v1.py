@@ -34,7 +34,6 @@ def build(
     *,
     depth_multiplier: float = 1.0,
     dropout_keep_prob: float = 0.999,
-    batch_norm_decay: float = 0.9997,
     global_pool: bool = False,
     spatial_squeeze: bool = True,
     dtype: str = "float32",
@@ -53,7 +52,7 @@ def build(
 
     block = Blocks(
         weights_initializer=blocks.truncated_normal(0.09),
-        norm=Norm(batch_norm_decay, epsilon=0.001, scale=True),
+        norm=Norm(scale=True),
         activation="relu6",
         dtype=dtype,
     )

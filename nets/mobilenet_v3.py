@@ -109,7 +109,6 @@ def build(
     *,
     depth_multiplier: float = 1.0,
     dropout_keep_prob: float = 0.8,
-    batch_norm_decay: float = 0.997,
     output_stride: int | None = None,
     dtype: str = "float32",
 ) -> keras.Model:
@@ -123,7 +122,6 @@ def build(
         activation="relu",
         depth_multiplier=depth_multiplier,
         dropout_keep_prob=dropout_keep_prob,
-        batch_norm_decay=batch_norm_decay,
         output_stride=output_stride,
         dtype=dtype,
     )

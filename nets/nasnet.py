@@ -39,7 +39,7 @@ class Architecture:
     stem_filters: int
     stem_cells: bool = True  # two strided cells, for large images
     skips_reduction: bool = False  # the cell behind a reduction sees nothing of the one before it
-    batch_norm_epsilon: float = 0.001
+    norm: Norm = Norm(scale=True)
 
 
 _NORMAL = Cell(
@@ -70,7 +70,7 @@ ARCHITECTURES = {
         filters=32,
         stem_filters=96,
         stem_cells=False,
-        batch_norm_epsilon=1e-5,
+        norm=Norm(decay=0.9, epsilon=1e-5, scale=True),
     ),
     "nasnet_mobile": Architecture(_NORMAL, _REDUCTION, num_cells=12, filters=44, stem_filters=32),
     "nasnet_large": Architecture(
@@ -89,7 +89,6 @@ def build(
     dropout_keep_prob: float = 0.5,
     drop_path_keep_prob: float = 1.0,
     drop_path_steps: int = 250_000,
-    batch_norm_decay: float = 0.9997,
     create_aux_logits: bool = False,
     dtype: str = "float32",
 ) -> keras.Model:
@@ -115,7 +114,7 @@ def build(
         )
     block = Blocks(
         functools.partial(keras.initializers.VarianceScaling, 2.0, "fan_out", "truncated_normal"),
-        norm=Norm(batch_norm_decay, architecture.batch_norm_epsilon, scale=True),
+        norm=architecture.norm,
         biases=False,
         activation="linear",
         regularized=("weights", "depthwise_weights", "pointwise_weights"),

@@ -5,7 +5,7 @@ How to add a net:
 1. Write `nets/FAMILY.py` with one builder that serves all its variants from tables:
 
        def build(name, num_classes, image_size, channels, *, dropout_keep_prob=0.8,
-                 batch_norm_decay=0.9997, dtype="float32", …options of the family) -> keras.Model
+                 dtype="float32", …options of the family) -> keras.Model
 
    State the family's settings once in a `blocks.Blocks`, add layers with its methods under full
    slim scopes, collect end points in a dict in slim's order, and return
@@ -19,13 +19,13 @@ How to add a net:
 """
 
 import dataclasses
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
 
 import keras
 
+from foundation.errors import InputError
 from nets import (
     alexnet,
     cifarnet,
@@ -36,10 +36,12 @@ from nets import (
     inception_v3,
     inception_v4,
     keras_applications,
+    layers,
     lenet,
     mobilenet_v1,
     mobilenet_v2,
     mobilenet_v3,
+    names,
     nasnet,
     pnasnet,
     resnet,
@@ -48,6 +50,7 @@ from nets import (
 )
 
 DTYPES = ("float32", "mixed_bfloat16")
+_DECAY = "batch_norm_decay"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,23 +103,13 @@ class Net:
         )
 
 
-def _check_values(
-    name: str,
-    dtype: str = "float32",
-    dropout_keep_prob: float = 1.0,
-    batch_norm_decay: float = 0.0,
-    **_,
-) -> None:
+def _check_values(name: str, dtype: str = "float32", dropout_keep_prob: float = 1.0, **_) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"{name}: dtype={dtype!r} is none of {', '.join(DTYPES)}.")
     if not 0 < dropout_keep_prob <= 1:
         raise ValueError(
             f"{name}: dropout_keep_prob={dropout_keep_prob} is the share that is kept; it must be "
             "above 0 and at most 1."
-        )
-    if not 0 <= batch_norm_decay < 1:
-        raise ValueError(
-            f"{name}: batch_norm_decay={batch_norm_decay} must be at least 0 and below 1."
         )
 
 
@@ -340,7 +333,6 @@ _ROWS = (
         dropout_keep_prob=1.0,
         drop_path_keep_prob=0.6,
         drop_path_steps=937_500,  # 600 epochs of CIFAR-10 in batches of 32
-        batch_norm_decay=0.9,
     ),
     _nasnet("nasnet_mobile", 224),
     _nasnet("nasnet_large", 331, drop_path_keep_prob=0.7),
@@ -359,12 +351,10 @@ def get(name: str) -> Net:
     """The row of a net.
 
     Raises:
-      ValueError: no net has this name; the message has the closest names.
+      UsageError: no net has this name; the message has the closest names.
     """
-    if name in NETS:
-        return NETS[name]
-    closest = difflib.get_close_matches(name, NETS, n=3) or sorted(NETS)
-    raise ValueError(f"--model_name={name}: no such net. Closest: {', '.join(closest)}.")
+    names.check(name)
+    return NETS[name]
 
 
 def build(
@@ -387,7 +377,7 @@ def build(
       image_size: height and width in pixels; None means the net's own.
       channels: of the input; None means the net's own.
       dropout_keep_prob: None means slim's; nets without dropout refuse a number.
-      batch_norm_decay: None means slim's; nets without batch norm refuse a number.
+      batch_norm_decay: of all batch norms; None means slim's; nets without any refuse a number.
       dtype: what is computed in, "float32" or "mixed_bfloat16"; variables, logits and batch-norm
         statistics are float32 in both.
       head: a classifier in place of the net's own, such as "dense:512,dropout:0.5"; see
@@ -402,14 +392,24 @@ def build(
       ValueError: unknown net, option or head, or an image too small for the net.
     """
     net = get(name)
-    given = {"dropout_keep_prob": dropout_keep_prob, "batch_norm_decay": batch_norm_decay}
-    given = {option: value for option, value in given.items() if value is not None}
-    if head is None:
-        return net.build(num_classes, image_size, channels, dtype=dtype, **given, **options)
-    if "fc_conv_padding" in net.options:  # VGG's fc6 goes, and with it the need of 224 pixels
+    if dropout_keep_prob is not None:
+        options["dropout_keep_prob"] = dropout_keep_prob
+    if head and "fc_conv_padding" in net.options:  # fc6 goes, and with it the need of 224 pixels
         options = {"fc_conv_padding": "SAME", **options}
-    model = net.build(num_classes, image_size, channels, dtype=dtype, **given, **options)
-    return heads.attach(model, head, num_classes, net.scope, dtype)
+    model = net.build(num_classes, image_size, channels, dtype=dtype, **options)
+    if batch_norm_decay is not None:
+        _set_batch_norm_decay(model, batch_norm_decay)
+    return heads.attach(model, head, num_classes, net.scope, dtype) if head else model
+
+
+def _set_batch_norm_decay(model: keras.Model, decay: float) -> None:
+    if not 0 <= decay < 1:
+        raise InputError("write a number of at least 0 and below 1.", option=_DECAY, value=decay)
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNorm)]
+    if not norms:
+        raise InputError(f"{model.name} has no batch norm.", option=_DECAY, value=decay)
+    for layer in norms:
+        layer.decay = decay
 
 
 def end_points(model: keras.Model) -> Mapping[str, keras.KerasTensor]:

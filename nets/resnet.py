@@ -28,7 +28,6 @@ def build(
     image_size: int,
     channels: int,
     *,
-    batch_norm_decay: float = 0.997,
     global_pool: bool = True,
     spatial_squeeze: bool = True,
     output_stride: int | None = None,
@@ -48,9 +47,7 @@ def build(
     version, _, depth = name.removeprefix("resnet_").partition("_")
     if output_stride not in (None, *_OUTPUT_STRIDES):
         raise ValueError(f"{name}: output_stride={output_stride}; it can be 4, 8, 16 or 32.")
-    block = Blocks(
-        blocks.he_normal, norm=Norm(batch_norm_decay, epsilon=1e-5, scale=True), dtype=dtype
-    )
+    block = Blocks(blocks.he_normal, norm=Norm(decay=0.997, epsilon=1e-5, scale=True), dtype=dtype)
     # What stands on the sum of all units: version 2 leaves it to the next unit to normalise it.
     trunk = dataclasses.replace(block, norm=None, activation="linear") if version == "v2" else block
     images = blocks.images(image_size, channels)

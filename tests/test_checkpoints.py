@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -288,7 +289,7 @@ def half(values):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (nan, r"NaN or infinite numbers in .*biases\. .*choose an earlier checkpoint"),
+        (nan, r"NaN or infinite numbers in .*biases\. .*Choose an earlier checkpoint"),
         (half, r"not stored in the model's type: .*Conv2d_0/weights is float16.*float32 first"),
     ],
 )
@@ -534,6 +535,7 @@ def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path):
 def test_a_full_disk_is_an_os_error_and_leaves_the_earlier_checkpoint(tmp_path):
     script = """
 import resource, signal, sys
+import keras
 import numpy as np
 from nets import checkpoints
 prefix = sys.argv[1]
@@ -576,3 +578,22 @@ def test_pruning_leaves_checkpoints_of_another_folder_alone(tmp_path):
     assert checkpoints.latest(str(copy)) == str(copy / "model.ckpt-4")
     for step in (1, 2):
         assert (original / f"model.ckpt-{step}.index").exists()
+
+
+def test_the_size_of_a_head_is_found_without_a_random_number(train_dir, monkeypatch):
+    def drawn(*args, **options):
+        raise AssertionError("an initializer was called")
+
+    monkeypatch.setattr(keras.initializers.TruncatedNormal, "__call__", drawn)
+    net, reader = nets_factory.get("mobilenet_v1_025"), checkpoints.read(str(train_dir))
+    assert checkpoints.head_size(net, reader, 1001, 128, None) == 5
+    assert checkpoints.head_size(net, reader, 5, 128, None) == 5
+
+
+def test_a_folder_without_permission_is_an_os_error_that_names_it(tmp_path, monkeypatch):
+    def refuse(**options):
+        raise tf.errors.PermissionDeniedError(None, None, "{{node}} [Op:SaveV2]")
+
+    monkeypatch.setattr(tf.raw_ops, "SaveV2", refuse)
+    with pytest.raises(OSError, match=r"model\.ckpt-1: could not be written: no permission"):
+        checkpoints.write(str(tmp_path / "model.ckpt-1"), {"x": np.float32(1)})

@@ -1,11 +1,12 @@
 import dataclasses
 import functools
 
+import keras
 import numpy as np
 import pytest
 
-from nets import nasnet, nets_factory, slim_names
-from nets.blocks import DropPath
+from nets import layers, nasnet, nets_factory, slim_names
+from nets.layers import DropPath
 
 SMALLEST = {"nasnet_cifar": 3, "nasnet_mobile": 19, "pnasnet_mobile": 19}
 
@@ -84,12 +85,19 @@ def test_slims_settings_are_the_defaults():
                 "drop_path_keep_prob",
                 "drop_path_steps",
                 "dropout_keep_prob",
-                "batch_norm_decay",
             )
         )
 
-    assert settings("nasnet_cifar") == (0.6, 937_500, 1.0, 0.9)
-    assert settings("nasnet_mobile") == (1.0, 250_000, 0.5, 0.9997)
-    assert settings("nasnet_large") == (0.7, 250_000, 0.5, 0.9997)
-    assert settings("pnasnet_mobile") == (1.0, 250_000, 0.5, 0.9997)
-    assert settings("pnasnet_large") == (0.6, 250_000, 0.5, 0.9997)
+    assert settings("nasnet_cifar") == (0.6, 937_500, 1.0)
+    assert settings("nasnet_mobile") == (1.0, 250_000, 0.5)
+    assert settings("nasnet_large") == (0.7, 250_000, 0.5)
+    assert settings("pnasnet_mobile") == (1.0, 250_000, 0.5)
+    assert settings("pnasnet_large") == (0.6, 250_000, 0.5)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("nasnet_cifar", 0.9), ("nasnet_mobile", 0.9997)])
+def test_slims_decay_of_batch_norm(name, decay):
+    with keras.StatelessScope(initialize_variables=False):
+        model = nets_factory.build(name, 5, 32)
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNorm)]
+    assert {layer.decay for layer in norms} == {decay}

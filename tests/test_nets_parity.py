@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from nets import nets_factory, slim_names
-from nets.blocks import BatchNorm, Dropout
+from nets.layers import BatchNorm, Dropout
 from tests.fixtures.slim_parity import weights
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures" / "slim_parity"

@@ -62,7 +62,7 @@ def test_usage_errors_are_one_line_with_exit_code_2(flags, message):
     [
         (("--dataset_dir=nowhere",), "nowhere"),
         (("--path_to_csv=none.csv",), "--path_to_csv=none.csv: there is no such file"),
-        (("--model_name=inception_v33",), "Closest: inception_v3"),
+        (("--model_name=inception_v33",), "Did you mean inception_v3"),
         (("--preprocessing_name=inceptoin",), "inception"),
         (("--trainable_scopes=MobilenetV1/Logit5",), "no variable in MobilenetV1/Logit5"),
     ],

@@ -1,0 +1,119 @@
+"""What is in a checkpoint: names, shapes, types, and values when asked for."""
+
+import contextlib
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from foundation.errors import InputError
+from nets.checkpoints import find
+
+
+class Reader:
+    """An open checkpoint; values are read when asked for."""
+
+    def __init__(self, path: str):
+        """Opens a directory, a V1 or V2 checkpoint (its prefix or any file of it) or an archive.
+
+        Raises:
+          InputError: there is no checkpoint, several that could be meant, or a broken one.
+        """
+        self.path = path
+        if _is_archive(path):
+            # Deleted with this object.
+            self._unpacked = tempfile.TemporaryDirectory(prefix="checkpoint")
+            _unpack(path, self._unpacked.name)
+            prefix = find.latest(self._unpacked.name)
+        else:
+            prefix = self.path = find.latest(path) or path
+        if prefix is None or not find.exists(prefix):
+            raise InputError(f"{path}: no checkpoint there.")
+        with self._input_errors():
+            self._reader = tf.train.load_checkpoint(prefix)
+            dtypes = self._reader.get_variable_to_dtype_map()
+            shapes = self._reader.get_variable_to_shape_map()
+        self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shapes[name]) for name in shapes}
+        self.dtypes: dict[str, str] = {name: dtypes[name].name for name in dtypes}
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.shapes)
+
+    def get(self, name: str) -> np.ndarray:
+        """Reads one value; InputError when it is absent or its bytes are damaged."""
+        if name not in self.shapes:
+            raise InputError(f"{self.path}: has no {name}.")
+        with self._input_errors():
+            return self._reader.get_tensor(name)
+
+    @contextlib.contextmanager
+    def _input_errors(self) -> Iterator[None]:
+        # TensorFlow raises different kinds for different damages: IndexError for a short file.
+        try:
+            yield
+        except (tf.errors.OpError, IndexError, RuntimeError) as error:
+            reason = " ".join(str(getattr(error, "message", error)).split())
+            folder, name = os.path.split(self.path)
+            rescue = "Copy or download it again, with all its files."
+            names = [os.path.basename(prefix) for prefix in find.in_order(folder or ".")]
+            if names[-1:] == [name] and names[:-1]:
+                rescue = f"Remove {name}.* from {folder or '.'}: {names[-2]} takes its place."
+            raise InputError(
+                f"{self.path}: not a checkpoint, or a damaged one ({reason[:200]}).", remedy=rescue
+            ) from error
+
+
+class Values:
+    """Weights in memory, read as a checkpoint is."""
+
+    def __init__(self, path: str, values: Mapping[str, np.ndarray]):
+        """path: where they come from, for messages."""
+        self.path, self._values = path, values
+        self.shapes = {name: np.shape(value) for name, value in values.items()}
+        self.dtypes = {name: value.dtype.name for name, value in values.items()}
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.shapes)
+
+    def get(self, name: str) -> np.ndarray:
+        return self._values[name]
+
+
+def read(path: str) -> Reader:
+    """Opens a checkpoint; see `Reader`."""
+    return Reader(path)
+
+
+def global_step(reader: Reader | Values) -> int | None:
+    """The step a checkpoint was written at, by its content, else by its name; None if unknown."""
+    if "global_step" in reader.shapes:
+        return int(reader.get("global_step"))
+    number = re.search(r"-(\d+)$", reader.path)
+    return int(number[1]) if number else None
+
+
+def _is_archive(path: str) -> bool:
+    return path.endswith((".tar.gz", ".tgz", ".tar")) and os.path.isfile(path)
+
+
+def _unpack(archive: str, directory: str) -> None:
+    """Copies the checkpoint files of an archive, whatever folders they are in there."""
+    try:
+        with tarfile.open(archive) as members:
+            for member in members:
+                name = os.path.basename(member.name)
+                if member.isfile() and (name.endswith(".ckpt") or find.OTHER_ENDINGS.search(name)):
+                    with open(os.path.join(directory, name), "wb") as file:
+                        shutil.copyfileobj(members.extractfile(member), file)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise InputError(
+            f"{archive}: not a whole archive ({error}).", remedy="Download it again."
+        ) from error
