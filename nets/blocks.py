@@ -94,14 +94,26 @@ class Blocks:
         )
         return self._finish(layer(x), scope, activation)
 
-    def convs(self, x, scope: str, *steps: tuple, **options):
-        """Convolutions one behind another; each step is (name below `scope`, filters, kernel).
+    def chain(self, x, scope: str, *steps: tuple):
+        """Convolutions and pools one behind another.
 
-        A step's fourth element, a dict, adds to the `options` of `conv` that hold for all steps.
+        A step is (name below `scope`, filters, kernel), and a dict of more options of `conv` or of
+        the pool; without filters it is the pool that its name tells, MaxPool_… or AvgPool_….
         """
-        for name, filters, kernel, *own in steps:
-            x = self.conv(x, filters, kernel, f"{scope}/{name}", **options, **dict(*own))
+        for name, filters, kernel, *options in steps:
+            options = {"scope": f"{scope}/{name}", **dict(*options)}
+            if filters is not None:
+                x = self.conv(x, filters, kernel, **options)
+            elif name.startswith("MaxPool"):
+                x = self.max_pool(x, kernel, **options)
+            else:
+                x = self.avg_pool(x, kernel, **options)
         return x
+
+    def branches(self, x, scope: str, *branches: Iterable[tuple]):
+        """Chains side by side, below `scope`/Branch_0 and so on, whose channels are joined."""
+        ends = [self.chain(x, f"{scope}/Branch_{i}", *steps) for i, steps in enumerate(branches)]
+        return self.concat(ends, scope)
 
     def stem(self, x, scope: str, rows: Iterable[tuple]) -> dict:
         """Convolutions and max pools one behind another, each by its name below `scope`.
@@ -287,6 +299,11 @@ class Blocks:
         if self.norm is None:
             return x
         return self.batch_norm(x, f"{scope}/BatchNorm", activation=activation or self.activation)
+
+
+KEEP_SIZE = types.MappingProxyType(
+    {"stride": 1, "padding": "SAME"}
+)  # of a pool between convolutions
 
 
 def layer_name(scope: str) -> str:

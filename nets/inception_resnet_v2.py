@@ -103,107 +103,81 @@ def build(
 
 
 def _mixed_5b(block: Blocks, x, scope: str):
-    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
-    branches = [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1x1", 96, 1)),
-        block.convs(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 48, 1), ("Conv2d_0b_5x5", 64, 5)),
-        block.convs(
-            x,
-            f"{scope}/Branch_2",
-            ("Conv2d_0a_1x1", 64, 1),
-            ("Conv2d_0b_3x3", 96, 3),
-            ("Conv2d_0c_3x3", 96, 3),
-        ),
-        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", 64, 1)),
-    ]
-    return block.concat(branches, scope)
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_1x1", 96, 1)],
+        [("Conv2d_0a_1x1", 48, 1), ("Conv2d_0b_5x5", 64, 5)],
+        [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_0c_3x3", 96, 3)],
+        [("AvgPool_0a_3x3", None, 3, blocks.KEEP_SIZE), ("Conv2d_0b_1x1", 64, 1)],
+    )
 
 
 def _block35(block: Blocks, x, scope: str, scale: float):
-    branches = [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1x1", 32, 1)),
-        block.convs(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 32, 1), ("Conv2d_0b_3x3", 32, 3)),
-        block.convs(
-            x,
-            f"{scope}/Branch_2",
-            ("Conv2d_0a_1x1", 32, 1),
-            ("Conv2d_0b_3x3", 48, 3),
-            ("Conv2d_0c_3x3", 64, 3),
-        ),
-    ]
-    return _residual(block, x, branches, scope, scale)
+    found = block.branches(
+        x,
+        scope,
+        [("Conv2d_1x1", 32, 1)],
+        [("Conv2d_0a_1x1", 32, 1), ("Conv2d_0b_3x3", 32, 3)],
+        [("Conv2d_0a_1x1", 32, 1), ("Conv2d_0b_3x3", 48, 3), ("Conv2d_0c_3x3", 64, 3)],
+    )
+    return _residual(block, x, found, scope, scale)
 
 
 def _mixed_6a(block: Blocks, x, scope: str, halve: dict):
-    branches = [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1a_3x3", 384, 3, halve)),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
-            ("Conv2d_0a_1x1", 256, 1),
-            ("Conv2d_0b_3x3", 256, 3),
-            ("Conv2d_1a_3x3", 384, 3, halve),
-        ),
-        block.max_pool(x, 3, f"{scope}/Branch_2/MaxPool_1a_3x3", **halve),
-    ]
-    return block.concat(branches, scope)
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_1a_3x3", 384, 3, halve)],
+        [("Conv2d_0a_1x1", 256, 1), ("Conv2d_0b_3x3", 256, 3), ("Conv2d_1a_3x3", 384, 3, halve)],
+        [("MaxPool_1a_3x3", None, 3, halve)],
+    )
 
 
 def _block17(block: Blocks, x, scope: str, scale: float, rate: int):
-    branches = [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1x1", 192, 1)),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
-            ("Conv2d_0a_1x1", 128, 1),
-            ("Conv2d_0b_1x7", 160, (1, 7)),
-            ("Conv2d_0c_7x1", 192, (7, 1)),
-            rate=rate,
-        ),
-    ]
-    return _residual(block, x, branches, scope, scale)
+    atrous = {"rate": rate}
+    found = block.branches(
+        x,
+        scope,
+        [("Conv2d_1x1", 192, 1)],
+        [
+            ("Conv2d_0a_1x1", 128, 1, atrous),
+            ("Conv2d_0b_1x7", 160, (1, 7), atrous),
+            ("Conv2d_0c_7x1", 192, (7, 1), atrous),
+        ],
+    )
+    return _residual(block, x, found, scope, scale)
 
 
 def _mixed_7a(block: Blocks, x, scope: str, halve: dict):
-    branches = [
-        block.convs(
-            x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 256, 1), ("Conv2d_1a_3x3", 384, 3, halve)
-        ),
-        block.convs(
-            x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 256, 1), ("Conv2d_1a_3x3", 288, 3, halve)
-        ),
-        block.convs(
-            x,
-            f"{scope}/Branch_2",
-            ("Conv2d_0a_1x1", 256, 1),
-            ("Conv2d_0b_3x3", 288, 3),
-            ("Conv2d_1a_3x3", 320, 3, halve),
-        ),
-        block.max_pool(x, 3, f"{scope}/Branch_3/MaxPool_1a_3x3", **halve),
-    ]
-    return block.concat(branches, scope)
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", 256, 1), ("Conv2d_1a_3x3", 384, 3, halve)],
+        [("Conv2d_0a_1x1", 256, 1), ("Conv2d_1a_3x3", 288, 3, halve)],
+        [("Conv2d_0a_1x1", 256, 1), ("Conv2d_0b_3x3", 288, 3), ("Conv2d_1a_3x3", 320, 3, halve)],
+        [("MaxPool_1a_3x3", None, 3, halve)],
+    )
 
 
 def _block8(block: Blocks, x, scope: str, scale: float, activation: str | None = None):
-    branches = [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1x1", 192, 1)),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
+    found = block.branches(
+        x,
+        scope,
+        [("Conv2d_1x1", 192, 1)],
+        [
             ("Conv2d_0a_1x1", 192, 1),
             ("Conv2d_0b_1x3", 224, (1, 3)),
             ("Conv2d_0c_3x1", 256, (3, 1)),
-        ),
-    ]
-    return _residual(block, x, branches, scope, scale, activation)
+        ],
+    )
+    return _residual(block, x, found, scope, scale, activation)
 
 
-def _residual(
-    block: Blocks, x, branches: list, scope: str, scale: float, activation: str | None = None
-):
+def _residual(block: Blocks, x, found, scope: str, scale: float, activation: str | None = None):
     """Adds `scale` times what the branches found, brought to the channels of x."""
     linear = dataclasses.replace(block, norm=None, activation="linear")
-    up = linear.conv(block.concat(branches, scope), x.shape[-1], 1, f"{scope}/Conv2d_1x1")
+    up = linear.conv(found, x.shape[-1], 1, f"{scope}/Conv2d_1x1")
     return block.activate(x + scale * up, activation or block.activation, f"{scope}/activation")
 
 

@@ -94,16 +94,11 @@ def _mixed(block: Blocks, x, scope: str, *widths: int):
     only, reduced_1, wide_1, reduced_2, wide_2, pooled = widths
     # Slim's odd name; checkpoints have it.
     name_3x3 = "Conv2d_0a_3x3" if scope.endswith("Mixed_5b") else "Conv2d_0b_3x3"
-    pool = block.max_pool(x, 3, f"{scope}/Branch_3/MaxPool_0a_3x3", stride=1, padding="SAME")
-    branches = [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", only, 1)),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
-            ("Conv2d_0a_1x1", reduced_1, 1),
-            ("Conv2d_0b_3x3", wide_1, 3),
-        ),
-        block.convs(x, f"{scope}/Branch_2", ("Conv2d_0a_1x1", reduced_2, 1), (name_3x3, wide_2, 3)),
-        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", pooled, 1)),
-    ]
-    return block.concat(branches, scope)
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", only, 1)],
+        [("Conv2d_0a_1x1", reduced_1, 1), ("Conv2d_0b_3x3", wide_1, 3)],
+        [("Conv2d_0a_1x1", reduced_2, 1), (name_3x3, wide_2, 3)],
+        [("MaxPool_0a_3x3", None, 3, blocks.KEEP_SIZE), ("Conv2d_0b_1x1", pooled, 1)],
+    )

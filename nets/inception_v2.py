@@ -73,15 +73,13 @@ def build(
     else:
         x = block.conv(images, depth(64), 7, scope, stride=2, weights_initializer=large)
     end_points = {"Conv2d_1a_7x7": x}
-    x = block.max_pool(x, 3, f"{_SCOPE}/MaxPool_2a_3x3", padding="SAME")
-    end_points["MaxPool_2a_3x3"] = x
-    x = block.conv(x, depth(64), 1, f"{_SCOPE}/Conv2d_2b_1x1", **_PROJECT)
-    end_points["Conv2d_2b_1x1"] = x
-    x = block.conv(x, depth(192), 3, f"{_SCOPE}/Conv2d_2c_3x3")
-    end_points["Conv2d_2c_3x3"] = x
-    x = block.max_pool(x, 3, f"{_SCOPE}/MaxPool_3a_3x3", padding="SAME")
-    end_points["MaxPool_3a_3x3"] = x
-
+    for row in (
+        ("MaxPool_2a_3x3", None, 3, {"padding": "SAME"}),
+        ("Conv2d_2b_1x1", depth(64), 1, _PROJECT),
+        ("Conv2d_2c_3x3", depth(192), 3),
+        ("MaxPool_3a_3x3", None, 3, {"padding": "SAME"}),
+    ):
+        x = end_points[row[0]] = block.chain(x, _SCOPE, row)
     for mixed, widths in _MIXED.items():
         add = _mixed if len(widths) == 4 else _halving
         x = end_points[mixed] = add(block, x, f"{_SCOPE}/{mixed}", depth, *widths)
@@ -103,46 +101,32 @@ def build(
 def _mixed(block: Blocks, x, scope: str, depth, only, branch_1, branch_2, pooled):
     reduced_1, wide_1 = map(depth, branch_1)
     reduced_2, wide_2 = map(depth, branch_2)
-    # The last block pools by maximum.
-    kind, pool = ("Max", block.max_pool) if scope.endswith("Mixed_5c") else ("Avg", block.avg_pool)
-    branch_3 = pool(x, 3, f"{scope}/Branch_3/{kind}Pool_0a_3x3", stride=1, padding="SAME")
-    branches = [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", depth(only), 1)),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
-            ("Conv2d_0a_1x1", reduced_1, 1, _REDUCE),
-            ("Conv2d_0b_3x3", wide_1, 3),
-        ),
-        block.convs(
-            x,
-            f"{scope}/Branch_2",
+    pool = "MaxPool_0a_3x3" if scope.endswith("Mixed_5c") else "AvgPool_0a_3x3"
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", depth(only), 1)],
+        [("Conv2d_0a_1x1", reduced_1, 1, _REDUCE), ("Conv2d_0b_3x3", wide_1, 3)],
+        [
             ("Conv2d_0a_1x1", reduced_2, 1, _REDUCE),
             ("Conv2d_0b_3x3", wide_2, 3),
             ("Conv2d_0c_3x3", wide_2, 3),
-        ),
-        block.convs(branch_3, f"{scope}/Branch_3", ("Conv2d_0b_1x1", depth(pooled), 1, _PROJECT)),
-    ]
-    return block.concat(branches, scope)
+        ],
+        [(pool, None, 3, blocks.KEEP_SIZE), ("Conv2d_0b_1x1", depth(pooled), 1, _PROJECT)],
+    )
 
 
 def _halving(block: Blocks, x, scope: str, depth, branch_0, branch_1):
     reduced_0, wide_0 = map(depth, branch_0)
     reduced_1, wide_1 = map(depth, branch_1)
-    branches = [
-        block.convs(
-            x,
-            f"{scope}/Branch_0",
-            ("Conv2d_0a_1x1", reduced_0, 1, _REDUCE),
-            ("Conv2d_1a_3x3", wide_0, 3, _HALVE),
-        ),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", reduced_0, 1, _REDUCE), ("Conv2d_1a_3x3", wide_0, 3, _HALVE)],
+        [
             ("Conv2d_0a_1x1", reduced_1, 1, _REDUCE),
             ("Conv2d_0b_3x3", wide_1, 3),
             ("Conv2d_1a_3x3", wide_1, 3, _HALVE),
-        ),
-        block.max_pool(x, 3, f"{scope}/Branch_2/MaxPool_1a_3x3", padding="SAME"),
-    ]
-    return block.concat(branches, scope)
+        ],
+        [("MaxPool_1a_3x3", None, 3, {"padding": "SAME"})],
+    )

@@ -25,6 +25,7 @@ _STEM = (
     ("MaxPool_5a_3x3", None, 3, 2, "VALID"),
 )
 _HALVE = {"stride": 2, "padding": "VALID"}
+_AVERAGE = ("AvgPool_0a_3x3", None, 3, blocks.KEEP_SIZE)
 
 
 def build(
@@ -73,8 +74,7 @@ def build(
         ("Mixed_7b", _mixed_8, ("Conv2d_0b_3x1",)),
         ("Mixed_7c", _mixed_8, ("Conv2d_0c_3x1",)),
     ):
-        scope = f"{_SCOPE}/{mixed}"
-        x = end_points[mixed] = block.concat(add(block, x, scope, *setting), scope)
+        x = end_points[mixed] = add(block, x, f"{_SCOPE}/{mixed}", *setting)
 
     aux_logits = None
     if create_aux_logits and end_points["Mixed_6e"].shape[1] >= _AUX_WINDOW:
@@ -95,95 +95,78 @@ def build(
     return blocks.model(name, images, end_points, logits, aux_logits)
 
 
-def _mixed_35(block: Blocks, x, scope: str, pooled: int, name_1x1: str, name_5x5: str) -> list:
+def _mixed_35(block: Blocks, x, scope: str, pooled: int, name_1x1: str, name_5x5: str):
     """A Mixed block at 35 x 35 pixels (of an image of 299)."""
-    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
-    return [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 64, 1)),
-        block.convs(x, f"{scope}/Branch_1", (name_1x1, 48, 1), (name_5x5, 64, 5)),
-        block.convs(
-            x,
-            f"{scope}/Branch_2",
-            ("Conv2d_0a_1x1", 64, 1),
-            ("Conv2d_0b_3x3", 96, 3),
-            ("Conv2d_0c_3x3", 96, 3),
-        ),
-        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", pooled, 1)),
-    ]
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", 64, 1)],
+        [(name_1x1, 48, 1), (name_5x5, 64, 5)],
+        [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_0c_3x3", 96, 3)],
+        [_AVERAGE, ("Conv2d_0b_1x1", pooled, 1)],
+    )
 
 
-def _to_17(block: Blocks, x, scope: str) -> list:
-    return [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1a_1x1", 384, 3, _HALVE)),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
-            ("Conv2d_0a_1x1", 64, 1),
-            ("Conv2d_0b_3x3", 96, 3),
-            ("Conv2d_1a_1x1", 96, 3, _HALVE),
-        ),
-        block.max_pool(x, 3, f"{scope}/Branch_2/MaxPool_1a_3x3"),
-    ]
+def _to_17(block: Blocks, x, scope: str):
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_1a_1x1", 384, 3, _HALVE)],
+        [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_1a_1x1", 96, 3, _HALVE)],
+        [("MaxPool_1a_3x3", None, 3)],
+    )
 
 
-def _mixed_17(block: Blocks, x, scope: str, width: int) -> list:
-    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
-    return [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 192, 1)),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
+def _mixed_17(block: Blocks, x, scope: str, width: int):
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", 192, 1)],
+        [
             ("Conv2d_0a_1x1", width, 1),
             ("Conv2d_0b_1x7", width, (1, 7)),
             ("Conv2d_0c_7x1", 192, (7, 1)),
-        ),
-        block.convs(
-            x,
-            f"{scope}/Branch_2",
+        ],
+        [
             ("Conv2d_0a_1x1", width, 1),
             ("Conv2d_0b_7x1", width, (7, 1)),
             ("Conv2d_0c_1x7", width, (1, 7)),
             ("Conv2d_0d_7x1", width, (7, 1)),
             ("Conv2d_0e_1x7", 192, (1, 7)),
-        ),
-        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", 192, 1)),
-    ]
+        ],
+        [_AVERAGE, ("Conv2d_0b_1x1", 192, 1)],
+    )
 
 
-def _to_8(block: Blocks, x, scope: str) -> list:
-    return [
-        block.convs(
-            x,
-            f"{scope}/Branch_0",
-            ("Conv2d_0a_1x1", 192, 1),
-            ("Conv2d_1a_3x3", 320, 3, _HALVE),
-        ),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
+def _to_8(block: Blocks, x, scope: str):
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", 192, 1), ("Conv2d_1a_3x3", 320, 3, _HALVE)],
+        [
             ("Conv2d_0a_1x1", 192, 1),
             ("Conv2d_0b_1x7", 192, (1, 7)),
             ("Conv2d_0c_7x1", 192, (7, 1)),
             ("Conv2d_1a_3x3", 192, 3, _HALVE),
-        ),
-        block.max_pool(x, 3, f"{scope}/Branch_2/MaxPool_1a_3x3"),
-    ]
+        ],
+        [("MaxPool_1a_3x3", None, 3)],
+    )
 
 
-def _mixed_8(block: Blocks, x, scope: str, name_3x1: str) -> list:
-    branch_1 = block.convs(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 384, 1))
-    branch_2 = block.convs(
+def _mixed_8(block: Blocks, x, scope: str, name_3x1: str):
+    branch_1 = block.chain(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 384, 1))
+    branch_2 = block.chain(
         x, f"{scope}/Branch_2", ("Conv2d_0a_1x1", 448, 1), ("Conv2d_0b_3x3", 384, 3)
     )
-    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
-    return [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 320, 1)),
-        block.convs(branch_1, f"{scope}/Branch_1", ("Conv2d_0b_1x3", 384, (1, 3))),
-        block.convs(branch_1, f"{scope}/Branch_1", (name_3x1, 384, (3, 1))),
-        block.convs(branch_2, f"{scope}/Branch_2", ("Conv2d_0c_1x3", 384, (1, 3))),
-        block.convs(branch_2, f"{scope}/Branch_2", ("Conv2d_0d_3x1", 384, (3, 1))),
-        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", 192, 1)),
+    ends = [
+        block.chain(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 320, 1)),
+        block.chain(branch_1, f"{scope}/Branch_1", ("Conv2d_0b_1x3", 384, (1, 3))),
+        block.chain(branch_1, f"{scope}/Branch_1", (name_3x1, 384, (3, 1))),
+        block.chain(branch_2, f"{scope}/Branch_2", ("Conv2d_0c_1x3", 384, (1, 3))),
+        block.chain(branch_2, f"{scope}/Branch_2", ("Conv2d_0d_3x1", 384, (3, 1))),
+        block.chain(x, f"{scope}/Branch_3", _AVERAGE, ("Conv2d_0b_1x1", 192, 1)),
     ]
+    return block.concat(ends, scope)
 
 
 def _aux_logits(block: Blocks, x, num_classes: int, spatial_squeeze: bool):

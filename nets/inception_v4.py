@@ -17,6 +17,7 @@ _STEM = (
 )
 _VALID = {"padding": "VALID"}
 _HALVE = {"stride": 2, "padding": "VALID"}
+_AVERAGE = ("AvgPool_0a_3x3", None, 3, blocks.KEEP_SIZE)
 
 
 def build(
@@ -56,8 +57,7 @@ def build(
         (_inception_c, ["Mixed_7b", "Mixed_7c", "Mixed_7d"]),
     ):
         for mixed in names:
-            scope = f"{_SCOPE}/{mixed}"
-            x = end_points[mixed] = block.concat(add(block, x, scope), scope)
+            x = end_points[mixed] = add(block, x, f"{_SCOPE}/{mixed}")
 
     aux_logits = None
     if create_aux_logits and end_points["Mixed_6h"].shape[1] >= _AUX_WINDOW:
@@ -74,129 +74,108 @@ def build(
     return blocks.model(name, images, end_points, logits, aux_logits)
 
 
-def _to_73(block: Blocks, x, scope: str) -> list:
+def _to_73(block: Blocks, x, scope: str):
     """The map's size from here on is that of an image of 299 pixels."""
-    return [
-        block.max_pool(x, 3, f"{scope}/Branch_0/MaxPool_0a_3x3"),
-        block.convs(x, f"{scope}/Branch_1", ("Conv2d_0a_3x3", 96, 3, _HALVE)),
-    ]
+    return block.branches(
+        x, scope, [("MaxPool_0a_3x3", None, 3)], [("Conv2d_0a_3x3", 96, 3, _HALVE)]
+    )
 
 
-def _to_71(block: Blocks, x, scope: str) -> list:
-    return [
-        block.convs(
-            x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 64, 1), ("Conv2d_1a_3x3", 96, 3, _VALID)
-        ),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
+def _to_71(block: Blocks, x, scope: str):
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", 64, 1), ("Conv2d_1a_3x3", 96, 3, _VALID)],
+        [
             ("Conv2d_0a_1x1", 64, 1),
             ("Conv2d_0b_1x7", 64, (1, 7)),
             ("Conv2d_0c_7x1", 64, (7, 1)),
             ("Conv2d_1a_3x3", 96, 3, _VALID),
-        ),
-    ]
+        ],
+    )
 
 
-def _to_35(block: Blocks, x, scope: str) -> list:
-    return [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1a_3x3", 192, 3, _HALVE)),
-        block.max_pool(x, 3, f"{scope}/Branch_1/MaxPool_1a_3x3"),
-    ]
+def _to_35(block: Blocks, x, scope: str):
+    return block.branches(
+        x, scope, [("Conv2d_1a_3x3", 192, 3, _HALVE)], [("MaxPool_1a_3x3", None, 3)]
+    )
 
 
-def _inception_a(block: Blocks, x, scope: str) -> list:
-    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
-    return [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 96, 1)),
-        block.convs(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3)),
-        block.convs(
-            x,
-            f"{scope}/Branch_2",
-            ("Conv2d_0a_1x1", 64, 1),
-            ("Conv2d_0b_3x3", 96, 3),
-            ("Conv2d_0c_3x3", 96, 3),
-        ),
-        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", 96, 1)),
-    ]
+def _inception_a(block: Blocks, x, scope: str):
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", 96, 1)],
+        [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3)],
+        [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_0c_3x3", 96, 3)],
+        [_AVERAGE, ("Conv2d_0b_1x1", 96, 1)],
+    )
 
 
-def _reduction_a(block: Blocks, x, scope: str) -> list:
-    return [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_1a_3x3", 384, 3, _HALVE)),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
-            ("Conv2d_0a_1x1", 192, 1),
-            ("Conv2d_0b_3x3", 224, 3),
-            ("Conv2d_1a_3x3", 256, 3, _HALVE),
-        ),
-        block.max_pool(x, 3, f"{scope}/Branch_2/MaxPool_1a_3x3"),
-    ]
+def _reduction_a(block: Blocks, x, scope: str):
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_1a_3x3", 384, 3, _HALVE)],
+        [("Conv2d_0a_1x1", 192, 1), ("Conv2d_0b_3x3", 224, 3), ("Conv2d_1a_3x3", 256, 3, _HALVE)],
+        [("MaxPool_1a_3x3", None, 3)],
+    )
 
 
-def _inception_b(block: Blocks, x, scope: str) -> list:
-    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
-    return [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 384, 1)),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
+def _inception_b(block: Blocks, x, scope: str):
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", 384, 1)],
+        [
             ("Conv2d_0a_1x1", 192, 1),
             ("Conv2d_0b_1x7", 224, (1, 7)),
             ("Conv2d_0c_7x1", 256, (7, 1)),
-        ),
-        block.convs(
-            x,
-            f"{scope}/Branch_2",
+        ],
+        [
             ("Conv2d_0a_1x1", 192, 1),
             ("Conv2d_0b_7x1", 192, (7, 1)),
             ("Conv2d_0c_1x7", 224, (1, 7)),
             ("Conv2d_0d_7x1", 224, (7, 1)),
             ("Conv2d_0e_1x7", 256, (1, 7)),
-        ),
-        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", 128, 1)),
-    ]
+        ],
+        [_AVERAGE, ("Conv2d_0b_1x1", 128, 1)],
+    )
 
 
-def _reduction_b(block: Blocks, x, scope: str) -> list:
-    return [
-        block.convs(
-            x,
-            f"{scope}/Branch_0",
-            ("Conv2d_0a_1x1", 192, 1),
-            ("Conv2d_1a_3x3", 192, 3, _HALVE),
-        ),
-        block.convs(
-            x,
-            f"{scope}/Branch_1",
+def _reduction_b(block: Blocks, x, scope: str):
+    return block.branches(
+        x,
+        scope,
+        [("Conv2d_0a_1x1", 192, 1), ("Conv2d_1a_3x3", 192, 3, _HALVE)],
+        [
             ("Conv2d_0a_1x1", 256, 1),
             ("Conv2d_0b_1x7", 256, (1, 7)),
             ("Conv2d_0c_7x1", 320, (7, 1)),
             ("Conv2d_1a_3x3", 320, 3, _HALVE),
-        ),
-        block.max_pool(x, 3, f"{scope}/Branch_2/MaxPool_1a_3x3"),
-    ]
+        ],
+        [("MaxPool_1a_3x3", None, 3)],
+    )
 
 
-def _inception_c(block: Blocks, x, scope: str) -> list:
-    branch_1 = block.convs(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 384, 1))
-    branch_2 = block.convs(
+def _inception_c(block: Blocks, x, scope: str):
+    branch_1 = block.chain(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 384, 1))
+    branch_2 = block.chain(
         x,
         f"{scope}/Branch_2",
         ("Conv2d_0a_1x1", 384, 1),
         ("Conv2d_0b_3x1", 448, (3, 1)),
         ("Conv2d_0c_1x3", 512, (1, 3)),
     )
-    pool = block.avg_pool(x, 3, f"{scope}/Branch_3/AvgPool_0a_3x3", stride=1, padding="SAME")
-    return [
-        block.convs(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 256, 1)),
-        block.convs(branch_1, f"{scope}/Branch_1", ("Conv2d_0b_1x3", 256, (1, 3))),
-        block.convs(branch_1, f"{scope}/Branch_1", ("Conv2d_0c_3x1", 256, (3, 1))),
-        block.convs(branch_2, f"{scope}/Branch_2", ("Conv2d_0d_1x3", 256, (1, 3))),
-        block.convs(branch_2, f"{scope}/Branch_2", ("Conv2d_0e_3x1", 256, (3, 1))),
-        block.convs(pool, f"{scope}/Branch_3", ("Conv2d_0b_1x1", 256, 1)),
+    ends = [
+        block.chain(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 256, 1)),
+        block.chain(branch_1, f"{scope}/Branch_1", ("Conv2d_0b_1x3", 256, (1, 3))),
+        block.chain(branch_1, f"{scope}/Branch_1", ("Conv2d_0c_3x1", 256, (3, 1))),
+        block.chain(branch_2, f"{scope}/Branch_2", ("Conv2d_0d_1x3", 256, (1, 3))),
+        block.chain(branch_2, f"{scope}/Branch_2", ("Conv2d_0e_3x1", 256, (3, 1))),
+        block.chain(x, f"{scope}/Branch_3", _AVERAGE, ("Conv2d_0b_1x1", 256, 1)),
     ]
+    return block.concat(ends, scope)
 
 
 def _aux_logits(block: Blocks, x, num_classes: int):
