@@ -1,4 +1,4 @@
-"""Finds the records that cannot be trained on, says where and why, and passes over them."""
+"""Finds records that can't be trained on, says where they are and why, and leaves them out."""
 
 import atexit
 import collections
@@ -19,6 +19,8 @@ import tensorflow as tf
 from datasets import schema
 from datasets.frames import BrokenFrame, frames
 from datasets.tfrecord_dataset import Dataset
+from foundation import machine
+from foundation.errors import InputError
 
 # Records that are held in memory at once, for each thread.
 _AHEAD = 8
@@ -46,15 +48,15 @@ def find(
 
     Args:
       dataset: what `tfrecord_dataset.find` returns.
-      limit: stop after so many; None finds all.
+      limit: stop after this many; None finds all.
       num_threads: threads that decode; None means as many as processors.
 
     Returns:
-      The bad records in the order of the files. What follows a place where a file is cut off counts
-      as one.
+      The bad records in the order of the files. All that follows the place where a file is cut
+      off counts as one.
     """
     found = []
-    num_threads = num_threads or os.cpu_count() or 1
+    num_threads = num_threads or machine.num_processors()
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for path in dataset.files:
             records, done = _records(path, dataset), 0
@@ -74,8 +76,8 @@ def drop(
 ) -> tuple[Dataset, list[BadRecord]]:
     """Leaves out the records that cannot be read.
 
-    Files that hold any are copied without them to a temporary folder, which goes when the process
-    ends. The whole dataset is decoded once for it, unless `max_bad_records` is 0.
+    Files that hold any are copied without them to a temporary folder, which is removed when the
+    process ends. The whole dataset is decoded once, unless `max_bad_records` is 0.
 
     Args:
       dataset: what `tfrecord_dataset.find` returns.
@@ -86,13 +88,13 @@ def drop(
       The dataset without them, and what was left out.
 
     Raises:
-      ValueError: there are more than `max_bad_records`, or none is left.
+      InputError: there are more than `max_bad_records`, or none is left.
     """
     if not max_bad_records:
         return dataset, []
     bad = find(dataset, num_threads=num_threads)
     if len(bad) > max_bad_records:
-        raise ValueError(
+        raise InputError(
             f"{len(bad)} records cannot be read, more than --max_bad_records={max_bad_records}. "
             f"The first: {bad[0]}."
         )
@@ -109,7 +111,7 @@ def drop(
             files[i] = os.path.join(folder, f"{i:05d}.tfrecord")
             counts[i] = _copy_without(path, numbers[path], files[i], dataset.compression)
     if not sum(counts):
-        raise ValueError(
+        raise InputError(
             f"{bad[0]}; nor can any other record of the {dataset.split} split be read."
         )
     without = dataclasses.replace(
@@ -181,7 +183,7 @@ def _decode(encoded):
 
 
 def _words(function, argument) -> str:
-    """TensorFlow's own words on what fails."""
+    """TensorFlow's message about the record, without names of graph nodes."""
     try:
         function.python_function(argument)  # op by op, its errors are about the record alone
     except tf.errors.OpError as error:

@@ -7,12 +7,13 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 
 from datasets import schema, storage
 from datasets.frames import BrokenFrame, compression_of, frames
 from datasets.sources import csv_table
+from foundation import labels
+from foundation.errors import InputError
 
 _LABELS_FILE = ".record_labels.json"
 # Without labels.txt: larger numbers are classes only where there are this many times fewer of them.
@@ -30,43 +31,54 @@ def find(
       path_to_csv: see `tfrecord_dataset.find`.
 
     Raises:
-      ValueError: names that contradict each other, no class numbers in the records, or no table.
+      InputError: names that contradict each other, no class numbers in the records, or no table.
     """
     if path_to_csv and not os.path.exists(path_to_csv):
-        raise ValueError(f"--path_to_csv={path_to_csv}: there is no such file.")
-    table = csv_table.labels(path_to_csv) if path_to_csv else ()
-    labels = _labels_beside(files)
-    given = set(labels)
-    if not labels:
+        raise InputError("there is no such file.", option="path_to_csv", value=path_to_csv)
+    table = _labels_of_table(path_to_csv) if path_to_csv else ()
+    found = _labels_beside(files)
+    given = set(found)
+    if not found:
         names = _names_of_records(relatives)
         given = set(names.values()) - {""}
         if table and not given:
             return table
-        labels = _in_order(names)
-    # Each may lack classes of which the other has examples; but then the rest must agree.
+        found = _in_order(names)
+    # Table and records may each lack classes that the other has; not both at the same time.
     if (unknown := sorted(set(table) - given)) and (missing := sorted(given - set(table))):
-        raise ValueError(
-            f"--path_to_csv={path_to_csv} has the class {unknown[0]!r} and not {missing[0]!r}, "
-            f"{files[0]} the other way round. Leave the flag out, or give the right table."
+        raise InputError(
+            f"it has the class {unknown[0]!r} and not {missing[0]!r}, {files[0]} the other way "
+            "round.",
+            option="path_to_csv",
+            value=path_to_csv,
+            remedy="Leave the flag out, or give the right table.",
         )
-    return labels
+    return found
+
+
+def _labels_of_table(path: str) -> tuple[str, ...]:
+    try:
+        return csv_table.labels(path)
+    except InputError as error:
+        raise error.about("path_to_csv") from error
 
 
 def _labels_beside(files: Sequence[str]) -> tuple[str, ...]:
     """Class names as labels.txt or dataset.json say; () where no file has any beside it.
 
     Raises:
-      ValueError: the names of two files differ, or only one of them has any.
+      InputError: the names of two files differ, or only one of them has any.
     """
     first, cache = files[0], {}
-    labels = _labels_of_file(first, cache)
+    names = _labels_of_file(first, cache)
     for path in files[1:]:
-        if _labels_of_file(path, cache) != labels:
-            raise ValueError(
+        if _labels_of_file(path, cache) != names:
+            raise InputError(
                 f"{first} and {path} have different class names or orders of them, by their "
-                "labels.txt or dataset.json. Convert them with the same --classes."
+                "labels.txt or dataset.json.",
+                remedy="Convert them with the same --classes.",
             )
-    return labels
+    return names
 
 
 def _labels_of_file(path: str, cache: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -82,41 +94,19 @@ def _stated_labels(start: str) -> tuple[str, ...]:
 
     TFDS calls its own by the feature: label.labels.txt.
     """
-    for name in ("labels.txt", "label.labels.txt"):
+    for name in (labels.FILE_NAME, f"label.{labels.FILE_NAME}"):
         if storage.exists(f"{start}{name}"):
-            return read(f"{start}{name}")
+            with storage.open_file(f"{start}{name}") as file:
+                return labels.parse(file.read(), f"{start}{name}")
     return tuple(storage.read_json(f"{start}dataset.json").get("classes", ()))
-
-
-def read(path: str) -> tuple[str, ...]:
-    """Reads class names, one a line, as `name` or as TF-Slim's `0:name`.
-
-    Raises:
-      ValueError: it is not UTF-8, or the numbers are not 0, 1, 2, …, each once.
-    """
-    with storage.open_file(path) as file:
-        content = file.read()
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line} is not in UTF-8. Save it so.") from error
-    lines = [line.strip() for line in lines if line.strip()]
-    numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
-    if not all(numbered):
-        return tuple(lines)
-    names = {int(match[1]): match[2].strip() for match in numbered}
-    if sorted(names) != list(range(len(lines))):
-        raise ValueError(f"{path}: the numbers before the names must be 0 to {len(lines) - 1}.")
-    return tuple(names[i] for i in range(len(lines)))
 
 
 def _in_order(names: dict[int, str]) -> tuple[str, ...]:
     """Names by number as a list; the number where there is none; without a 0, the background."""
-    labels = [names.get(i) or str(i) for i in range(max(names) + 1)]
+    found = [names.get(i) or str(i) for i in range(max(names) + 1)]
     if 0 not in names:
-        labels[0] = "background"
-    return tuple(labels)
+        found[0] = "background"
+    return tuple(found)
 
 
 def _names_of_records(files: Sequence[str]) -> dict[int, str]:
@@ -133,7 +123,7 @@ def _names_of_records(files: Sequence[str]) -> dict[int, str]:
             return {int(number): name for number, name in known["names"].items()}
     names = _names_in(files)
     if not names:
-        raise ValueError(f"{files[0]}: no class numbers from 0 can be read from its records.")
+        raise InputError(f"{files[0]}: no class numbers from 0 can be read from its records.")
     storage.write_json(memory, {"files": state, "names": names})
     return names
 
@@ -142,7 +132,7 @@ def _names_in(files: Sequence[str]) -> dict[int, str]:
     """Class names by number, empty where no record gives one.
 
     Raises:
-      ValueError: records give a number two names, or a number that can hardly be a class's.
+      InputError: records give a number two names, or a number that can hardly be a class's.
     """
     import tensorflow as tf
 
@@ -160,10 +150,10 @@ def _names_in(files: Sequence[str]) -> dict[int, str]:
             name = text.decode(errors="replace")
             known = names.setdefault(number, name) or name
             if name and name != known:
-                raise ValueError(
+                raise InputError(
                     f"{', '.join(files[:2])}{', …' if len(files) > 2 else ''}: class {number} "
-                    f"is {known!r} in some records and {name!r} in others. If they belong "
-                    "together, write the names into labels.txt."
+                    f"is {known!r} in some records and {name!r} in others.",
+                    remedy="If they belong together, write the names into labels.txt.",
                 )
             names[number] = known
             first.setdefault(number, (files[file], record))
@@ -171,10 +161,10 @@ def _names_in(files: Sequence[str]) -> dict[int, str]:
     for number in names:
         if not 0 <= number < likely:
             path, record = first[number]
-            raise ValueError(
-                f"{path}: record {record}: its label {number} can hardly be a class number. Write "
-                "the names of the classes, one a line, into labels.txt beside it; then "
-                "--max_bad_records passes over such records."
+            raise InputError(
+                f"{path}: record {record}: its label {number} can hardly be a class number.",
+                remedy="Write the names of the classes, one a line, into labels.txt beside it; "
+                "then --max_bad_records passes over such records.",
             )
     return names
 

@@ -1,44 +1,48 @@
-"""Whether tf.data services answer: TensorFlow itself would wait for them without end or word."""
+"""Whether tf.data services answer: TensorFlow itself waits for them for ever and says nothing."""
 
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+from foundation.errors import InputError
+
 _TIMEOUT_SECS = 5.0
 _FIRST_SECS = 30.0  # until a service sends a first element
-_LOOK_SECS = 10.0
-_PATIENCE = 6  # looks in a row
+_CHECK_SECS = 10.0
+_PATIENCE = 6  # failed checks in a row
 
 
 def check(addresses: Sequence[str], timeout_secs: float = _FIRST_SECS) -> None:
-    """Raises ValueError where one of HOST:PORT does not answer, or sends nothing."""
+    """Raises InputError where a service, as HOST:PORT, does not answer or sends nothing."""
     for address in addresses:
         if problem := _problem(address) or _nothing_sent(address, timeout_secs):
-            raise ValueError(
-                f"--data_service={address}: no tf.data service answers ({problem}). Start one by "
-                "python data_service.py, or leave the flag out."
+            raise InputError(
+                f"no tf.data service answers ({problem}).",
+                option="data_service",
+                value=address,
+                remedy="Start one by python data_service.py, or leave the flag out.",
             )
 
 
 def watch(
     addresses: Sequence[str],
     lost: Callable[[str], None],
-    look_secs: float = _LOOK_SECS,
+    check_secs: float = _CHECK_SECS,
     patience: int = _PATIENCE,
 ) -> None:
-    """Looks at the services from a thread, and calls `lost` with one that is gone for a minute."""
+    """Checks the services from a thread, and calls `lost` with one that is gone for a minute."""
 
-    def look():
+    def check_all():
         misses = dict.fromkeys(addresses, 0)
         while True:
-            time.sleep(look_secs)
+            time.sleep(check_secs)
             for address in addresses:
                 misses[address] = misses[address] + 1 if _problem(address) else 0
                 if misses[address] == patience:
                     return lost(address)
 
-    threading.Thread(target=look, daemon=True, name="data services").start()
+    threading.Thread(target=check_all, daemon=True, name="data services").start()
 
 
 def forgotten(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Values under keys, kept on the disk: what is in memory does not grow with their number."""
+"""Values under keys, kept on the disk, so that memory does not grow with their number."""
 
 import contextlib
 import pickle
@@ -10,10 +10,10 @@ _FETCHED_AT_ONCE = 256
 
 
 class DiskTable:
-    """Values that were added under keys, several under one if need be; for one process's own use.
+    """Values under keys, one or several under each; for one process.
 
-    They lie in a temporary file without a name, which is gone when the table is. Small tables never
-    reach the disk.
+    They lie in a temporary file without a name, which the system removes with the table. Small
+    tables never reach the disk.
 
     Every method raises OSError where the place of temporary files, `TMPDIR`, is full.
     """
@@ -23,18 +23,18 @@ class DiskTable:
         self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._rows.close)
         self._has_index = False
-        # Nothing is ever taken back, so nothing need be noted for it.
+        # Nothing is ever rolled back, so SQLite needs no journal.
         self._rows.execute("PRAGMA journal_mode = OFF")
         self._rows.execute(
             "CREATE TABLE entries (number INTEGER PRIMARY KEY, key BLOB, value BLOB)"
         )
-        self._rows.execute("BEGIN")  # one transaction for all, which is never ended
+        self._rows.execute("BEGIN")  # one transaction for everything, never committed
 
     def __len__(self) -> int:
         return self._rows.execute("SELECT count(*) FROM entries").fetchone()[0]
 
     def add(self, key: bytes, value: object) -> None:
-        """Adds a value, of any kind that can be pickled; not while others are being yielded."""
+        """Adds a value that can be pickled; not while others are being yielded."""
         with _space():
             self._rows.execute(
                 "INSERT INTO entries (key, value) VALUES (?, ?)",
@@ -79,6 +79,6 @@ def _space():
         yield
     except sqlite3.OperationalError as error:
         raise OSError(
-            f"The list of photographs cannot be kept in the temporary folder: {error}. Name a "
-            "roomier one by the environment variable TMPDIR."
+            f"The list of photographs cannot be kept in the temporary folder: {error}. Name one "
+            "with more room in the environment variable TMPDIR."
         ) from error

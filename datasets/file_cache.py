@@ -1,7 +1,7 @@
 """Copies of TFRecord files nearer to the reader: on the local disk, or in memory.
 
-For files on a network, and for compressed ones, which are inflated once here rather than each
-epoch. The order of the examples does not depend on it.
+For files on a network, and for compressed ones, which are inflated once in place of each epoch.
+The order of the examples does not depend on it.
 """
 
 import atexit
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-KINDS = ("none", "memory", "disk")
 _BLOCK_BYTES = 2**22
 
 
@@ -23,17 +22,12 @@ def copies(files: Sequence[str], compression: str, kind: str) -> tuple[tuple[str
     Args:
       files: paths that TensorFlow can open.
       compression: "" or "GZIP".
-      kind: "none" leaves the files where they are, "memory" takes TensorFlow's file system in
-        memory, "disk" a temporary folder that goes when the process ends.
+      kind: "none" leaves the files where they are, "memory" copies them into TensorFlow's file
+        system in memory, "disk" into a temporary folder that is removed when the process ends.
 
     Returns:
       Their new paths, in the same order, and how these are compressed.
-
-    Raises:
-      ValueError: there is no such kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"--cache={kind} must be one of {', '.join(KINDS)}.")
     if kind == "none":
         return tuple(files), compression
     return tuple(_copy(path, compression, kind) for path in files), ""

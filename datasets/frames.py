@@ -1,4 +1,4 @@
-"""The frames of TFRecord files: each record between its length and the checksums of both."""
+"""The frames of TFRecord files: the length of a record, the record, and the checksums of both."""
 
 import gzip
 import struct
@@ -12,15 +12,15 @@ _FOOTER_BYTES = 4  # checksum of the record
 
 
 class BrokenFrame(Exception):
-    """The record at hand has no end, so those after it cannot be found."""
+    """A record has no end, so those after it cannot be found."""
 
 
 def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple[bytes, ...]]:
     """Walks through the records of a TFRecord file.
 
     Yields:
-      Header (length and its checksum), record and footer (its checksum) as they stand in the file;
-      the record is empty without `contents`. Its checksum is not compared.
+      Header (length and its checksum), record, and footer (its checksum) as they are in the file;
+      without `contents` the record is empty. Its checksum is not checked.
 
     Raises:
       BrokenFrame: the file ends within a record, or a length is wrong.
@@ -59,6 +59,6 @@ def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple
 
 
 def compression_of(path: str) -> str:
-    """ "GZIP" or "", as the file itself says."""
+    """How a TFRecord file is compressed, by its first bytes: "GZIP" or ""."""
     with storage.open_file(path) as file:
         return "GZIP" if schema.is_gzip(file.read(12)) else ""

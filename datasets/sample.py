@@ -2,8 +2,8 @@
 
     python -m datasets.sample --output_dir=sample
 
-Five creatures in any place, size, colour, turn and light, on any background, some with a smaller
-one of another kind beside them. Colours say nothing of the class; only shape and markings do.
+Five creatures in any place, size, colour, turn and light, on any background; some pictures hold a
+second, smaller one of another kind. Colours say nothing of the class; only shape and markings do.
 """
 
 import argparse
@@ -19,10 +19,12 @@ import numpy as np
 from lxml import etree
 from PIL import Image, ImageDraw, ImageFilter
 
+from foundation.errors import InputError
+
 IMAGES = "images"
 ANNOTATIONS = "annotations"
 _NOTE = "sample.json"  # written last; says what was drawn
-_FINER = 3  # outlines are drawn on a grid so many times as fine, for smooth edges
+_FINER = 3  # outlines are drawn this many times as large and shrunk, for smooth edges
 
 Point = tuple[float, float]
 Outline = list[Point]  # in the square from -1 to 1
@@ -35,18 +37,20 @@ def draw(output_dir: str, images_per_class: int = 120, seed: int = 0) -> bool:
       False where the same dataset was there already, and nothing was done.
 
     Raises:
-      ValueError: something else is in the folder.
+      InputError: something else is in the folder.
     """
     note = {"classes": list(_CLASSES), "images_per_class": images_per_class, "seed": seed}
     if os.path.isdir(output_dir) and os.listdir(output_dir):
         if _read_note(output_dir) == note:
             return False
-        raise ValueError(
-            f"--output_dir={output_dir} holds something else than this sample. "
-            "Remove it, or choose another folder."
+        raise InputError(
+            "it holds something else than this sample.",
+            option="output_dir",
+            value=output_dir,
+            remedy="Remove it, or choose another folder.",
         )
-    # All of it appears at once: a run that was killed leaves nothing that looks finished.
-    # Under a hidden name, which no user gives to a folder of his own.
+    # All of it appears at once: a run that was killed leaves nothing that looks finished. The name
+    # until then is hidden, so that it is no folder of the user's.
     folder, name = os.path.split(os.path.abspath(output_dir))
     writing = os.path.join(folder, f".{name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
@@ -59,7 +63,7 @@ def draw(output_dir: str, images_per_class: int = 120, seed: int = 0) -> bool:
         picture, objects = _picture(label, rng)
         stem = f"{i:05d}"
         name = f"{stem}.png" if rng.random() < 0.3 else f"{stem}.jpg"
-        # The quality is a JPEG's; PNG passes over it.
+        # Only JPEG has a quality; PNG ignores it.
         picture.save(os.path.join(writing, IMAGES, name), quality=rng.randint(70, 95))
         annotation = os.path.join(writing, ANNOTATIONS, f"{stem}.xml")
         _annotation(name, picture.size, objects).write(annotation, pretty_print=True)
@@ -247,7 +251,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         drawn = draw(arguments.output_dir, arguments.images_per_class, arguments.seed)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
     total = arguments.images_per_class * len(_CLASSES)
     what = "Drew" if drawn else "Already drawn:"

@@ -6,9 +6,11 @@ share a split.
 
 from collections.abc import Collection
 
+from foundation.errors import InputError
+
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
-# Where neither the source nor the user says anything. TF-Slim held back a tenth of its flowers;
+# For sources without splits, where the user says nothing. TF-Slim held back a tenth of its flowers;
 # collections of a few hundred photographs need more for a figure that means something.
 DEFAULT_VALIDATION_FRACTION = 0.2
 
@@ -53,7 +55,7 @@ class Choice:
         validation_fraction: float | None = None,
         test_fraction: float | None = None,
     ):
-        """Raises ValueError for fractions that make no sense, or a split that is there already.
+        """Raises InputError for fractions that make no sense, or a split that is there already.
 
         Args:
           given: the splits that the source names; "" stands for no name.
@@ -63,16 +65,18 @@ class Choice:
         asked = {VALIDATION: validation_fraction, TEST: test_fraction}
         for split, fraction in asked.items():
             if fraction and split in self.named:
-                raise ValueError(
-                    f"--{split}_fraction={fraction:g}: the photographs come with a {split} split "
-                    "already. Leave the flag out."
+                raise InputError(
+                    f"the photographs come with a {split} split already.",
+                    option=f"{split}_fraction",
+                    value=f"{fraction:g}",
+                    remedy="Leave the flag out.",
                 )
         self._takes_from_training = any(fraction is not None for fraction in asked.values())
         default = 0.0 if self.named else DEFAULT_VALIDATION_FRACTION
         self._validation = default if validation_fraction is None else validation_fraction
         self._test = test_fraction or 0.0
         if self._validation + self._test >= 1:
-            raise ValueError(
+            raise InputError(
                 f"--validation_fraction and --test_fraction are {self._validation:g} and "
                 f"{self._test:g} together: nothing is left for training."
             )

@@ -6,6 +6,9 @@ import json
 import os
 from typing import BinaryIO
 
+from foundation import files
+from foundation.errors import InputError
+
 
 def _is_remote(path: str) -> bool:
     return "://" in path
@@ -18,11 +21,11 @@ def _gfile():
 
 
 def list_folder(folder: str) -> list[str]:
-    """The names in --dataset_dir; ValueError where there is no such folder."""
+    """The names in --dataset_dir; raises InputError where there is no such folder."""
     if _is_remote(folder):
         return [name.rstrip("/") for name in _gfile().listdir(folder)]
     if not os.path.isdir(folder):
-        raise ValueError(f"--dataset_dir={folder}: there is no such folder.")
+        raise InputError("there is no such folder.", option="dataset_dir", value=folder)
     return os.listdir(folder)
 
 
@@ -55,24 +58,19 @@ def read_json(path: str) -> dict:
     try:
         with open_file(path) as file:
             content = json.loads(file.read())
-    except Exception:  # absent, not ours to read, or damaged: then the files are scanned
+    except Exception:  # absent, unreadable or damaged: then the records are scanned
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def write_json(path: str, content: dict) -> None:
-    """Writes a file that is a convenience only: where it cannot be written, it is not."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    if _is_remote(path):
-        with contextlib.suppress(Exception):  # any of the file system's own
-            with _gfile().GFile(temporary, "w") as file:
-                file.write(json.dumps(content, indent=1))
-            _gfile().rename(temporary, path, overwrite=True)
-        return
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
+    """Writes a file that only saves time, unless the folder can't be written."""
+    if not _is_remote(path):
+        with contextlib.suppress(OSError), files.whole(path) as file:
             json.dump(content, file, indent=1)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
+        return
+    temporary = f"{path}.{os.getpid()}.tmp"
+    with contextlib.suppress(Exception):  # any of the file system's own
+        with _gfile().GFile(temporary, "w") as file:
+            file.write(json.dumps(content, indent=1))
+        _gfile().rename(temporary, path, overwrite=True)

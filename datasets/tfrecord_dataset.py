@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from datasets import class_names, splits, storage
 from datasets.frames import BrokenFrame, compression_of, frames
+from foundation.errors import InputError
 
 # flowers_train_00000-of-00005.tfrecord, cifar10_train.tfrecord, train-00000-of-01024,
 # animals_train-00000-of-00004.tfrecord, stanford_dogs-train.tfrecord-00000-of-00004
@@ -87,28 +88,30 @@ def find(
       labels_offset: subtracted from every label; as many names are dropped from the front.
 
     Raises:
-      ValueError: no or several datasets, no such split, shards missing, no records, no classes
+      InputError: no or several datasets, no such split, shards missing, no records, no classes
         left, class names that contradict each other; one line with what there is instead.
     """
     if tfrecord_file:
         if dataset_dir:
-            raise ValueError("Give --dataset_dir or --tfrecord_file, not both.")
+            raise InputError("Give --dataset_dir or --tfrecord_file, not both.")
         found = _Found.from_list(tfrecord_file, dataset_name or "", split)
     elif dataset_dir:
         found = _Found.in_folder(dataset_dir, dataset_name, split)
     else:
-        raise ValueError("Give --dataset_dir with the folder of a dataset, or --tfrecord_file.")
+        raise InputError("Give --dataset_dir with the folder of a dataset, or --tfrecord_file.")
     compression = compression_of(found.files[0])
     contents = _contents(found.files, compression)
     damage = tuple(file.damage for file in contents if file.damage)
     if not any(file.count for file in contents):
         if damage:
-            raise ValueError(f"{damage[0]}.")
-        raise ValueError(f"{found.files[0]}: the {found.split} split holds no records.")
+            raise InputError(f"{damage[0]}.")
+        raise InputError(f"{found.files[0]}: the {found.split} split holds no records.")
     labels = class_names.find(found.files, found.relatives, path_to_csv)
     if labels_offset >= len(labels):
-        raise ValueError(
-            f"--labels_offset={labels_offset} leaves none of the {len(labels)} classes."
+        raise InputError(
+            f"it leaves none of the {len(labels)} classes.",
+            option="labels_offset",
+            value=labels_offset,
         )
     digest = hashlib.sha256("".join(file.fingerprint for file in contents).encode())
     return Dataset(
@@ -139,33 +142,40 @@ class _Found:
         parsed = [_parse(folder, base) for base in sorted(storage.list_folder(folder))]
         parsed = [file for file in parsed if file]
         if not parsed:
-            raise ValueError(
-                f"--dataset_dir={folder} has no TFRecord files "
-                "(such as NAME_train-00000-of-00004.tfrecord); convert_data.py writes them."
+            raise InputError(
+                "it has no TFRecord files (such as NAME_train-00000-of-00004.tfrecord); "
+                "convert_data.py writes them.",
+                option="dataset_dir",
+                value=folder,
             )
         names = sorted({file.name for file in parsed})
         if name is None:
             if len(names) > 1:
-                raise ValueError(
-                    f"--dataset_dir={folder} holds several datasets; choose one with "
-                    f"--dataset_name: {', '.join(names)}."
+                raise InputError(
+                    "it holds several datasets; choose one with --dataset_name: "
+                    f"{', '.join(names)}.",
+                    option="dataset_dir",
+                    value=folder,
                 )
             name = names[0]
         elif name not in names:
             # ImageNet's files as TF-Slim writes them carry no name.
             if names != [""]:
-                raise ValueError(
-                    f"--dataset_name={name}: {folder} has no such dataset, but "
-                    f"{', '.join(filter(None, names)) or 'files without a name'}."
+                raise InputError(
+                    f"{folder} has no such dataset, but "
+                    f"{', '.join(filter(None, names)) or 'files without a name'}.",
+                    option="dataset_name",
+                    value=name,
                 )
             name = ""
         relatives = [file for file in parsed if file.name == name]
         files = [file for file in relatives if file.split in _synonyms(split)]
         if not files:
-            splits = sorted({file.split for file in relatives})
-            raise ValueError(
-                f"--dataset_split_name={split}: {folder} has no such split, but "
-                f"{', '.join(splits)}."
+            others = sorted({file.split for file in relatives})
+            raise InputError(
+                f"{folder} has no such split, but {', '.join(others)}.",
+                option="dataset_split_name",
+                value=split,
             )
         _check_shards(files, split)
         files.sort(key=lambda file: file.shard or 0)
@@ -182,10 +192,10 @@ class _Found:
         for pattern in filter(None, (part.strip() for part in patterns.split(","))):
             matches = sorted(storage.find(pattern))
             if not matches:
-                raise ValueError(f"--tfrecord_file={pattern}: there is no such file.")
+                raise InputError("there is no such file.", option="tfrecord_file", value=pattern)
             files += [path for path in matches if path not in files]
         if not files:
-            raise ValueError("--tfrecord_file is empty.")
+            raise InputError("it is empty.", option="tfrecord_file")
         return cls(name, split, tuple(files), tuple(files))
 
 
@@ -218,15 +228,17 @@ def _check_shards(files: Sequence[_File], split: str) -> None:
     """Refuses a split of which shards are missing, or that is there twice."""
     if len({(file.split, file.shards) for file in files}) > 1:
         names = ", ".join(sorted(os.path.basename(file.path) for file in files)[:4])
-        raise ValueError(
-            f"The {split} split is there more than once ({names}, …). Remove the files that are "
-            "out of date, or name the right ones with --tfrecord_file."
+        raise InputError(
+            f"The {split} split is there more than once ({names}, …).",
+            remedy="Remove the files that are out of date, or name the right ones with "
+            "--tfrecord_file.",
         )
     if shards := files[0].shards:
         if missing := sorted(set(range(shards)) - {file.shard for file in files}):
-            raise ValueError(
+            raise InputError(
                 f"{files[0].path}: {len(missing)} of its {shards} shards are missing, number "
-                f"{missing[0]} for one. Name those to use with --tfrecord_file."
+                f"{missing[0]} for one.",
+                remedy="Name those to use with --tfrecord_file.",
             )
 
 
@@ -300,9 +312,9 @@ def _scan(path: str, compression: str) -> tuple[int, str, str]:
     except BrokenFrame as error:
         if not count and compression_of(path) != compression:
             unlike = "not compressed, unlike" if compression else "compressed by gzip, unlike"
-            raise ValueError(
-                f"{path} is {unlike} the first file of its split. Compress all of them or none, or "
-                "name those to use with --tfrecord_file."
+            raise InputError(
+                f"{path} is {unlike} the first file of its split.",
+                remedy="Compress all of them or none, or name those to use with --tfrecord_file.",
             ) from error
         return count, digest.hexdigest(), f"{path}: record {count}: {error}"
     return count, digest.hexdigest(), ""

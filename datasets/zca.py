@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from datasets import storage
+from foundation.errors import InputError
 
 FILE_NAME = "zca.npz"
 # More photographs hardly change a covariance, and records come in random order.
@@ -45,6 +46,10 @@ class Fit:
         self._sum, self._products = np.zeros(width), np.zeros((width, width))
         self._count, self._waiting = 0, []
 
+    def shrunk(self, encoded: bytes) -> bytes:
+        """What `add` takes of an image."""
+        return pixels(encoded, self._size)
+
     def add(self, image: bytes) -> None:
         """Takes what `pixels` gave; beyond MAX_EXAMPLES nothing."""
         if self._count + len(self._waiting) == MAX_EXAMPLES:
@@ -74,7 +79,9 @@ class Fit:
         if self._waiting:
             self._collect()
         if self._count < 2:
-            raise ValueError("--zca_size: whitening is fitted to training photographs; none there.")
+            raise InputError(
+                "whitening is fitted to training photographs; there are none.", option="zca_size"
+            )
         mean = self._sum / self._count
         covariance = self._products / self._count - np.outer(mean, mean)
         variances, directions = np.linalg.eigh(covariance)

@@ -24,28 +24,42 @@ def whole(path: str | os.PathLike, mode: str = "w", **how) -> Iterator[IO]:
         with open(partial, mode, **how) as file:
             yield file
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(partial)
+        if isinstance(error, OSError) and error.strerror and error.filename in (None, partial):
+            error.filename = path  # the error of a full disk names no file
         raise
 
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike) -> Iterator[None]:
-    """Holds the lock of the file `path` while the block runs; the file is made and stays.
+    """Holds the lock of a folder or a file while the block runs; a file is made and stays.
 
     The kernel drops the lock with the process, however that ends. Systems without `fcntl`
-    (Windows) have no such lock: there nothing keeps a second process out.
+    (Windows) and file systems without locks have none: there nothing keeps a second process out.
 
     Raises:
       BlockingIOError: another process holds it.
       OSError: the file can't be made.
     """
-    with open(path, "a", encoding="utf-8") as file:
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    flags = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT
+    handle = os.open(path, flags, 0o666)
+    try:
+        _lock(handle)
         yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        pass

@@ -50,6 +50,11 @@ def write(path: str | os.PathLike, labels: Sequence[str]) -> None:
         file.write(text(labels))
 
 
+def printable(text: str) -> str:
+    """Text for the screen: control characters, and bytes of a file name that are no text, as �."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
 def shortened(names: Sequence[str]) -> str:
     """The first few names, and how many there are."""
     return f"{', '.join(names[:5])}{' …' if names[5:] else ''} ({len(names)})"

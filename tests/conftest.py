@@ -77,9 +77,9 @@ def write_colours(folder: pathlib.Path, per_class: int = 8, size: int = 40) -> p
                 encoded = io.BytesIO()
                 Image.fromarray(pixels).save(encoded, "JPEG")
                 file_name = f"{name}_{i}.jpg"
-                record = schema.encode(
+                record = schema.Example(
                     encoded.getvalue(), "jpeg", size, size, label, name, file_name, (), ""
-                )
+                ).serialize()
                 file.write(schema.frame(record))
     lines = (f"{i}:{name}\n" for i, name in enumerate(COLOURS))
     (folder / "labels.txt").write_text("".join(lines))

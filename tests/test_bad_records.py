@@ -15,7 +15,9 @@ _IMAGE = tf.io.encode_jpeg(
 
 def _record(label: int = 0, image: bytes = _IMAGE, boxes: tuple[schema.Box, ...] = ()) -> bytes:
     name = f"{label}.jpg"
-    return schema.frame(schema.encode(image, "jpeg", 40, 50, label, "", name, boxes, ""))
+    return schema.frame(
+        schema.Example(image, "jpeg", 40, 50, label, "", name, boxes, "").serialize()
+    )
 
 
 def _record_with(**features: list[float]) -> bytes:

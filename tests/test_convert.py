@@ -12,12 +12,13 @@ from PIL import Image
 
 from datasets import schema
 from datasets.conversion import convert, shards
-from datasets.conversion.convert import Settings
+from datasets.conversion.convert import Job, Source
 from datasets.conversion.destination import Destination
+from datasets.findings import Effect, Finding
+from datasets.options import ConversionOptions, DestinationOptions
 from datasets.schema import LabeledImage
 from datasets.sources import class_folders
 from datasets.sources.image_folder import ImageFolder
-from datasets.sources.objects import Rejected
 
 
 def _draw(folder, names, kind="PNG"):
@@ -38,14 +39,21 @@ def images(tmp_path):
     return folder
 
 
-def _convert(images, output, *, source=None, flags=None, **options):
-    """Converts, with settings and arguments of `convert` in one list."""
-    names = set(Settings.__dataclass_fields__)
-    settings = Settings(**{key: options.pop(key) for key in names & options.keys()})
+def _convert(images, output, *, source=None, flags=None, classes=(), name="pets", **options):
+    """Converts, with the options of destination and conversion in one list.
+
+    An output that is called .tfrecord is a single file.
+    """
+    names = set(ConversionOptions.__dataclass_fields__)
+    conversion = ConversionOptions(**{key: options.pop(key) for key in names & options.keys()})
+    if output.suffix == ".tfrecord":
+        destination = DestinationOptions(output_file=str(output), **options)
+    else:
+        destination = DestinationOptions(output_dir=str(output), dataset_name=name, **options)
     folder = ImageFolder(str(images))
-    destination = output if isinstance(output, Destination) else Destination(str(output), "pets")
     source = class_folders.read(folder) if source is None else source
-    return convert.convert(source, folder, destination, settings, flags=flags or {}, **options)
+    job = Job(destination, conversion, flags=flags or {})
+    return convert.convert(Source(source, folder, classes), job)
 
 
 def _records(*files):
@@ -208,7 +216,7 @@ def test_what_is_not_usable_is_listed_and_the_rest_written(images, tmp_path):
         {"file": "cat/broken.jpg", "reason": "not an image: begins with b'<html>'"},
         {"file": "dog/empty.png", "reason": "empty file"},
     ]
-    assert len(summary.rejected) == 2
+    assert len(summary.findings) == 2
     assert sum(count.total() for count in summary.counts.values()) == 30
     content = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert content["rejected"] == {"empty file": 1, "not an image": 1}
@@ -217,20 +225,20 @@ def test_what_is_not_usable_is_listed_and_the_rest_written(images, tmp_path):
 def test_stop_on_error(images, tmp_path):
     (images / "cat" / "broken.jpg").write_bytes(b"<html>")
     with pytest.raises(ValueError, match="^cat/broken.jpg: not an image: .*--on_error=fail"):
-        _convert(images, tmp_path / "out", stop_on_error=True)
+        _convert(images, tmp_path / "out", on_error="fail")
     assert _bytes(tmp_path / "out") == {}
-    source = [Rejected("x.xml", "empty annotation"), LabeledImage("cat/0.png", "cat")]
+    source = [Finding("x.xml", "empty annotation"), LabeledImage("cat/0.png", "cat")]
     with pytest.raises(ValueError, match="^x.xml: empty annotation. Stopped by --on_error=fail"):
-        _convert(images, tmp_path / "out", source=source, stop_on_error=True)
+        _convert(images, tmp_path / "out", source=source, on_error="fail")
 
 
 def test_what_a_flag_asked_for_is_no_error(images, tmp_path):
-    asked = [Rejected(f"{i}.jpg", "several objects: 2", harmless=True) for i in range(9)]
+    asked = [Finding(f"{i}.jpg", "several objects: 2", Effect.LEFT_OUT) for i in range(9)]
     source = [*asked, LabeledImage("cat/0.png", "cat")]
     summary = _convert(
-        images, tmp_path / "out", source=source, stop_on_error=True, validation_fraction=0.0
+        images, tmp_path / "out", source=source, on_error="fail", validation_fraction=0.0
     )
-    assert len(summary.rejected) == 9
+    assert len(summary.findings) == 9
     assert len(_rows(tmp_path / "out" / "rejected.csv")) == 9
 
 
@@ -271,7 +279,7 @@ def test_nothing_at_all_is_an_error(images, tmp_path):
     with pytest.raises(ValueError, match="No labelled photograph was found.$"):
         _convert(images, tmp_path / "out", source=[])
     with pytest.raises(ValueError, match="was found. The first of 1: x.xml: empty annotation"):
-        _convert(images, tmp_path / "out", source=[Rejected("x.xml", "empty annotation")])
+        _convert(images, tmp_path / "out", source=[Finding("x.xml", "empty annotation")])
 
 
 def test_given_classes_fix_the_numbers_and_reject_others(images, tmp_path):
@@ -280,7 +288,7 @@ def test_given_classes_fix_the_numbers_and_reject_others(images, tmp_path):
     assert (tmp_path / "out" / "labels.txt").read_text() == "0:dog\n1:cat\n"
     records = _records(tmp_path / "out" / "pets_train-00000-of-00001.tfrecord")
     assert {(r["text"], int(r["label"])) for r in records} == {(b"dog", 0), (b"cat", 1)}
-    assert summary.rejected == [Rejected("ant/1.png", "label not in --classes: ant")]
+    assert summary.findings == [Finding("ant/1.png", "label not in --classes: ant")]
 
 
 def test_the_same_again_does_nothing(images, tmp_path):
@@ -341,7 +349,7 @@ def test_another_dataset_is_replaced_only_when_asked(images, tmp_path, change, m
 def test_a_folder_holds_one_dataset(images, tmp_path):
     _convert(images, tmp_path / "out")
     with pytest.raises(ValueError, match="holds the dataset 'pets', and a folder holds one"):
-        _convert(images, Destination(str(tmp_path / "out"), "other"), overwrite=True)
+        _convert(images, tmp_path / "out", name="other", overwrite=True)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "pets"}', "not JSON"])
@@ -405,10 +413,9 @@ def test_what_a_killed_conversion_left_is_cleared_away(images, tmp_path):
 
 def test_two_conversions_into_one_place_do_not_mix(images, tmp_path):
     other = Destination(str(tmp_path / "out"), "pets")
-    other.begin()
-    with pytest.raises(ValueError, match="out: another conversion is writing pets there"):
-        _convert(images, tmp_path / "out")
-    other.close()
+    with other.writing():
+        with pytest.raises(ValueError, match="out: another conversion is writing pets there"):
+            _convert(images, tmp_path / "out")
     _convert(images, tmp_path / "out")
 
 
@@ -416,14 +423,14 @@ def test_a_dry_run_checks_all_and_writes_nothing(images, tmp_path):
     (images / "cat" / "broken.jpg").write_bytes(b"<html>")
     summary = _convert(images, tmp_path / "out", dry_run=True)
     assert sum(count.total() for count in summary.counts.values()) == 30
-    assert len(summary.rejected) == 1 and summary.files == []
+    assert len(summary.findings) == 1 and summary.files == []
     assert not (tmp_path / "out").exists()
 
 
 def test_a_single_file_has_everything_and_its_own_side_files(images, tmp_path):
     _draw(images, ["dog/again.png"])
-    first = Destination.of_file(str(tmp_path / "out" / "a.tfrecord"))
-    second = Destination.of_file(str(tmp_path / "out" / "b.tfrecord"))
+    first = tmp_path / "out" / "a.tfrecord"
+    second = tmp_path / "out" / "b.tfrecord"
     _convert(images, first)
     _convert(images, second, classes=("dog", "cat"))
     assert sorted(_bytes(tmp_path / "out")) == [
@@ -440,15 +447,15 @@ def test_a_single_file_has_everything_and_its_own_side_files(images, tmp_path):
 
 
 def test_a_single_file_may_lack_some_of_the_given_classes(images, tmp_path):
-    part = Destination.of_file(str(tmp_path / "a.tfrecord"))
+    part = tmp_path / "a.tfrecord"
     summary = _convert(images, part, classes=("cat", "cow", "dog"))
     assert summary.counts == {"all": {"cat": 15, "dog": 15}}
     assert (tmp_path / "a.tfrecord.labels.txt").read_text() == "0:cat\n1:cow\n2:dog\n"
 
 
 def test_a_single_file_is_not_a_folder(tmp_path):
-    with pytest.raises(ValueError, match=f"--output_file={tmp_path} is a folder"):
-        Destination.of_file(str(tmp_path))
+    with pytest.raises(ValueError, match=f"--output_file={tmp_path}: it is a folder"):
+        Destination.of(DestinationOptions(output_file=str(tmp_path)))
 
 
 def test_a_place_that_cannot_be_written_is_named(images, tmp_path):
@@ -466,7 +473,7 @@ def test_a_photograph_may_become_several_examples(images, tmp_path):
     source += [LabeledImage("cat/1.png", "cat"), LabeledImage("cat/1.png", "dog")]
     destination = tmp_path / "more"
     summary = _convert(images, destination, source=source, validation_fraction=0.0)
-    assert summary.rejected == [Rejected("cat/1.png", "empty file")]  # once
+    assert summary.findings == [Finding("cat/1.png", "empty file")]  # once
 
 
 def test_a_file_name_that_is_not_utf8_comes_through(images, tmp_path):

@@ -299,7 +299,7 @@ def test_file_names_that_are_no_text_are_printed_all_the_same(tmp_path):
     pathlib.Path(os.fsdecode(bytes(tmp_path / "images" / "a") + b"/caf\xe9.jpg")).write_bytes(b"")
     words = (f"--image_dir={tmp_path}/images", f"--output_file={tmp_path}/o.tfrecord")
     out, _ = _run(*words, "--classes=a,b,c", env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert r"a/caf\ufffd.jpg: empty file" in out
+    assert "a/caf?.jpg: empty file" in out
     out, _ = _run(
         *(*words, "--classes=a,b,c", "--overwrite"),
         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},

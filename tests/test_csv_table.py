@@ -3,10 +3,10 @@ import os
 import pytest
 from PIL import Image
 
+from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
 from datasets.sources import csv_table
 from datasets.sources.image_folder import ImageFolder
-from datasets.sources.objects import Rejected
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_photograph_in_several_rows_has_several_objects(read):
     assert [i.label for i in read(content, "first")] == ["cat", "cow"]
     assert [i.label for i in read(content, "each")] == ["cat", "dog", "cow"]
     skipped, cow = read(content, "skip")
-    assert skipped.harmless and cow.label == "cow"
+    assert skipped.effect is Effect.LEFT_OUT and cow.label == "cow"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_photograph_in_several_rows_has_several_objects(read):
 )
 def test_a_bad_row_is_rejected_and_the_others_stay(read, row, file, reason):
     bad, good = read(f"filename,label\na.jpg,cat\n{row}\n")
-    assert bad == Rejected(file, reason)
+    assert bad == Finding(file, reason)
     assert good == LabeledImage("a.jpg", "cat")
 
 
@@ -112,7 +112,7 @@ def test_a_bad_row_is_rejected_and_the_others_stay(read, row, file, reason):
 def test_bad_splits_and_boxes_are_rejected(read, row, reason):
     header = "filename,label,split,xmin,ymin,xmax,ymax\n"
     items = read(f"{header}a.jpg,cat,train,1,2,3,4\n{row}\n")
-    (bad,) = [item for item in items if isinstance(item, Rejected)]
+    (bad,) = [item for item in items if isinstance(item, Finding)]
     assert bad.reason.startswith(reason)
     assert len(items) == 2
 
@@ -142,8 +142,8 @@ def test_what_is_written_is_read_again(read, tmp_path):
         LabeledImage("sub/c.jpg", '"dog"', (Box(1, 2, 3, 4),), "test", (100, 80)),
     ]
     path = tmp_path / "new" / "pairs.csv"
-    lost = Rejected("x.xml", "empty annotation")
-    skipped = Rejected("caf\udce9.jpg", "several objects: 2\nlines", harmless=True)
+    lost = Finding("x.xml", "empty annotation")
+    skipped = Finding("caf\udce9.jpg", "several objects: 2\nlines", Effect.LEFT_OUT)
     csv_table.write(str(path), [images[0], lost, *images[1:], skipped])
     assert read(path.read_bytes(), "first") == images
     files = ["pairs.csv", "pairs.csv.rejected.csv"]
@@ -163,13 +163,13 @@ def test_a_file_name_need_not_be_text_and_a_label_must(read, tmp_path):
     (tmp_path / "images" / "a.jpg").rename(tmp_path / "images" / image.path)
     csv_table.write(str(tmp_path / "table.csv"), [image])
     assert read((tmp_path / "table.csv").read_bytes()) == [image]
-    with pytest.raises(ValueError, match="table.csv, line 2 is not in UTF-8. Save it so."):
+    with pytest.raises(ValueError, match="table.csv: line 2 is not in UTF-8. Save it so."):
         read(b"b.jpg,dog\nb.jpg,k\xe4fer\n")
 
 
 def test_rows_of_a_photograph_may_be_apart_and_must_agree(read):
     items = read("a.jpg,cat,train\nb.jpg,cat,train\na.jpg,dog,train\na.jpg,dog,test\n")
-    (bad,) = [item for item in items if isinstance(item, Rejected)]
+    (bad,) = [item for item in items if isinstance(item, Finding)]
     assert (bad.file, bad.reason) == ("a.jpg", "two splits: train and test")
     assert [item.path for item in items if item is not bad] == ["a.jpg", "b.jpg"]
 
@@ -177,7 +177,7 @@ def test_rows_of_a_photograph_may_be_apart_and_must_agree(read):
 def test_a_table_appears_whole_or_not_at_all(tmp_path):
     def broken():
         yield LabeledImage("a.jpg", "cat")
-        yield Rejected("x.xml", "empty annotation")
+        yield Finding("x.xml", "empty annotation")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -79,7 +79,7 @@ def test_a_service_that_is_gone_is_noticed(service):
     with pytest.raises(ValueError, match=f"^--data_service={free}: no tf.data service answers"):
         data_services.check([service, free])
     lost = queue.Queue()
-    data_services.watch([service, free], lost.put, look_secs=0.05, patience=3)
+    data_services.watch([service, free], lost.put, check_secs=0.05, patience=3)
     assert lost.get(timeout=10) == free and lost.empty()
 
 

@@ -49,9 +49,9 @@ def write_records(path, labels, names, start=0):
             picture = io.BytesIO()
             Image.fromarray(np.roll(weights.test_image(40, 50), 7 * i, axis=1)).save(picture, "PNG")
             pictures.append(picture.getvalue())
-            record = schema.encode(
+            record = schema.Example(
                 pictures[-1], "png", 40, 50, label, names[label], f"{i}.png", (), f"{i:064x}"
-            )
+            ).serialize()
             file.write(schema.frame(record))
     return pictures
 

@@ -83,9 +83,9 @@ def place(tmp_path_factory, model, picture):
     with open(data / "pets_train-00000-of-00001.tfrecord", "wb") as file:
         for i in range(10):
             encoded = jpeg(np.roll(picture, 9 * i, axis=1))
-            record = schema.encode(
+            record = schema.Example(
                 encoded, "jpeg", 60, 80, i % 3, LABELS[i % 3], f"{i}.jpg", (), f"{i:064x}"
-            )
+            ).serialize()
             file.write(schema.frame(record))
     (data / "labels.txt").write_text("".join(f"{i}:{name}\n" for i, name in enumerate(LABELS)))
     values = {**checkpoints.values(model), "global_step": np.int64(7)}

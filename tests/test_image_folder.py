@@ -47,8 +47,8 @@ def test_an_absolute_path_in_the_folder_is_understood(folder):
 
 
 def test_a_name_is_first_looked_for_beside(folder):
-    assert folder.find("1.jpg", beside="dog") == "dog/1.jpg"
-    assert folder.find("1", beside="cat") == "cat/1.jpg"
+    assert folder.find("1.jpg", near="dog") == "dog/1.jpg"
+    assert folder.find("1", near="cat") == "cat/1.jpg"
 
 
 @pytest.mark.parametrize("name", ["1.jpg", "1", "t"])

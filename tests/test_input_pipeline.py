@@ -15,7 +15,11 @@ def test_all_pipelines_run(tmp_path):
     with open(path, "wb") as file:
         for i in range(8):
             image = tf.io.encode_jpeg(rng.integers(0, 255, [40, 50, 3], np.uint8)).numpy()
-            file.write(schema.frame(schema.encode(image, "jpeg", 40, 50, i % 2, "", "", (), "")))
+            file.write(
+                schema.frame(
+                    schema.Example(image, "jpeg", 40, 50, i % 2, "", "", (), "").serialize()
+                )
+            )
     dataset = tfrecord_dataset.find(tfrecord_file=str(path))
     recipe = preprocessing_factory.get("inception")
     compared = input_pipeline.pipelines(dataset, recipe, 16, 4, 1, "none")
@@ -42,7 +46,9 @@ def test_the_table_tells_what_each_stage_adds():
 def test_recipes_without_a_peer_are_measured_too(tmp_path, name):
     path = tmp_path / "a.tfrecord"
     image = tf.io.encode_png(np.zeros([40, 50, 3], np.uint8)).numpy()
-    path.write_bytes(schema.frame(schema.encode(image, "png", 40, 50, 0, "", "", (), "")))
+    path.write_bytes(
+        schema.frame(schema.Example(image, "png", 40, 50, 0, "", "", (), "").serialize())
+    )
     dataset = tfrecord_dataset.find(tfrecord_file=str(path))
     recipe = preprocessing_factory.get(name)
     compared = input_pipeline.pipelines(dataset, recipe, 32, 1, 1, "none")

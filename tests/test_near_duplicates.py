@@ -10,6 +10,7 @@ from datasets import splits
 from datasets.conversion import near_duplicates
 from datasets.schema import LabeledImage
 from datasets.sources.image_folder import ImageFolder
+from foundation.errors import InputError
 from tests.conftest import run_script
 
 
@@ -170,5 +171,6 @@ def test_one_file_has_no_splits_to_tell_apart(photographs, tmp_path):
 
 def test_without_the_library_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
-    with pytest.raises(ImportError, match="--near_duplicates needs ImageHash: pip install"):
+    message = "--near_duplicates: ImageHash needs the extra duplicates. Install it: pip install"
+    with pytest.raises(InputError, match=message):
         near_duplicates.require()

@@ -6,8 +6,9 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets import schema
-from datasets.conversion import image_bytes, records
-from datasets.conversion.records import Options
+from datasets.conversion import image_bytes
+from datasets.conversion.records import RecordMaker
+from datasets.options import ConversionOptions
 from datasets.schema import Box, LabeledImage
 from datasets.sources.image_folder import ImageFolder
 
@@ -28,7 +29,8 @@ _RED = Box(5, 10, 10, 20)
 
 def _make(folder, boxes, size=None, path="p.png", **options):
     image = LabeledImage(path, "red", boxes, size=size)
-    record = records.make(image, folder, Options({"blue": 0, "red": 1}, **options))
+    options = ConversionOptions(**options)
+    record = RecordMaker(folder, {"blue": 0, "red": 1}, options).make(image)
     example = schema.parse_example(tf.constant(record.framed[12:-4]))
     pixels = tf.io.decode_image(example["encoded"], channels=3).numpy()
     return record, example, pixels
@@ -128,4 +130,5 @@ def test_boxes_drawn_on_the_picture_as_stored_turn_with_it(folder, orientation):
 
 def test_a_label_outside_the_classes_is_refused(folder):
     with pytest.raises(ValueError, match="^label not in --classes: green$"):
-        records.make(LabeledImage("p.png", "green"), folder, Options({"red": 0}))
+        maker = RecordMaker(folder, {"red": 0}, ConversionOptions())
+        maker.make(LabeledImage("p.png", "green"))

@@ -21,7 +21,7 @@ _RECORD = {
 
 
 def test_a_record_is_a_tf_example_with_slims_features_and_more():
-    example = tf.train.Example.FromString(schema.encode(**_RECORD))
+    example = tf.train.Example.FromString(schema.Example(**_RECORD).serialize())
     features = example.features.feature
     assert features["image/encoded"].bytes_list.value == [b"\x00\xffpixels"]
     assert features["image/format"].bytes_list.value == [b"jpeg"]
@@ -44,7 +44,7 @@ def test_a_record_is_a_tf_example_with_slims_features_and_more():
 
 
 def test_nothing_of_the_message_is_unknown_to_tensorflow():
-    record = schema.encode(**_RECORD)
+    record = schema.Example(**_RECORD).serialize()
     example = tf.train.Example.FromString(record)
     example.DiscardUnknownFields()
     assert example.ByteSize() == len(record)
@@ -52,13 +52,13 @@ def test_nothing_of_the_message_is_unknown_to_tensorflow():
 
 def test_a_file_name_that_is_not_utf8_keeps_its_bytes():
     name = b"caf\xe9.jpg".decode(errors="surrogateescape")
-    record = schema.encode(**{**_RECORD, "filename": name})
+    record = schema.Example(**{**_RECORD, "filename": name}).serialize()
     assert schema.parse_example(tf.constant(record))["filename"].numpy() == b"caf\xe9.jpg"
 
 
 @pytest.mark.parametrize("boxes", [_RECORD["boxes"], ()])
 def test_parsing_gives_back_what_was_encoded_also_inside_tf_data(boxes):
-    record = schema.encode(**{**_RECORD, "boxes": boxes})
+    record = schema.Example(**{**_RECORD, "boxes": boxes}).serialize()
     ds = tf.data.Dataset.from_tensors(record).map(schema.parse_example)
     (parsed,) = ds.as_numpy_iterator()
     assert parsed["encoded"] == b"\x00\xffpixels"
@@ -97,7 +97,7 @@ def test_a_record_of_another_schema_names_what_it_lacks():
 
 
 def test_framed_records_make_a_tfrecord_file(tmp_path):
-    records = [b"", b"one", schema.encode(**_RECORD), bytes(range(256)) * 100]
+    records = [b"", b"one", schema.Example(**_RECORD).serialize(), bytes(range(256)) * 100]
     ours = tmp_path / "ours"
     ours.write_bytes(b"".join(map(schema.frame, records)))
     with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:

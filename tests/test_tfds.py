@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from datasets import schema, tfrecord_dataset
 from datasets.sources import tfds
+from foundation.errors import InputError
 from tests.conftest import ROOT
 
 # TFDS registers builders by importing them: so one process defines, prepares and converts.
@@ -45,9 +46,9 @@ class ColouredShapes(tfds.core.GeneratorBasedBuilder):
             objects = [{"bbox": tfds.features.BBox(*box)} for box in boxes]
             yield i, {"image": file, "label": i % 2 if label is None else label, "objects": objects}
 
-import shared_flags
+import command_line
 import convert_data
-shared_flags.run(convert_data.main, sys.argv)
+command_line.run(convert_data.main, convert_data.ConvertOptions)
 """
 
 
@@ -93,10 +94,11 @@ def test_what_has_no_label_gets_none(converted):
 def test_a_name_that_is_none_is_one_line(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     with pytest.raises(ValueError, match="tfds:no_such_thing_at_all: TensorFlow Datasets has no"):
-        list(tfds.read("no_such_thing_at_all", str(tmp_path), str(tmp_path)))
+        list(tfds.read("tfds:no_such_thing_at_all", str(tmp_path), str(tmp_path)))
 
 
 def test_without_tfds_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match="needs TensorFlow Datasets: pip install"):
+    message = "TensorFlow Datasets needs the extra tfds. Install it: pip install"
+    with pytest.raises(InputError, match=message):
         list(tfds.read("mnist", None, str(tmp_path)))

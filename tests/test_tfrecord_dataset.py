@@ -7,13 +7,14 @@ import os
 
 import pytest
 
-from datasets import class_names, schema, tfrecord_dataset
+from datasets import schema, tfrecord_dataset
+from foundation import labels
 
 _JPEG = b"\xff\xd8\xff not decoded here"
 
 
 def _record(label: int, text: str = "", image: bytes = _JPEG) -> bytes:
-    return schema.frame(schema.encode(image, "jpeg", 2, 3, label, text, "", (), ""))
+    return schema.frame(schema.Example(image, "jpeg", 2, 3, label, text, "", (), "").serialize())
 
 
 def _write(path, labels, texts=None) -> str:
@@ -145,12 +146,12 @@ def test_a_split_without_records_is_refused(tmp_path):
 def test_labels_with_numbers_and_without(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_bytes("\ufeff1:dog: big\r\n0:cat\r\n\r\n".encode())
-    assert class_names.read(str(path)) == ("cat", "dog: big")
+    assert labels.read(str(path)) == ("cat", "dog: big")
     path.write_text("cat\n dog \n")
-    assert class_names.read(str(path)) == ("cat", "dog")
+    assert labels.read(str(path)) == ("cat", "dog")
     path.write_text("0:cat\n2:dog\n")
     with pytest.raises(ValueError, match="labels.txt: the numbers .* must be 0 to 1"):
-        class_names.read(str(path))
+        labels.read(str(path))
 
 
 def test_labels_of_tfds_have_the_name_of_their_feature(tmp_path):

@@ -319,7 +319,7 @@ def test_bad_records_of_the_evaluation_are_passed_over_too(colours, tmp_path):
     shutil.copytree(colours, data)
     path = next(data.glob("*_train*.tfrecord"))
     broken = data / "broken.tfrecord"
-    record = schema.frame(schema.encode(b"<html>", "jpeg", 2, 2, 0, "", "", (), ""))
+    record = schema.frame(schema.Example(b"<html>", "jpeg", 2, 2, 0, "", "", (), "").serialize())
     broken.write_bytes(path.read_bytes() + record)
     flags = (f"--tfrecord_file={path}", f"--eval_tfrecord_file={broken}", *SMALLEST)
     flags += (f"--train_dir={tmp_path}/run", "--eval_every_n_steps=3", "--max_bad_records=1")

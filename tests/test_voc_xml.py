@@ -3,10 +3,10 @@ import time
 import pytest
 from PIL import Image
 
+from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
 from datasets.sources import voc_xml
 from datasets.sources.image_folder import ImageFolder
-from datasets.sources.objects import Rejected
 
 _CAT = (
     "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax>"
@@ -116,7 +116,7 @@ def test_skip_leaves_photographs_with_several_objects_out_as_asked(place):
     place.photograph("a.jpg")
     place.annotation("a.xml", _xml("a.jpg", _CAT, _DOG))
     (item,) = place.read("skip")
-    assert item.harmless and item.file == "a.jpg"
+    assert item.effect is Effect.LEFT_OUT and item.file == "a.jpg"
     assert item.reason == "several objects: 2, left out by --multiple_objects=skip"
 
 
@@ -160,8 +160,8 @@ def test_an_impossible_object_is_rejected_and_the_others_stay(place, old, new, r
     place.annotation("a.xml", _xml("a.jpg", _CAT.replace(old, new)))
     place.annotation("b.xml", _xml("b.jpg", _CAT.replace(old, new), _DOG))
     rejected_a, rejected_b, dog = place.read()
-    assert rejected_a == Rejected("a.xml", reason)
-    assert rejected_b == Rejected("b.xml", reason)
+    assert rejected_a == Finding("a.xml", reason)
+    assert rejected_b == Finding("b.xml", reason)
     assert (dog.path, dog.label) == ("b.jpg", "dog")
 
 
@@ -213,7 +213,7 @@ def test_a_bad_annotation_is_rejected_quickly_and_the_others_are_read(place, con
     good, bad = place.read()
     assert time.monotonic() - start < 2
     assert good.path == "b.jpg"
-    assert bad.file == "bad.xml" and not bad.harmless
+    assert bad.file == "bad.xml" and bad.is_error
     assert any(bad.reason.startswith(part) for part in reason.split("|")), bad.reason
     assert "root:" not in bad.reason  # of /etc/passwd
 
@@ -228,7 +228,7 @@ def test_what_is_not_an_annotation_by_its_name_is_passed_over(place):
 
 
 def test_no_annotations_at_all_is_an_error(place):
-    with pytest.raises(ValueError, match=r"annotations has no .xml files"):
+    with pytest.raises(ValueError, match=r"annotations: it has no .xml files"):
         place.read()
     with pytest.raises(ValueError, match="--annotations_dir=gone: there is no such folder"):
         list(voc_xml.read("gone", ImageFolder(str(place.images)), "first"))

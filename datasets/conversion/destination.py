@@ -8,19 +8,24 @@ folder says so; then they are moved, dataset.json last. A conversion that was ki
 rename has changed nothing, and one that was killed after it is finished by the next.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 
-from datasets import zca
+from datasets.options import DestinationOptions
+from foundation import files, labels
+from foundation.errors import InputError
 
 DATASET_JSON = "dataset.json"
-LABELS = "labels.txt"
 REJECTED = "rejected.csv"
 DUPLICATES = "duplicates.csv"
 NEAR_DUPLICATES = "near_duplicates.csv"
-_SIDE_FILES = (DATASET_JSON, LABELS, REJECTED, DUPLICATES, NEAR_DUPLICATES, zca.FILE_NAME)
+WHITENING = "zca.npz"
+_LISTS = (REJECTED, DUPLICATES, NEAR_DUPLICATES)
+_SIDE_FILES = (DATASET_JSON, labels.FILE_NAME, WHITENING, *_LISTS)
 
 
 class Destination:
@@ -28,7 +33,7 @@ class Destination:
 
     Attributes:
       folder: where the files lie.
-      name: of the dataset, or of the single file.
+      name: the name of the dataset, or of the single file.
       is_file: everything goes into one file.
     """
 
@@ -38,16 +43,22 @@ class Destination:
         self.is_file = is_file
         self._writing = os.path.join(folder, f".{name}.writing")
         self._ready = os.path.join(folder, f".{name}.ready")
-        self._lock = None
 
     @classmethod
-    def of_file(cls, path: str) -> "Destination":
-        """Raises ValueError where the path is a folder's."""
-        if os.path.isdir(path) or not os.path.basename(path):
-            raise ValueError(
-                f"--output_file={path} is a folder. Name a file in it, or use --output_dir."
-            )
-        return cls(os.path.dirname(path) or ".", os.path.basename(path), is_file=True)
+    def of(cls, options: DestinationOptions) -> "Destination":
+        """Raises InputError where the path of a file is a folder's."""
+        if path := options.output_file:
+            if os.path.isdir(path) or not os.path.basename(path):
+                raise InputError(
+                    "it is a folder. Name a file in it, or use --output_dir.",
+                    option="output_file",
+                    value=path,
+                )
+            return cls(os.path.dirname(path) or ".", os.path.basename(path), is_file=True)
+        folder_name = os.path.basename(os.path.abspath(options.output_dir))
+        given = None if options.from_tfds else options.dataset_name
+        name = given or re.sub(r"[^\w.-]+", "_", folder_name) or "dataset"
+        return cls(options.output_dir, name)
 
     def shard(self, split: str, i: int, num_shards: int) -> str:
         """The name of a shard."""
@@ -56,22 +67,23 @@ class Destination:
         return f"{self.name}_{split}-{i:05d}-of-{num_shards:05d}.tfrecord"
 
     def side(self, name: str) -> str:
-        """The name of labels.txt and the like."""
+        """The name here of labels.txt and the other files that are no shards."""
         return f"{self.name}.{name}" if self.is_file else name
+
+    def side_path(self, name: str) -> str:
+        """The path of labels.txt and the other files that are no shards, once published."""
+        return os.path.join(self.folder, self.side(name))
 
     def finished(self) -> dict | None:
         """What the dataset.json of a finished dataset says; None where there is none.
 
         Raises:
-          ValueError: dataset.json is there but cannot be read, or is another dataset's.
+          InputError: dataset.json is there but cannot be read, or is another dataset's.
         """
         if os.path.isdir(self._ready):
-            self._hold(self._ready)
-            try:
+            with self._locked(self._ready):
                 self._move_ready_files()
-            finally:
-                self._release()
-        path = os.path.join(self.folder, self.side(DATASET_JSON))
+        path = self.side_path(DATASET_JSON)
         try:
             with open(path, encoding="utf-8") as file:
                 content = json.load(file)
@@ -80,37 +92,43 @@ class Destination:
         except ValueError:
             content = None
         if not isinstance(content, dict) or not {"name", "splits", "files"} <= content.keys():
-            raise ValueError(f"{path} is not a dataset.json of ours. Move it away.")
+            raise InputError(f"{path} is not a dataset.json of ours.", remedy="Move it away.")
         if content["name"] != self.name:
-            raise ValueError(
-                f"--output_dir={self.folder} holds the dataset {content['name']!r}, and a folder "
-                "holds one. "
-                f"Choose another folder for {self.name!r}, or another --dataset_name."
+            raise InputError(
+                f"it holds the dataset {content['name']!r}, and a folder holds one.",
+                option="output_dir",
+                value=self.folder,
+                remedy=f"Choose another folder for {self.name!r}, or another --dataset_name.",
             )
         return content
 
     def files_in_the_way(self) -> list[str]:
-        """Files there that publishing would replace or remove, but for lists of what is wrong."""
-        lists = [self.side(name) for name in (REJECTED, DUPLICATES, NEAR_DUPLICATES)]
+        """Files there that publishing would replace or remove, except the lists of findings."""
+        lists = [self.side(name) for name in _LISTS]
         return sorted(n for n in _list(self.folder) if self._owns(n) and n not in lists)
 
-    def begin(self) -> None:
-        """Makes the hidden folder, empty.
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps an empty hidden folder for the files while the block runs, and removes it then.
 
         Raises:
-          ValueError: another conversion is writing there.
+          InputError: another conversion is writing there.
           OSError: it cannot be written.
         """
         try:
             os.makedirs(self._writing, exist_ok=True)
         except OSError as error:
             raise OSError(f"{self.folder} cannot be written: {error.strerror}.") from error
-        self._hold(self._writing)
-        for name in os.listdir(self._writing):  # left by a conversion that was killed
-            os.remove(os.path.join(self._writing, name))
+        with self._locked(self._writing):
+            for name in os.listdir(self._writing):  # left by a conversion that was killed
+                os.remove(os.path.join(self._writing, name))
+            try:
+                yield
+            finally:
+                shutil.rmtree(self._writing, ignore_errors=True)
 
     def path(self, name: str) -> str:
-        """Where to write a file between `begin` and `publish`."""
+        """Where to write a file in the block of `writing`."""
         return os.path.join(self._writing, name)
 
     def publish(self) -> None:
@@ -118,23 +136,19 @@ class Destination:
         os.rename(self._writing, self._ready)
         self._move_ready_files()
 
-    def close(self) -> None:
-        """Removes what has not been published, and lets others in."""
-        if self._lock is not None:
-            shutil.rmtree(self._writing, ignore_errors=True)
-            self._release()
-
-    def _release(self) -> None:
-        os.close(self._lock)
-        self._lock = None
-
-    def _hold(self, folder: str) -> None:
-        self._lock = _lock(folder)
-        if self._lock is None:
-            raise ValueError(f"{self.folder}: another conversion is writing {self.name} there.")
+    @contextlib.contextmanager
+    def _locked(self, folder: str) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(files.locked(folder))
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.folder}: another conversion is writing {self.name} there."
+                ) from error
+            yield
 
     def _move_ready_files(self) -> None:
-        """Moves files that are whole; when it was interrupted, a second time does the rest."""
+        """Moves files that are whole; a second call does what an interrupted one left."""
         last = self.side(DATASET_JSON)
         if last in os.listdir(self._ready):  # else only the empty folder was left to remove
             with open(os.path.join(self._ready, last), encoding="utf-8") as file:
@@ -160,21 +174,5 @@ def _list(folder: str) -> list[str]:
 
 
 def _remove(path: str) -> None:
-    if os.path.exists(path):
+    with contextlib.suppress(FileNotFoundError):
         os.remove(path)
-
-
-def _lock(folder: str) -> int | None:
-    """A handle that keeps others out of a folder as long as this process lives; None if taken."""
-    handle = os.open(folder, os.O_RDONLY)
-    if os.name == "posix":
-        import fcntl
-
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except OSError:  # a file system without locks
-            pass
-    return handle

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-# Every plugin of Pillow is one more parser for a stranger's bytes, and one of them (EPS) starts
-# a program: only these are tried.
+from foundation.errors import missing_extra
+
+# Every plugin of Pillow is one more parser for bytes that nobody vouches for, and one of them (EPS)
+# starts a program: only these are tried.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 # Pillow's own threshold for a decompression bomb: a quarter of a gibibyte when decoded to RGB.
 MAX_PIXELS = 89_478_485
@@ -80,7 +82,7 @@ class Photograph:
             raise ValueError(f"too many pixels: {error}") from error
         except Image.UnidentifiedImageError as error:
             raise ValueError(f"not an image: begins with {data[:16]!r}") from error
-        except Exception as error:  # a stranger's bytes make the parsers raise anything
+        except Exception as error:  # damaged bytes make the parsers raise anything
             raise ValueError(f"damaged image: {error}") from error
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"too many pixels: {image.width} x {image.height}")
@@ -98,7 +100,7 @@ class Photograph:
         filters: Sequence[str] = (),
         verify: bool = True,
     ) -> Encoded:
-        """Decodes the image, so that no training run dies of it, and gives what to store.
+        """Decodes the image, so that no training run stops at it, and gives what to store.
 
         Args:
           crop: pixels to cut out of the image as it should be seen.
@@ -194,13 +196,11 @@ def _denoised(image: Image.Image) -> Image.Image:
 
 
 def opencv():
-    """The module cv2; raises ImportError with what to do."""
+    """The module cv2; raises InputError with what to do."""
     try:
         import cv2
     except ImportError as error:
-        raise ImportError(
-            '--denoise=nlm needs OpenCV: pip install -c constraints.txt ".[opencv]".'
-        ) from error
+        raise missing_extra("opencv", "nlm", "denoise") from error
     return cv2
 
 

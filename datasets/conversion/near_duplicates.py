@@ -8,8 +8,7 @@ import functools
 import hashlib
 import io
 import multiprocessing
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,8 +16,10 @@ from datasets import splits
 from datasets.conversion.image_bytes import FORMATS
 from datasets.schema import LabeledImage
 from datasets.sources.image_folder import ImageFolder
+from foundation import files
+from foundation.errors import InputError, missing_extra
 
-# Of 64 bits, how many may differ: so many bands less one find all pairs (see `pairs`).
+# How many of 64 bits may differ; one band more finds all such pairs (see `pairs`).
 DISTANCE = 3
 _BANDS = DISTANCE + 1
 _WORTH_A_PROCESS = 64
@@ -34,15 +35,29 @@ class Pair:
     distance: int
     kept: str
 
+    def __str__(self) -> str:
+        return (
+            f"{self.first.path} ({self.first.label}, {self.splits[0]}) and "
+            f"{self.second.path} ({self.second.label}, {self.splits[1]})"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Picture:
+    """A photograph with its perceptual hash, the split it goes to, and all labels it has."""
+
+    image: LabeledImage
+    hash: int
+    split: str
+    labels: frozenset[str]
+
 
 def require():
-    """The module imagehash; raises ImportError with what to do."""
+    """The module imagehash; raises InputError with what to do."""
     try:
         import imagehash
     except ImportError as error:
-        raise ImportError(
-            '--near_duplicates needs ImageHash: pip install -c constraints.txt ".[duplicates]".'
-        ) from error
+        raise missing_extra("duplicates", "ImageHash", "near_duplicates") from error
     return imagehash
 
 
@@ -55,67 +70,68 @@ def find(
     """Pairs of almost equal pictures that lie in different splits or bear different labels.
 
     Args:
-      photographs: of the source.
+      photographs: the photographs of the source.
       folder: where they are.
       choice: which split each goes to.
-      num_workers: processes that look at them.
+      num_workers: processes that read and hash them.
 
     Returns:
-      Pairs, sorted by path: all, but of many alike pictures only as many as name each once. Of two
-      splits the one for evaluation keeps its picture, since its numbers would change otherwise; of
-      two labels neither is known to be right.
+      Pairs, sorted by path. Among many pictures that are alike, only so many pairs that each is
+      named once. Of two splits the one for evaluation keeps its picture, since its numbers would
+      change otherwise; of two labels neither is known to be right.
 
     Raises:
-      ImportError: ImageHash is not installed.
+      InputError: ImageHash is not installed.
     """
     require()
     labels = collections.defaultdict(set)  # a photograph may be several examples
     for image in photographs:
         labels[image.path].add(image.label)
     unique = sorted({image.path: image for image in photographs}.values(), key=lambda i: i.path)
-    seen = _hashes([image.path for image in unique], folder.path, num_workers)
-    known = [(image, *found) for image, found in zip(unique, seen, strict=True) if found]
-    if not known:
-        return []
-    where = [choice.of(image.split, digest) for image, _, digest in known]
-    # Of alike pictures in one place the first meets those elsewhere: of thousands of each, all
-    # pairs would be millions.
-    alike = {}
-    for i, (image, value, _) in enumerate(known):
-        alike.setdefault((value, where[i], frozenset(labels[image.path])), []).append(i)
-    places = {}
-    kinds = [places.setdefault(key[1:], len(places)) for key in alike]
-    groups = list(alike.values())
-    hashes = np.array([value for value, *_ in alike], np.uint64)
-    meetings = [
-        (i, j, distance)
-        for one, other, distance in pairs(hashes, kinds=np.array(kinds))
-        for i, j in sorted(
-            {(groups[one][0], j) for j in groups[other]}
-            | {(i, groups[other][0]) for i in groups[one]}
-        )
+    hashes = _hashes([image.path for image in unique], folder.path, num_workers)
+    pictures = [
+        _Picture(image, found[0], choice.of(image.split, found[1]), frozenset(labels[image.path]))
+        for image, found in zip(unique, hashes, strict=True)
+        if found
     ]
-    found = []
-    for i, j, distance in meetings:
-        first, second = known[min(i, j)][0], known[max(i, j)][0]
-        i, j = min(i, j), max(i, j)
-        same = labels[first.path] & labels[second.path]
-        if same and where[i] == where[j]:
-            continue
-        kept = ""
-        if same:
-            order = (splits.TEST, splits.VALIDATION, splits.TRAIN)
-            kept = min((where[i], first.path), (where[j], second.path), key=_by(order))[1]
-        found.append(Pair(first, second, (where[i], where[j]), distance, kept))
-    return sorted(found, key=lambda pair: (pair.first.path, pair.second.path))
+    found = [_pair(pictures[i], pictures[j], distance) for i, j, distance in _alike(pictures)]
+    return sorted(filter(None, found), key=lambda pair: (pair.first.path, pair.second.path))
 
 
-def _by(order: Sequence[str]):
-    return lambda placed: (order.index(placed[0]), placed[1])
+def _alike(pictures: Sequence[_Picture]) -> Iterator[tuple[int, int, int]]:
+    """Yields i < j and the number of different bits of pictures that are almost the same.
+
+    Of equal pictures with one split and one label, the first is paired with those of others: of
+    thousands of each, all pairs would be millions.
+    """
+    groups = {}
+    for i, picture in enumerate(pictures):
+        groups.setdefault((picture.hash, picture.split, picture.labels), []).append(i)
+    numbers = {}
+    kinds = [numbers.setdefault(key[1:], len(numbers)) for key in groups]
+    members = list(groups.values())
+    hashes = np.array([key[0] for key in groups], np.uint64)
+    for one, other, distance in pairs(hashes, kinds=np.array(kinds)):
+        first, second = members[one], members[other]
+        meetings = {(first[0], j) for j in second} | {(i, second[0]) for i in first}
+        for i, j in sorted(meetings):
+            yield min(i, j), max(i, j), distance
+
+
+def _pair(first: _Picture, second: _Picture, distance: int) -> Pair | None:
+    """The pair, unless it does no harm."""
+    same_label = first.labels & second.labels
+    if same_label and first.split == second.split:
+        return None
+    kept = ""
+    if same_label:
+        order = (splits.TEST, splits.VALIDATION, splits.TRAIN)
+        kept = min((order.index(one.split), one.image.path) for one in (first, second))[1]
+    return Pair(first.image, second.image, (first.split, second.split), distance, kept)
 
 
 def dropped(found: Iterable[Pair]) -> set[str]:
-    """The paths that go so that no pair is left."""
+    """The paths to leave out so that no pair is left."""
     gone = set()
     for pair in found:
         gone |= {pair.first.path, pair.second.path} - {pair.kept}
@@ -124,7 +140,7 @@ def dropped(found: Iterable[Pair]) -> set[str]:
 
 def write(path: str, found: Iterable[Pair]) -> None:
     """Lists the pairs in a CSV; raises OSError."""
-    with open(f"{path}.tmp", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with files.whole(path, newline="", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["file", "label", "split", "other_file", "other_label", "other_split", "distance"]
@@ -135,7 +151,6 @@ def write(path: str, found: Iterable[Pair]) -> None:
                 [one.path, one.label, pair.splits[0], other.path, other.label, pair.splits[1]]
                 + [pair.distance]
             )
-    os.replace(f"{path}.tmp", path)
 
 
 def pairs(
@@ -143,7 +158,7 @@ def pairs(
 ) -> list[tuple[int, int, int]]:
     """All pairs of 64-bit hashes that differ in at most `distance` bits, at most 3.
 
-    Of four bands of 16 bits, such a pair shares one at least: so only hashes with a band in common
+    Such a pair shares at least one of four bands of 16 bits: so only hashes with a band in common
     are compared (Norouzi, Punjani and Fleet, "Fast search in Hamming space", 2012).
 
     Args:
@@ -174,25 +189,25 @@ def pairs(
 def _hashes(
     paths: Sequence[str], folder: str, num_workers: int
 ) -> Iterable[tuple[int, bytes] | None]:
-    look = functools.partial(_look, ImageFolder(folder))
+    hash_one = functools.partial(_hash, ImageFolder(folder))
     if num_workers < 2 or len(paths) < _WORTH_A_PROCESS:
-        return list(map(look, paths))
+        return list(map(hash_one, paths))
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
-        return list(pool.map(look, paths, chunksize=32))
+        return list(pool.map(hash_one, paths, chunksize=32))
 
 
-def _look(folder: ImageFolder, path: str) -> tuple[int, bytes] | None:
+def _hash(folder: ImageFolder, path: str) -> tuple[int, bytes] | None:
     """Perceptual hash and SHA-256 of a picture; None for what the conversion will reject."""
     from PIL import Image, ImageOps
 
     try:
         data = folder.read(path)
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        image.draft("L", (64, 64))  # all that the hash looks at
+        image.draft("L", (64, 64))  # the hash needs no more
         value = int(str(require().phash(ImageOps.exif_transpose(image))), 16)
-    except ImportError:
+    except InputError:
         raise
-    except Exception:  # a stranger's bytes make the parsers raise anything
+    except Exception:  # damaged bytes make the parsers raise anything
         return None
     return value, hashlib.sha256(data).digest()

@@ -1,40 +1,30 @@
-"""One photograph on its way into a record: read, checked, cropped, encoded.
+"""One photograph to a record: read, checked, cropped, encoded. Worker threads do this.
 
-This is what worker threads do; TensorFlow is not imported.
+TensorFlow is not imported.
 """
 
 import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from datasets import schema, zca
-from datasets.conversion.image_bytes import Photograph, Rectangle
+from datasets import schema
+from datasets.conversion.image_bytes import Encoded, Photograph, Rectangle
+from datasets.options import ConversionOptions
 from datasets.schema import Box, LabeledImage
 from datasets.sources.image_folder import ImageFolder
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How photographs become examples.
+class Whitening(Protocol):
+    """What is fitted to the training photographs while they are converted."""
 
-    Attributes:
-      class_numbers: the label of each class name.
-      crop_to_box: store only the object that gave the label.
-      box_margin: what is added to the crop on each side, as a fraction of the box's.
-      max_side: larger photographs are shrunk to it, in pixels; 0 for no limit.
-      filters: names in image_bytes.FILTERS, applied in this order.
-      verify: decode every photograph; False trusts those whose bytes stay.
-      zca_size: side of the small copy in pixels that whitening is fitted to; 0 for none.
-    """
+    def shrunk(self, encoded: bytes) -> bytes:
+        """The small copy of an image that `add` takes; any exception if it does not decode."""
 
-    class_numbers: Mapping[str, int]
-    crop_to_box: bool = False
-    box_margin: float = 0.0
-    max_side: int = 0
-    filters: tuple[str, ...] = ()
-    verify: bool = True
-    zca_size: int = 0
+    def add(self, image: bytes) -> None: ...
+
+    def save(self, path: str) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,7 +38,7 @@ class Record:
       change: why the bytes are not those of the file, "" where they are.
       height, width: as stored, in pixels.
       clipped: what was cut off its boxes, "" where nothing.
-      small: see `zca.pixels`; empty where nothing is fitted.
+      small: see `Whitening.shrunk`; empty where nothing is fitted.
     """
 
     framed: bytes
@@ -62,55 +52,79 @@ class Record:
     small: bytes = b""
 
 
-def make(image: LabeledImage, folder: ImageFolder, options: Options) -> Record:
-    """Makes the record of a labelled photograph.
+@dataclasses.dataclass(frozen=True)
+class RecordMaker:
+    """Makes records of labelled photographs.
 
-    Raises:
-      ValueError: it is not usable; the text gives the reason, its kind before a colon.
+    Attributes:
+      folder: where the photographs are.
+      class_numbers: the label of each class name.
+      options: what is stored of a photograph.
+      whitening: gets a small copy of each image; None where nothing is fitted.
     """
-    if image.label not in options.class_numbers:
-        raise ValueError(f"label not in --classes: {image.label}")
-    data = folder.read(image.path)
-    photograph = Photograph(data)
-    boxes, clipped = _fractions(image.boxes, image.size, photograph)
-    crop = None
-    if options.crop_to_box:
-        if not boxes:
-            raise ValueError("no box: nothing to crop to")
-        crop = _crop_rectangle(boxes[0], options.box_margin, photograph.size)
-        boxes = _within(boxes, crop, photograph.size)
-        if crop == (0, 0, *photograph.size):
-            crop = None
-    encoded = photograph.encode(crop, options.max_side, options.filters, options.verify)
-    small = b""
-    if options.zca_size:
+
+    folder: ImageFolder
+    class_numbers: Mapping[str, int]
+    options: ConversionOptions
+    whitening: Whitening | None = None
+
+    def make(self, image: LabeledImage) -> Record:
+        """Makes the record of a labelled photograph.
+
+        Raises:
+          ValueError: it is not usable; the text gives the reason, its kind before a colon.
+        """
+        if image.label not in self.class_numbers:
+            raise ValueError(f"label not in --classes: {image.label}")
+        data = self.folder.read(image.path)
+        photograph = Photograph(data)
+        boxes, clipped = _fractions(image.boxes, image.size, photograph)
+        crop = None
+        if self.options.crop_to_box:
+            if not boxes:
+                raise ValueError("no box: nothing to crop to")
+            crop = _crop_rectangle(boxes[0], self.options.box_margin, photograph.size)
+            boxes = _within(boxes, crop, photograph.size)
+            if crop == (0, 0, *photograph.size):
+                crop = None
+        encoded = photograph.encode(
+            crop, self.options.max_side, self._filters(), self.options.verify == "full"
+        )
+        digest = hashlib.sha256(data)
+        record = schema.Example(
+            encoded=encoded.data,
+            image_format=encoded.format,
+            height=encoded.height,
+            width=encoded.width,
+            label=self.class_numbers[image.label],
+            text=image.label,
+            filename=image.path,
+            boxes=boxes,
+            sha256=digest.hexdigest(),
+        ).serialize()
+        return Record(
+            framed=schema.frame(record),
+            digest=digest.digest(),
+            source_format=photograph.format,
+            stored_format=encoded.format,
+            change=encoded.change,
+            height=encoded.height,
+            width=encoded.width,
+            clipped=clipped,
+            small=self._small(encoded),
+        )
+
+    def _filters(self) -> tuple[str, ...]:
+        denoise = ("denoise",) if self.options.denoise == "nlm" else ()
+        return denoise + (("equalize",) if self.options.equalize else ())
+
+    def _small(self, encoded: Encoded) -> bytes:
+        if self.whitening is None:
+            return b""
         try:
-            small = zca.pixels(encoded.data, options.zca_size)
+            return self.whitening.shrunk(encoded.data)
         except Exception as error:  # not seen before where only headers are verified
             raise ValueError(f"damaged image: {error}") from error
-    digest = hashlib.sha256(data)
-    record = schema.encode(
-        encoded=encoded.data,
-        image_format=encoded.format,
-        height=encoded.height,
-        width=encoded.width,
-        label=options.class_numbers[image.label],
-        text=image.label,
-        filename=image.path,
-        boxes=boxes,
-        sha256=digest.hexdigest(),
-    )
-    return Record(
-        framed=schema.frame(record),
-        digest=digest.digest(),
-        source_format=photograph.format,
-        stored_format=encoded.format,
-        change=encoded.change,
-        height=encoded.height,
-        width=encoded.width,
-        clipped=clipped,
-        small=small,
-    )
 
 
 def _fractions(
@@ -121,7 +135,7 @@ def _fractions(
     if stated_size:
         stated_width, stated_height = stated_size
         if photograph.size != photograph.stored_size == stated_size:
-            # Drawn on the picture as it lies in the file, by a tool that passes over EXIF.
+            # A tool that ignores EXIF drew the boxes on the picture as it lies in the file.
             width, height, turned = stated_width, stated_height, True
         elif abs(stated_width * height - stated_height * width) <= max(stated_size):
             # The same picture in another size: it was shrunk after it had been annotated.
@@ -144,7 +158,7 @@ def _fractions(
 
 
 def _turned(box: Box, orientation: int) -> Box:
-    """Where a box in fractions comes to lie when EXIF orientation 5 to 8 is applied."""
+    """A box in fractions after EXIF orientation 5 to 8 is applied."""
     ymin, xmin, ymax, xmax = box
     if orientation in (7, 8):  # left and right change places before rows become columns
         xmin, xmax = 1 - xmax, 1 - xmin

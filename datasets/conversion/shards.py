@@ -14,8 +14,8 @@ SHARD_BYTES = 128 << 20
 class Shard(NamedTuple):
     """A file that is written, as dataset.json describes it.
 
-    The fingerprint is a SHA-256 over what frames each record, its length and checksums: it changes
-    when a byte of a record does, and is checked without reading the images.
+    The fingerprint is a SHA-256 over the frame of each record, its length and checksums. It changes
+    when a byte of a record does, and can be checked without reading the images.
     """
 
     file: str
@@ -25,7 +25,7 @@ class Shard(NamedTuple):
 
 
 class ShardWriter:
-    """Writes the shards of all splits side by side, in a destination that has begun."""
+    """Writes the shards of all splits side by side, in the block of `Destination.writing`."""
 
     def __init__(self, destination: Destination, num_shards: int):
         """With `num_shards` 0, each shard takes about 128 MiB."""
@@ -64,7 +64,7 @@ class ShardWriter:
         return finished
 
     def close(self) -> None:
-        """Gives up what is not finished."""
+        """Closes what is not finished."""
         for shards in self._open.values():
             for shard in shards:
                 with contextlib.suppress(OSError):  # closing writes what is left

@@ -1,48 +1,50 @@
 """Photographs to records in several threads, in order, a few at a time.
 
-Threads, not processes: what takes the time, reading, decoding and hashing, leaves Python to the
-others meanwhile, and a record need not be copied from one process to another.
+Threads, not processes: reading, decoding and hashing, which take the time, run without Python's
+lock, and a record need not be copied from one process to another.
 """
 
 import collections
 import concurrent.futures
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from datasets.conversion import records
-from datasets.conversion.records import Options, Record
+from datasets.conversion.records import Record
 from datasets.schema import LabeledImage
-from datasets.sources.image_folder import ImageFolder
 
 _CHUNK = 8  # photographs handed to a thread at a time
 _CHUNKS_AHEAD = 4  # for each thread, so that it never waits for the one that writes
 
 
 def results(
-    images: Iterable[LabeledImage], image_dir: str, options: Options, num_workers: int
+    images: Iterable[LabeledImage], make: Callable[[LabeledImage], Record], num_workers: int
 ) -> Iterator[tuple[LabeledImage, Record | str]]:
     """Yields each photograph, in order, with its record or the reason why it has none.
 
     What is in memory does not grow with the number of photographs.
-    """
-    folder = ImageFolder(image_dir)
 
-    def make(image: LabeledImage) -> Record | str:
+    Args:
+      images: the photographs.
+      make: makes a record; the text of its ValueError is the reason.
+      num_workers: number of threads.
+    """
+
+    def result(image: LabeledImage) -> Record | str:
         try:
-            return records.make(image, folder, options)
+            return make(image)
         except ValueError as error:
             return str(error)
 
     def work(chunk: list[LabeledImage]) -> list[Record | str]:
-        return [make(image) for image in chunk]
+        return [result(image) for image in chunk]
 
     with warnings.catch_warnings():
-        # What Pillow thinks of a file is of no use between the lines of a progress bar.
+        # Pillow's warnings about single files say nothing that the findings don't.
         warnings.simplefilter("ignore")
         if num_workers < 2:
             for image in images:
-                yield image, make(image)
+                yield image, result(image)
             return
         pool = concurrent.futures.ThreadPoolExecutor(num_workers)
         try:

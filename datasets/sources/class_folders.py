@@ -8,6 +8,7 @@ from datasets import splits
 from datasets.schema import LabeledImage
 from datasets.sources import image_folder
 from datasets.sources.image_folder import ImageFolder
+from foundation.errors import InputError
 
 
 def read(images: ImageFolder) -> Iterator[LabeledImage]:
@@ -17,24 +18,30 @@ def read(images: ImageFolder) -> Iterator[LabeledImage]:
     hold folders themselves; so a class may be called `train`.
 
     Raises:
-      ValueError: there is no folder to be a class, one for training is empty, the name of one is
-        no UTF-8, or split folders and others lie side by side.
+      InputError: no folder can be a class, one for training is empty, the name of one is not
+        UTF-8, or split folders and others lie side by side.
     """
     top = images.path
     folders = _folders(top)
     split_folders = [name for name in folders if splits.named(name) and _folders(top, name)]
     if not split_folders:
         if not folders:
-            raise ValueError(
-                f"--image_dir={top} has no folder per class. Give the labels by --annotations_dir "
-                "or --csv_file, or sort the photographs into folders."
+            raise InputError(
+                "it has no folder per class.",
+                option="image_dir",
+                value=top,
+                remedy="Give the labels by --annotations_dir or --csv_file, or sort the "
+                "photographs into folders.",
             )
         yield from _read_classes(top, "", folders, "")
         return
     if others := sorted(set(folders) - set(split_folders)):
-        raise ValueError(
-            f"--image_dir={top} holds the split {split_folders[0]!r} and, beside it, the folder "
-            f"{others[0]!r} that is none. Move one of them away."
+        raise InputError(
+            f"it holds the split {split_folders[0]!r} and, beside it, the folder {others[0]!r} "
+            "that is none.",
+            option="image_dir",
+            value=top,
+            remedy="Move one of them away.",
         )
     for folder in split_folders:
         yield from _read_classes(top, folder, _folders(top, folder), splits.named(folder))
@@ -46,9 +53,9 @@ def _read_classes(top: str, within: str, names: list[str], split: str) -> Iterat
         for path in image_folder.photographs(os.path.join(top, within, name)):
             yield LabeledImage(posixpath.join(within, name, path), label, split=split)
         if path is None and split in ("", splits.TRAIN):
-            raise ValueError(
-                f"The class folder {os.path.join(top, within, name)} holds no photograph. "
-                "Fill it or remove it."
+            raise InputError(
+                f"The class folder {os.path.join(top, within, name)} holds no photograph.",
+                remedy="Fill it or remove it.",
             )
 
 
@@ -56,9 +63,9 @@ def _label(top: str, within: str, name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"The name of the class folder {os.path.join(top, within, name)} is not in UTF-8. "
-            "Rename it."
+        raise InputError(
+            f"The name of the class folder {os.path.join(top, within, name)} is not in UTF-8.",
+            remedy="Rename it.",
         ) from error
     return " ".join(name.split())
 

@@ -15,13 +15,16 @@ from typing import TextIO
 
 from datasets import splits
 from datasets.disk_table import DiskTable
+from datasets.findings import Effect, Finding
 from datasets.schema import LabeledImage
 from datasets.sources import objects
 from datasets.sources.image_folder import ImageFolder
-from datasets.sources.objects import LabeledObject, Rejected
+from datasets.sources.objects import LabeledObject
+from foundation import files
+from foundation.errors import InputError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-_REJECTED_COLUMNS = ["file", "reason", "harmless"]
+_FINDINGS_COLUMNS = ["file", "reason", "harmless"]
 # By preference: a table with an `id` beside a `filename` means the latter.
 _COLUMNS = {
     "filename": "filename file_name filepath file_path image_path image image_name path file "
@@ -37,27 +40,27 @@ _COLUMNS = {
 }
 
 
-def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | Rejected]:
+def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | Finding]:
     """Yields the photographs of a table in the order in which they first appear.
 
-    Before them comes what was rejected when `write` made the table.
+    Before them come the findings that `write` could not put into the table.
 
     Args:
       path: the table, UTF-8.
       images: where the photographs are; names without extension are found too.
-      rule: one of `objects.RULES`.
+      rule: see `objects.examples`.
 
     Raises:
-      ValueError: there is no such table, it is empty, or its columns are not understood.
+      InputError: it is empty, is not UTF-8, or its columns are not understood.
     """
-    yield from _read_rejected(path)
+    yield from _read_findings(path)
     table = DiskTable()  # of the rows by their photograph: these may be apart
     for line, row in _rows(path):
         name = row.get("filename", "")
         try:
             understood = _understand(row, images)
         except ValueError as error:
-            yield Rejected(name or f"{os.path.basename(path)} line {line}", str(error))
+            yield Finding(name or f"{os.path.basename(path)} line {line}", str(error))
             continue
         table.add(understood[0].encode(errors="surrogateescape"), understood)
     for rows in table.by_group():
@@ -65,72 +68,65 @@ def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | R
         things = []
         for _, thing, other, _ in rows:
             if other != split:
-                yield Rejected(found, f"two splits: {split or 'none'} and {other or 'none'}")
+                yield Finding(found, f"two splits: {split or 'none'} and {other or 'none'}")
             elif thing not in things:
                 things.append(thing)
         yield from objects.examples(found, things, rule, split, size)
 
 
-def write(path: str, items: Iterable[LabeledImage | Rejected]) -> None:
+def write(path: str, items: Iterable[LabeledImage | Finding]) -> None:
     """Writes a table that `read` reads, with a header and a row per box; whole or not at all."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    rejected = []
+    found = []
     with _writer(path) as writer:
         writer.writerow(["filename", "label", "split", "width", "height", *_SIDES])
         for item in items:
-            if isinstance(item, Rejected):
-                rejected.append(item)
+            if isinstance(item, Finding):
+                found.append(item)
             else:
                 writer.writerows(_rows_of(item))
         # First, so that no table is there without it.
-        _write_rejected(path, rejected)
+        _write_findings(path, found)
 
 
 @contextlib.contextmanager
 def _writer(path: str):
     """A CSV writer of a file that appears when it is whole."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.writing")
-    try:
-        with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            yield csv.writer(file)
-    except OSError as error:
-        if error.filename is not None:  # of what is read meanwhile
-            raise
-        os.remove(temporary)
-        raise OSError(f"{path} cannot be written: {error.strerror}.") from error
-    os.replace(temporary, path)
+    with files.whole(path, newline="", errors="surrogateescape") as file:
+        yield csv.writer(file)
 
 
-def rejected_file(path: str) -> str:
-    """Where what a table could not take in is listed, if there is such."""
+def findings_file(path: str) -> str:
+    """Where `write` lists what a table could not take in, if there is such."""
     return f"{path}.rejected.csv"
 
 
-def _write_rejected(path: str, rejected: list[Rejected]) -> None:
-    if not rejected:
+def _write_findings(path: str, found: list[Finding]) -> None:
+    if not found:
         with contextlib.suppress(FileNotFoundError):  # that of an earlier table
-            os.remove(rejected_file(path))
+            os.remove(findings_file(path))
         return
-    with _writer(rejected_file(path)) as writer:
-        writer.writerow(_REJECTED_COLUMNS)
-        writer.writerows([item.file, item.reason, int(item.harmless)] for item in rejected)
+    with _writer(findings_file(path)) as writer:
+        writer.writerow(_FINDINGS_COLUMNS)
+        writer.writerows([item.file, item.reason, int(not item.is_error)] for item in found)
 
 
-def _read_rejected(path: str) -> Iterator[Rejected]:
-    place = rejected_file(path)
+def _read_findings(path: str) -> Iterator[Finding]:
+    place = findings_file(path)
     if not os.path.exists(place):
         return
     with open(place, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.reader(file))
-    if rows[:1] != [_REJECTED_COLUMNS] or any(len(row) != 3 for row in rows):
-        raise ValueError(f"{place} is not as convert_data.py wrote it. Remove it with its table.")
+    if rows[:1] != [_FINDINGS_COLUMNS] or any(len(row) != 3 for row in rows):
+        raise InputError(
+            f"{place} is not as convert_data.py wrote it.", remedy="Remove it with its table."
+        )
     for name, reason, harmless in rows[1:]:
-        yield Rejected(name, reason, harmless == "1")
+        yield Finding(name, reason, Effect.LEFT_OUT if harmless == "1" else Effect.REFUSED)
 
 
 def labels(path: str) -> tuple[str, ...]:
-    """The class names of a table, sorted, wherever its photographs are; raises as `read` does."""
+    """The class names of a table, sorted; raises as `read` does. No photograph is needed."""
     rows = (row for _, row in _rows(path))
     return tuple(sorted({" ".join(row["label"].split()) for row in rows if row.get("label")}))
 
@@ -168,13 +164,15 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
                     problem = f"malformed row: {len(cells)} columns where {needed} are needed"
                     yield reader.line_num, {"problem": problem}
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"--csv_file={path}, line {reader.line_num} is not in UTF-8. Save it so."
-        ) from error
+        raise _bad(path, f"line {reader.line_num} is not in UTF-8.", "Save it so.") from error
     except csv.Error as error:
-        raise ValueError(f"--csv_file={path}, line {reader.line_num}: {error}.") from error
+        raise _bad(path, f"line {reader.line_num}: {error}.") from error
     if columns is None:
-        raise ValueError(f"--csv_file={path} is empty.")
+        raise _bad(path, "it is empty.")
+
+
+def _bad(path: str, problem: str, remedy: str = "") -> InputError:
+    return InputError(problem, option="csv_file", value=path, remedy=remedy)
 
 
 def _open(path: str) -> TextIO:
@@ -191,14 +189,14 @@ def _delimiter(path: str) -> str:
     """The separator that makes the most columns of the first line that is not blank."""
     with open(path, "rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            raise ValueError(f"--csv_file={path} is in UTF-16. Save it in UTF-8.")
+            raise _bad(path, "it is in UTF-16.", "Save it in UTF-8.")
     with _open(path) as file:
         first = next((line for line in file if line.strip()), "")
     best = max(",;\t", key=first.count)
     if first and not first.count(best):
-        raise ValueError(
-            f"--csv_file={path} has one column; it needs filename and label, separated by comma, "
-            "semicolon or tab."
+        raise _bad(
+            path,
+            "it has one column; it needs filename and label, separated by comma, semicolon or tab.",
         )
     return best
 
@@ -211,9 +209,7 @@ def _header(path: str, cells: list[str]) -> dict[str, int]:
         if places := [names.index(alias) for alias in aliases.split() if alias in names]:
             columns[column] = places[0]
     if "filename" in columns and "label" not in columns:
-        raise ValueError(
-            f"--csv_file={path} has the columns {', '.join(cells)}; it needs one called label."
-        )
+        raise _bad(path, f"it has the columns {', '.join(cells)}; it needs one called label.")
     return columns if "filename" in columns and "label" in columns else {}
 
 
@@ -225,9 +221,10 @@ def _without_header(path: str, cells: list[str]) -> dict[str, int]:
     if len(cells) in (6, 7):
         names.extend(_SIDES)
     if len(names) != len(cells):
-        raise ValueError(
-            f"--csv_file={path} has {len(cells)} columns and no header that names filename and "
-            "label. Add one."
+        raise _bad(
+            path,
+            f"it has {len(cells)} columns and no header that names filename and label.",
+            "Add one.",
         )
     return {name: i for i, name in enumerate(names)}
 

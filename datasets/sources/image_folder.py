@@ -1,7 +1,6 @@
 """The folder of photographs: finds them by what a source calls them, and stays inside.
 
-A source is a stranger's file. A name in it may be wrong, may lack its extension, or may try to
-lead out of the folder.
+A name in a source may be wrong, may lack its extension, or may try to lead out of the folder.
 """
 
 import functools
@@ -11,6 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from datasets.disk_table import DiskTable
+from foundation.errors import InputError
 
 # A record holds an image whole, and protobuf ends at two gibibytes; no photograph comes near.
 MAX_FILE_BYTES = 1 << 29
@@ -26,26 +26,26 @@ class ImageFolder:
     """Photographs under one folder, named by their path in it, with `/`."""
 
     def __init__(self, path: str):
-        """Raises ValueError where there is no such folder."""
+        """Raises InputError where there is no such folder."""
         if not os.path.isdir(path):
-            raise ValueError(f"--image_dir={path}: there is no such folder.")
+            raise InputError("there is no such folder.", option="image_dir", value=path)
         self.path = path
         self._real_path = os.path.realpath(path)
-        self._held: dict[str, bool] = {}
+        self._known_folders: dict[str, bool] = {}
 
-    def find(self, name: str, beside: str = "") -> str | None:
+    def find(self, name: str, near: str = "") -> str | None:
         """The photograph that a source means, or None.
 
         Args:
           name: as the source calls it, with or without folders and extension.
-          beside: folder to prefer, the one where the source's own file lies in its tree.
+          near: folder to prefer: where the source's own file lies in its tree.
 
         Raises:
           ValueError: the name leads out of the folder, or fits several photographs.
         """
         name = self._inside(name)
         wanted = []
-        for path in self._meanings(name, beside):
+        for path in self._meanings(name, near):
             if os.path.isfile(os.path.join(self.path, path)):
                 return path
             wanted.append(path)
@@ -55,7 +55,7 @@ class ImageFolder:
             if found := [path for path in alike if posixpath.dirname(path) == folder]:
                 break
         else:
-            # A name that says its folder means that one: its like elsewhere is another picture.
+            # A name with a folder means that folder: the same name elsewhere is another picture.
             found = [] if "/" in name else alike
         if len(found) > 1:
             raise ValueError(f"ambiguous name: {name} may be {found[0]} or {found[1]}")
@@ -74,7 +74,7 @@ class ImageFolder:
             if stat.S_ISLNK(status.st_mode):
                 full_path = os.path.realpath(full_path)
                 status = os.stat(full_path)
-            if not self._holds(os.path.dirname(full_path)):
+            if not self._contains(os.path.dirname(full_path)):
                 raise ValueError("leaves --image_dir: through a symbolic link")
             if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
                 raise ValueError("not a file")
@@ -87,13 +87,13 @@ class ImageFolder:
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from error
 
-    def _holds(self, folder: str) -> bool:
+    def _contains(self, folder: str) -> bool:
         """Tells whether a folder lies in this one when all symbolic links are followed."""
-        if folder not in self._held:
+        if folder not in self._known_folders:
             real_path = os.path.realpath(folder)
             within = os.path.commonpath((self._real_path, real_path)) == self._real_path
-            self._held[folder] = within
-        return self._held[folder]
+            self._known_folders[folder] = within
+        return self._known_folders[folder]
 
     def _inside(self, name: str) -> str:
         """The name relative to the folder."""
@@ -108,10 +108,10 @@ class ImageFolder:
             raise ValueError(f"leaves --image_dir: {name}")
         return name
 
-    def _meanings(self, name: str, beside: str) -> Iterator[str]:
+    def _meanings(self, name: str, near: str) -> Iterator[str]:
         """The paths in this folder that a name may stand for, the likeliest first."""
-        if beside:
-            yield posixpath.join(beside, name)
+        if near:
+            yield posixpath.join(near, name)
         yield name
         # It may have been written from the folder above, or from the working folder.
         for start in (os.path.dirname(os.path.abspath(self.path)), "."):

@@ -8,10 +8,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
-
-# What to do with several: the first as listed, the largest, an example each, or leave it out.
-RULES = ("largest", "first", "each", "skip")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,25 +18,6 @@ class LabeledObject:
 
     label: str
     box: Box | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rejected:
-    """What a source or the conversion leaves out, or had to correct.
-
-    Attributes:
-      file: photograph or annotation, by its path in the folder it comes from.
-      reason: begins with its kind, up to a colon.
-      harmless: no error: a flag asked for it, or only a box was clipped.
-    """
-
-    file: str
-    reason: str
-    harmless: bool = False
-
-    @property
-    def kind(self) -> str:
-        return self.reason.split(":")[0]
 
 
 def parse_box(ymin: str, xmin: str, ymax: str, xmax: str) -> Box:
@@ -68,14 +47,20 @@ def examples(
     rule: str,
     split: str = "",
     size: tuple[int, int] | None = None,
-) -> list[LabeledImage | Rejected]:
+) -> list[LabeledImage | Finding]:
     """Turns a photograph's objects, at least one, into its examples.
 
     Boxes of the same class come along with the one that gave the label, which stays first.
+
+    Args:
+      path: the photograph.
+      objects: in the order of the source.
+      rule: what to do with several, as --multiple_objects has it.
+      split, size: see `LabeledImage`.
     """
     if len(objects) > 1 and rule == "skip":
         reason = f"several objects: {len(objects)}, left out by --multiple_objects=skip"
-        return [Rejected(path, reason, harmless=True)]
+        return [Finding(path, reason, Effect.LEFT_OUT)]
     if rule == "each":
         chosen = [(thing, [thing]) for thing in objects]
     else:

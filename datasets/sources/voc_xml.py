@@ -12,59 +12,65 @@ from collections.abc import Iterator
 from lxml import etree
 
 from datasets import splits
+from datasets.findings import Finding
 from datasets.schema import LabeledImage
 from datasets.sources import image_folder, objects
 from datasets.sources.image_folder import ImageFolder
-from datasets.sources.objects import LabeledObject, Rejected
+from datasets.sources.objects import LabeledObject
+from foundation.errors import InputError
 
 # An annotation has a few kilobytes.
 _MAX_FILE_BYTES = 4 << 20
 
 
-def read(annotations_dir: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | Rejected]:
+def read(annotations_dir: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | Finding]:
     """Yields what each annotation file under a folder says, in the order of their names.
 
     Args:
       annotations_dir: folder with `.xml` files, or files without extension, at any depth; where
         its folders are called train, validation or test, these are taken as the splits.
       images: where the photographs are.
-      rule: one of `objects.RULES`.
+      rule: see `objects.examples`.
 
     Raises:
-      ValueError: there is no such folder, or no annotation in it.
+      InputError: there is no such folder, or no annotation in it.
     """
     if not os.path.isdir(annotations_dir):
-        raise ValueError(f"--annotations_dir={annotations_dir}: there is no such folder.")
+        raise InputError(
+            "there is no such folder.", option="annotations_dir", value=annotations_dir
+        )
     found = False
     for path in image_folder.walk(annotations_dir, ("", ".xml").__contains__):
         found = True
         yield from _read_file(annotations_dir, path, images, rule)
     if not found:
-        raise ValueError(
-            f"--annotations_dir={annotations_dir} has no .xml files, nor files without extension."
+        raise InputError(
+            "it has no .xml files, nor files without extension.",
+            option="annotations_dir",
+            value=annotations_dir,
         )
 
 
 def _read_file(
     top: str, path: str, images: ImageFolder, rule: str
-) -> Iterator[LabeledImage | Rejected]:
+) -> Iterator[LabeledImage | Finding]:
     try:
         root = _parse(os.path.join(top, path))
         photograph = _photograph(root, path, images)
     except ValueError as error:
-        yield Rejected(path, str(error))
+        yield Finding(path, str(error))
         return
     things = []
     for i, element in enumerate(root.iterchildren("object"), start=1):
         try:
             things.append(_object(element))
         except ValueError as error:
-            yield Rejected(path, f"{error} (object {i})")
+            yield Finding(path, f"{error} (object {i})")
     if things:
         split = splits.named(path.split("/")[0]) if "/" in path else ""
         yield from objects.examples(photograph, things, rule, split, _size(root))
     elif root.find("object") is None:
-        yield Rejected(path, "no object in the annotation")
+        yield Finding(path, "no object in the annotation")
 
 
 def _parse(path: str):
@@ -80,7 +86,7 @@ def _parse(path: str):
         raise ValueError(f"annotation unreadable: {error.strerror}") from error
     if not data.strip():
         raise ValueError("empty annotation")
-    # The defaults differ between versions of lxml; a stranger's XML gets none of these.
+    # The defaults differ between versions of lxml. A file from elsewhere gets none of these.
     parser = etree.XMLParser(
         resolve_entities=False,
         load_dtd=False,
@@ -107,8 +113,8 @@ def _photograph(root, path: str, images: ImageFolder) -> str:
     stem, suffix = posixpath.splitext(path)
     stem = posixpath.basename(stem if suffix.lower() == ".xml" else path)
     name = _text(root, "filename")
-    beside = posixpath.dirname(path)
-    found = (name and images.find(name, beside)) or images.find(stem, beside)
+    near = posixpath.dirname(path)
+    found = (name and images.find(name, near)) or images.find(stem, near)
     if not found:
         raise ValueError(f"missing photograph: {name or stem}")
     return found

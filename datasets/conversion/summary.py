@@ -1,0 +1,95 @@
+"""What a conversion says at its end, as lines for the screen."""
+
+import collections
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+
+from datasets import splits
+from datasets.conversion.destination import NEAR_DUPLICATES, REJECTED, Destination
+from datasets.conversion.tally import WHOLE, Conversion
+from foundation.labels import printable
+
+_LISTED = 20  # files that the summary names of each sort
+
+
+def lines(conversion: Conversion, destination: Destination, dry_run: bool) -> Iterator[str]:
+    """What was made, what was wrong, and what to type next."""
+    yield f"\n{destination.name}: {conversion.num_examples} examples of " + (
+        f"{len(conversion.classes)} classes"
+    )
+    yield from _counts(conversion)
+    if conversion.already_done:
+        yield f"\nAlready converted, nothing to do: {destination.folder} holds this dataset."
+    else:
+        yield from _findings(conversion, "" if dry_run else f", in {destination.side(REJECTED)}")
+    if dry_run:
+        yield "\nNothing was written (--dry_run)."
+    else:
+        yield f"\nFiles in {destination.folder}:"
+        yield from _some(conversion.files)
+        yield "\nNext:"
+        yield f"  {_next_command(destination)}"
+    if conversion.near_duplicates is not None:
+        yield f"\nNear duplicates across splits or labels: {len(conversion.near_duplicates)} pairs"
+        yield from _some(list(map(str, conversion.near_duplicates)))
+        if conversion.num_dropped:
+            yield f"  {conversion.num_dropped} photographs were left out."
+        if conversion.near_duplicates and not dry_run:
+            yield f"  All of them are in {destination.side_path(NEAR_DUPLICATES)}."
+
+
+def _counts(conversion: Conversion) -> Iterator[str]:
+    names = sorted(conversion.counts, key=(*splits.SPLITS, WHOLE).index)
+    columns = [conversion.counts[name] for name in names]
+    rows = [(name, *(column.get(name, 0) for column in columns)) for name in conversion.classes]
+    more = len(rows) - _LISTED
+    if more > 1:
+        rows = [*rows[:_LISTED], (f"… {more} more", *[""] * len(columns))]
+    rows.append(("all", *(sum(column.values()) for column in columns)))
+    width = max(len(str(row[0])) for row in [("class",), *rows])
+    for name, *counts in [("class", *names), *rows]:
+        yield f"  {printable(name):{width}}  " + "  ".join(f"{count:>10}" for count in counts)
+
+
+def _findings(conversion: Conversion, place: str) -> Iterator[str]:
+    present = set().union(*(count.keys() for count in conversion.counts.values()))
+    if absent := [name for name in conversion.classes if name not in present]:
+        yield f"\nWARNING: no example of {len(absent)} of the classes:"
+        yield from _some(absent)
+    if conversion.mixed_splits:
+        mixed = ", ".join(split or "none" for split in conversion.mixed_splits)
+        yield f"\nWARNING: the source's splits ({mixed}) are mixed in the one file;"
+        yield "  --output_dir keeps them apart."
+    if conversion.changes:
+        yield f"\nEncoded anew: {_counted(conversion.changes)}"
+    if conversion.findings:
+        kinds = collections.Counter(item.kind for item in conversion.findings)
+        yield f"\nRejected or corrected{place}: {_counted(kinds)}"
+        yield from _some(list(map(str, conversion.findings)))
+    if conversion.duplicates:
+        yield f"\nExact duplicates of other photographs: {len(conversion.duplicates)}"
+        yield from _some(list(map(str, conversion.duplicates)))
+        if problems := [item for item in conversion.duplicates if item.problem]:
+            yield f"\nWARNING: {len(problems)} of the duplicates contradict each other:"
+            yield from _some([f"{item}: {item.problem}" for item in problems])
+
+
+def _some(entries: Sequence[str]) -> Iterator[str]:
+    for entry in entries[:_LISTED]:
+        yield f"  {printable(entry)}"
+    if len(entries) > _LISTED:
+        yield f"  … and {len(entries) - _LISTED} more"
+
+
+def _counted(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+
+
+def _next_command(destination: Destination) -> str:
+    words = ["python", "train_image_classifier.py"]
+    if destination.is_file:
+        words.append(f"--tfrecord_file={os.path.join(destination.folder, destination.name)}")
+    else:
+        words += [f"--dataset_dir={destination.folder}", f"--dataset_name={destination.name}"]
+    return shlex.join([*words, f"--train_dir={destination.name.split('.')[0]}_train"])

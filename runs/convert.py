@@ -1,0 +1,135 @@
+"""The conversion job: photographs and their labels to a dataset of TFRecords."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+
+from datasets import zca
+from datasets.conversion import convert as conversion
+from datasets.conversion import image_bytes, summary
+from datasets.conversion.convert import Job, Progress, Source
+from datasets.conversion.destination import Destination
+from datasets.conversion.tally import Conversion
+from datasets.findings import Finding, until_error
+from datasets.schema import LabeledImage
+from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml
+from datasets.sources.image_folder import ImageFolder
+from foundation import options as foundation_options
+from foundation.errors import InputError
+from runs.options import ConvertOptions
+
+_Say = Callable[[str], None]
+
+# Options that shape the dataset; dataset.json holds them in this order.
+_NOTED = (
+    "image_dir annotations_dir csv_file classes validation_fraction test_fraction num_shards "
+    "multiple_objects crop_to_box box_margin max_side equalize denoise verify near_duplicates "
+    "on_error zca_size zca_epsilon"
+).split()
+
+
+def convert(
+    options: ConvertOptions, say: _Say = print, progress: Progress = conversion.unshown
+) -> Conversion:
+    """Converts photographs into a dataset, and says what came of it.
+
+    Args:
+      options: where the photographs are, where the dataset goes, and what is stored.
+      say: gets each line for the screen.
+      progress: shows how many photographs have been read.
+
+    Raises:
+      InputError: options that make no sense; photographs or labels that can't be used; another
+        dataset is in the place.
+      OSError: the dataset cannot be written.
+    """
+    foundation_options.check(options)
+    if options.conversion.denoise == "nlm":
+        image_bytes.opencv()  # so that a missing extra is noticed before all else
+    values = foundation_options.values(options)
+    whitening = None
+    if size := options.conversion.zca_size:
+        whitening = zca.Fit(size, options.conversion.zca_epsilon or 0.01)
+    job = Job(
+        options.destination,
+        options.conversion,
+        flags={name: values[name] for name in _NOTED},
+        whitening=whitening,
+        say=say,
+        progress=progress,
+    )
+    with _source(options, say) as source:
+        made = conversion.convert(source, job)
+    destination = Destination.of(options.destination)
+    for line in summary.lines(made, destination, options.destination.dry_run):
+        say(line)
+    return made
+
+
+@contextlib.contextmanager
+def _source(options: ConvertOptions, say: _Say) -> Iterator[Source]:
+    """What the options say the labels come from, ready to be read."""
+    given = options.photographs
+    if not options.destination.from_tfds:
+        folder = ImageFolder(given.image_dir)
+        yield Source(_labelled(folder, options, say), folder, _classes(given.classes))
+        return
+    parent = None
+    if not options.destination.dry_run:  # which leaves nothing there
+        place = options.destination.output_dir or options.destination.output_file
+        parent = os.path.dirname(os.path.abspath(place))
+        os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tfds_", dir=parent) as place:
+        items = tfds.read(options.destination.dataset_name, given.tfds_data_dir, place, say)
+        yield Source(items, ImageFolder(place), _classes(given.classes))
+
+
+def _classes(given: str | None) -> tuple[str, ...]:
+    return class_list.read(given) if given else ()
+
+
+def _labelled(
+    folder: ImageFolder, options: ConvertOptions, say: _Say
+) -> Iterable[LabeledImage | Finding]:
+    given = options.photographs
+    if not given.csv_file and not given.annotations_dir:
+        _check_place(folder, options)
+        return class_folders.read(folder)
+    if not given.csv_file:
+        return voc_xml.read(given.annotations_dir, folder, given.multiple_objects)
+    if os.path.exists(given.csv_file):
+        if given.annotations_dir:
+            say(
+                f"{given.csv_file} is there and is used; {given.annotations_dir} is not read. "
+                "Remove it where they have changed."
+            )
+        if os.path.exists(findings := csv_table.findings_file(given.csv_file)):
+            say(f"What was rejected when it was written is in {findings}, and counts.")
+    elif not given.annotations_dir:
+        raise InputError(
+            "there is no such file. It is made from annotations when --annotations_dir is given "
+            "too.",
+            option="csv_file",
+            value=given.csv_file,
+        )
+    else:
+        annotated = voc_xml.read(given.annotations_dir, folder, given.multiple_objects)
+        if options.destination.dry_run:
+            return annotated
+        stops = options.conversion.on_error == "fail"
+        csv_table.write(given.csv_file, until_error(annotated) if stops else annotated)
+        say(f"Wrote {given.csv_file} from {given.annotations_dir}.")
+    return csv_table.read(given.csv_file, folder, given.multiple_objects)
+
+
+def _check_place(folder: ImageFolder, options: ConvertOptions) -> None:
+    """Raises InputError where the dataset would lie among the folders that are classes."""
+    file = options.destination.output_file
+    place = options.destination.output_dir or os.path.dirname(file or "") or "."
+    if pathlib.Path(folder.path).resolve() in pathlib.Path(place).resolve().parents:
+        raise InputError(
+            f"{place} lies in --image_dir, whose folders are the classes.",
+            remedy="Choose a place elsewhere.",
+        )
