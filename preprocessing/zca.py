@@ -13,20 +13,9 @@ import numpy as np
 from foundation import files
 from foundation.errors import InputError
 
-FILE_NAME = "zca.npz"
 # More photographs hardly change a covariance, and records come in random order.
 MAX_EXAMPLES = 20_000
 _AT_A_TIME = 256
-
-
-def pixels(encoded: bytes, size: int) -> bytes:
-    """The whole image out of proportion, uint8 [size, size, 3] in RGB; `encoded` must be sound."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(encoded))
-    image.draft("RGB", (2 * size, 2 * size))
-    image = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-    return image.tobytes()
 
 
 class Fit:
@@ -45,8 +34,20 @@ class Fit:
         self._sum, self._products = np.zeros(width), np.zeros((width, width))
         self._count, self._waiting = 0, []
 
+    def shrunk(self, encoded: bytes) -> bytes:
+        """The whole image out of proportion, uint8 [size, size, 3] in RGB; any thread may call it.
+
+        Raises any exception where the image does not decode.
+        """
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(encoded))
+        image.draft("RGB", (2 * self._size, 2 * self._size))
+        size = self._size, self._size
+        return image.convert("RGB").resize(size, Image.Resampling.BILINEAR).tobytes()
+
     def add(self, image: bytes) -> None:
-        """Takes what `pixels` returned; beyond MAX_EXAMPLES images it does nothing."""
+        """Takes what `shrunk` returned; beyond MAX_EXAMPLES images it does nothing."""
         if self._count + len(self._waiting) == MAX_EXAMPLES:
             return
         self._waiting.append(image)

@@ -6,7 +6,6 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
-from datasets import zca
 from datasets.conversion import convert as conversion
 from datasets.conversion import image_bytes, summary
 from datasets.conversion.convert import Job, Progress, Source
@@ -18,6 +17,7 @@ from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml
 from datasets.sources.image_folder import ImageFolder
 from foundation import options as foundation_options
 from foundation.errors import InputError
+from preprocessing import zca
 from runs.options import ConvertOptions
 
 _Say = Callable[[str], None]

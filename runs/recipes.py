@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import storage
+from datasets.conversion.destination import WHITENING
 from foundation.errors import InputError
 from nets import nets_factory
 from preprocessing import preprocessing_factory, zca
@@ -108,11 +109,11 @@ def zca_file_of(shards: Sequence[str]) -> str:
       InputError: there is none.
     """
     folder = os.path.dirname(shards[0])
-    for path in (f"{shards[0]}.{zca.FILE_NAME}", os.path.join(folder, zca.FILE_NAME)):
+    for path in (f"{shards[0]}.{WHITENING}", os.path.join(folder, WHITENING)):
         if storage.exists(path):
             return path
     raise InputError(
-        f"{folder or '.'} has no {zca.FILE_NAME}.",
+        f"{folder or '.'} has no {WHITENING}.",
         option="normalization",
         value="zca",
         remedy="Convert the photographs again with --zca_size=32 --overwrite, 32 being the side of "

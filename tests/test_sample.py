@@ -80,7 +80,7 @@ def test_what_is_drawn_already_is_left_as_it_is(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert not sample.draw(str(folder), images_per_class=1)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    with pytest.raises(ValueError, match="sample holds something else than this sample"):
+    with pytest.raises(ValueError, match="sample: it holds something else than this sample"):
         sample.draw(str(folder), images_per_class=2)
 
 

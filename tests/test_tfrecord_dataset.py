@@ -191,7 +191,7 @@ def test_names_in_the_records_go_before_the_csv(tmp_path):
     arguments = {"tfrecord_file": path, "path_to_csv": str(table)}
     assert tfrecord_dataset.find(**arguments).labels == ("b", "a")
     table.write_text("1.jpg,a\n2.jpg,c\n")
-    assert "pets.csv has the class 'c' and not 'b', " in _message(**arguments)
+    assert "pets.csv: it has the class 'c' and not 'b', " in _message(**arguments)
     assert path in _message(**arguments)
 
 
@@ -252,7 +252,9 @@ def test_labels_read_from_the_records_are_kept(tmp_path):
 
 def test_an_offset_must_leave_classes(tmp_path):
     path = _write(tmp_path / "pets.tfrecord", [0, 1])
-    assert "--labels_offset=2 leaves none of the 2" in _message(tfrecord_file=path, labels_offset=2)
+    assert "--labels_offset=2: it leaves none of the 2" in _message(
+        tfrecord_file=path, labels_offset=2
+    )
 
 
 # Counts

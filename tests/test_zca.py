@@ -108,7 +108,7 @@ def test_conversion_fits_to_training_photographs_only(data):
         for record in tf.data.TFRecordDataset(str(data / "data" / name)).as_numpy_iterator():
             example = tf.train.Example.FromString(record)
             encoded = example.features.feature["image/encoded"].bytes_list.value[0]
-            fit.add(zca.pixels(encoded, SIDE))
+            fit.add(fit.shrunk(encoded))
     fit.save(str(data / "own.npz"))
     own, written = np.load(data / "own.npz"), np.load(data / "data" / "zca.npz")
     for name in ("size", "mean", "matrix"):
