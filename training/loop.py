@@ -12,9 +12,16 @@ from types import FrameType
 from training.distribution import Distribution
 from training.step import TrainingStep
 
-# A call of several steps answers to Ctrl-C only when it returns.
-_LONGEST_CALL_SECS = 5.0
-_ONE_WISH_SECS = 0.2
+# A call of several steps stops for Ctrl-C only when it returns.
+_LONGEST_CALL_SECS = 1.0
+# Signals within this time are one: some launchers send one to the process and to its group, and
+# people press twice.
+_ONE_WISH_SECS = 2.0
+_ANSWER = "Stopping after this step; Ctrl-C again discards it."
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def is_due(step: int, every: int, last_step: int | None) -> bool:
@@ -60,15 +67,39 @@ class Pause:
         return min([*later, now - now % self.every + self.every if self.every else math.inf])
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """When a run logs, saves, pauses and ends, and how.
+
+    Attributes:
+      images_per_step: over all replicas.
+      last_step: None runs until stopped.
+      log_every_n_steps: 0 never logs, and calls are of 100 steps at most.
+      save_interval_secs: longest time between two checkpoints; 0 saves only at the end.
+      log: called each `log_every_n_steps`, and after the first and the last step.
+      save: called with the step; also at the end and when asked to stop.
+      pauses: what else is done between steps; under several workers at the same steps on all.
+    """
+
+    images_per_step: int
+    last_step: int | None
+    log_every_n_steps: int
+    save_interval_secs: float
+    log: Callable[[Progress], None]
+    save: Callable[[int], None]
+    pauses: Sequence[Pause] = ()
+
+
 class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a wish to stop; a second one stops at once.
+    """Turns Ctrl-C and SIGTERM into a wish to stop; a second one ends the process at once.
 
     `reason` says what asked for it: a signal's name, the time limit, or what a pause found.
     """
 
-    def __init__(self, max_seconds: float = math.inf):
+    def __init__(self, max_seconds: float = math.inf, say: Callable[[str], None] = _say):
         self.reason: str | None = None
         self.is_settled = False  # all workers know the reason, and no other counts any more
+        self._say = say
         self._noted_at = -math.inf
         self._deadline = time.monotonic() + max_seconds
         self._previous: dict[int, object] = {}
@@ -91,19 +122,22 @@ class StopRequest:
             os.close(self._writer)
 
     def _watch(self, reader: int) -> None:
-        """Ends the process at the second signal where a step, which may never end, hears of none.
+        """Answers the first signal, and ends the process at the second.
 
-        Python's handlers wait for TensorFlow to return; the bytes of `set_wakeup_fd` do not.
+        Python's own handlers run only when TensorFlow returns from a step, which may take long, or
+        never come. The bytes of `set_wakeup_fd` arrive at once.
         """
         first = math.inf
         with os.fdopen(reader, "rb", buffering=0) as signals:
             while number := signals.read(1):
                 if number[0] not in self._previous:
                     continue
-                # Some launchers send one wish twice, to the process and to its group.
-                if time.monotonic() - first > _ONE_WISH_SECS:
+                if math.isinf(first):
+                    first = time.monotonic()
+                    self._say(_ANSWER)
+                elif time.monotonic() - first > _ONE_WISH_SECS:
+                    self._say("Stopped at once; steps since the last checkpoint are lost.")
                     os._exit(128 + number[0])
-                first = min(first, time.monotonic())
 
     @property
     def is_planned(self) -> bool:
@@ -115,7 +149,8 @@ class StopRequest:
         """Whether somebody is waiting for the end."""
         return self.reason is not None and self.reason.startswith("SIG")
 
-    def look_at_the_clock(self) -> None:
+    def check_time(self) -> None:
+        """Asks to stop where the time limit is over."""
         if time.monotonic() >= self._deadline and self.reason is None:
             self.reason = "the time limit"
 
@@ -123,8 +158,10 @@ class StopRequest:
         if not self.is_settled:
             self.reason = signal.Signals(number).name
         self._noted_at = time.monotonic()
-        for again in self._previous:
-            signal.signal(again, self._end)
+        if os.name != "posix":
+            self._say(_ANSWER)
+        for expected in self._previous:
+            signal.signal(expected, self._end)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if time.monotonic() - self._noted_at > _ONE_WISH_SECS:
@@ -136,31 +173,19 @@ def train(
     step: TrainingStep,
     iterator: Iterator,
     distribution: Distribution,
-    images_per_step: int,
-    last_step: int | None,
-    log_every_n_steps: int,
-    save_interval_secs: float,
-    log: Callable[[Progress], None],
-    save: Callable[[int], None],
+    plan: Plan,
     stop: StopRequest,
-    pauses: Sequence[Pause] = (),
     until: int | None = None,
 ) -> int:
-    """Runs until `last_step`, or `until`, or until asked to stop.
+    """Runs until the plan's last step, or `until`, or until asked to stop.
 
     Args:
       step: where training stands and how it goes on.
       iterator: of batches; under several replicas, of the strategy.
       distribution: as `step` has it.
-      images_per_step: over all replicas.
-      last_step: None runs until stopped.
-      log_every_n_steps: 0 never logs, and calls are of 100 steps at most.
-      save_interval_secs: at most this long between checkpoints; 0 saves only at the end.
-      log: called each `log_every_n_steps`, and after the first and the last step.
-      save: called with the step; also at the end and when asked to stop.
-      stop: looked at between calls of several steps.
-      pauses: what else is done between steps; under several workers at the same steps on all.
-      until: the step to return at where it is another than `last_step`; it is saved too.
+      plan: when to log, save and pause.
+      stop: asked between calls of several steps.
+      until: the step to return at where it is another than the last step; it is saved too.
 
     Returns:
       The step reached.
@@ -168,63 +193,66 @@ def train(
     Raises:
       NotFiniteError: the loss is not finite; nothing was saved since.
     """
-    end = last_step if until is None else until
+    end = plan.last_step if until is None else until
     now = int(step.step.numpy())
     saved_at, saved_step = time.monotonic(), now
-    window = _Window(images_per_step, last_step)
+    window = _Window(plan.images_per_step, plan.last_step)
     # Unknown, and a call is a single step, until one has been taken that was compiled before.
     seconds_per_step, first_call = math.inf, True
     while end is None or now < end:
         # Every worker must make the same calls, whatever its own clock says.
         pace = distribution.mean(seconds_per_step)
-        count = _steps_until_next(now, log_every_n_steps, end, pace)
-        pause_at = min((pause.next_after(now) for pause in pauses), default=math.inf)
-        count = int(min(count, pause_at - now))
+        count = _steps_until_next(now, plan, end, pace)
         began = time.monotonic()
         results = step.run(iterator, count)
         took = time.monotonic() - began
         now += count
         window.add(results, count, took)
-        due = first_call or is_due(now, log_every_n_steps, end) or stop.reason
-        if due and log_every_n_steps:
-            log(window.close(now, compiled=first_call))
+        due = first_call or is_due(now, plan.log_every_n_steps, end) or stop.reason
+        if due and plan.log_every_n_steps:
+            plan.log(window.close(now, compiled=first_call))
         if not first_call:
             seconds_per_step = took / count
         first_call = False
-        overdue = 0 < save_interval_secs <= time.monotonic() - saved_at
+        overdue = 0 < plan.save_interval_secs <= time.monotonic() - saved_at
         # Before a pause, which may take long.
         if distribution.agree(overdue):
-            save(now)
+            plan.save(now)
             saved_at, saved_step = time.monotonic(), now
-        for pause in pauses:
+        for pause in plan.pauses:
             if pause.next_after(now - 1) == now:
                 found = pause.act(now)
                 stop.reason = stop.reason or found
-        stop.look_at_the_clock()
-        stopping = distribution.agree(stop.reason is not None)
-        waited_for = distribution.agree(stop.reason is not None and not stop.is_planned)
-        if stopping and (stop.reason is None or waited_for and stop.is_planned):
-            # All must do the same thereafter, so they must know the same.
-            stop.reason = "SIGTERM of another worker" if waited_for else "another worker"
-        if stopping:
-            stop.is_settled = True
+        stop.check_time()
+        if _agreed(stop, distribution):
             break
     if saved_step != now:
-        save(now)
+        plan.save(now)
     return now
 
 
-def _steps_until_next(
-    now: int, log_every: int, last_step: int | None, seconds_per_step: float
-) -> int:
-    """How many steps one call may make without running past a log line or the end."""
+def _agreed(stop: StopRequest, distribution: Distribution) -> bool:
+    """Whether any worker is to stop; then all know of it and have the same kind of reason."""
+    stopping = distribution.agree(stop.reason is not None)
+    urgent = distribution.agree(stop.is_urgent)
+    if stopping and (stop.reason is None or (urgent and stop.is_planned)):
+        stop.reason = "SIGTERM of another worker" if urgent else "another worker"
+    stop.is_settled = stop.is_settled or stopping
+    return stopping
+
+
+def _steps_until_next(now: int, plan: Plan, end: int | None, seconds_per_step: float) -> int:
+    """How many steps one call may make without running past a log line, a pause or the end."""
     if math.isinf(seconds_per_step):
         return 1
-    limits = [max(1, int(_LONGEST_CALL_SECS / max(seconds_per_step, 1e-9)))]
-    limits.append(log_every - now % log_every if log_every else 100)
-    if last_step is not None:
-        limits.append(last_step - now)
-    return min(limits)
+    log_every = plan.log_every_n_steps
+    limits = [
+        max(1, int(_LONGEST_CALL_SECS / max(seconds_per_step, 1e-9))),
+        log_every - now % log_every if log_every else 100,
+        math.inf if end is None else end - now,
+        *(pause.next_after(now) - now for pause in plan.pauses),
+    ]
+    return int(min(limits))
 
 
 class _Window:

@@ -185,11 +185,20 @@ class Run:
         options, where = self.options, self.where
         minutes = math.inf if options.max_minutes is None else options.max_minutes
         left = 60 * minutes - (time.monotonic() - self._began)
-        stop = loop.StopRequest(left)
+        stop = loop.StopRequest(left, self._say)
         again = functools.partial(self._evaluate, evaluate, log, stop)
         pauses = self._pauses(again)
         reached, rollbacks = self.first_step, 0
         with stop, self._profiled(pauses):
+            plan = loop.Plan(
+                self.images_per_step,
+                options.last_step,
+                options.log_every_n_steps,
+                options.save_interval_secs,
+                log.progress,
+                functools.partial(self._save, log),
+                pauses,
+            )
             while True:
                 self._enter(phases.at(self._phases, reached))
                 iterator = self.batches(read)
@@ -198,14 +207,8 @@ class Run:
                         self.step,
                         iterator,
                         where,
-                        self.images_per_step,
-                        options.last_step,
-                        options.log_every_n_steps,
-                        options.save_interval_secs,
-                        log.progress,
-                        functools.partial(self._save, log),
+                        plan,
                         stop,
-                        pauses,
                         until=self._end_of_phase(),
                     )
                 except NotFiniteError as error:
