@@ -171,7 +171,7 @@ def test_it_is_found_again_and_made_anew_when_something_changed(make, tmp_path):
     assert said(last_step=3) == [f"Feature cache: reused from {folder}."]
     for change in ({"data_key": "two"}, {"data_key": "two", "feature_cache_dtype": "float16"}):
         lines = said(last_step=4, **change)
-        assert "is of other weights, data or flags: anew" in lines[0]
+        assert "is of other weights, data or flags, so it is made anew" in lines[0]
     about = json.loads((folder / "cache.json").read_text())
     assert np.load(folder / f"{about['arrays'][0]}.npy").dtype == np.float16
     # Damaged: cut off in the middle.

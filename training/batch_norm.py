@@ -1,7 +1,7 @@
 """Batch norm's moving statistics: whether they fit the weights, and how to make them fit.
 
-In training a batch norm normalises by the batch, in evaluation by moving averages. Where these lag
-behind the weights a net is good in training and poor in evaluation.
+In training a batch norm normalises by its batch, in evaluation by moving averages. Where these
+averages lag behind the weights, a net is good in training and poor in evaluation.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ import tensorflow as tf
 
 from nets import layers, slim_names
 
-# Of the first statistics, which say nothing, what may be left in the last ones.
-_STALE_SHARE = 0.01
-# No lower decay is advised: it would hardly average any more.
-_FASTEST = 0.5
-# Beyond chance and beyond this, the two accuracies have parted.
+# Share of the initial moving statistics that may remain at the end of the run.
+_INITIAL_SHARE = 0.01
+# The lowest decay that is advised; a lower one would hardly average.
+_LOWEST_ADVISED = 0.5
+# A difference between two accuracies that counts, where it is beyond chance too.
 _PARTED = 0.05
 
 
@@ -32,7 +32,7 @@ def moving(model: keras.Model) -> list[layers.BatchNorm]:
 
 
 def freeze(model: keras.Model, trained: Collection[str]) -> None:
-    """Batch norms of which no variable is `trained`, by slim name, use their stored statistics."""
+    """Batch norms without a variable in `trained`, by slim name, use their stored statistics."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNorm):
             own = {slim_names.slim_name(variable) for variable in layer.trainable_weights}
@@ -56,16 +56,16 @@ class SlowDecay(NamedTuple):
 
 
 def too_slow(model: keras.Model, steps: int) -> SlowDecay | None:
-    """What is wrong with the slowest decay where `steps` are too few for it."""
+    """The slowest decay, where `steps` are too few for it; else None."""
     decay = max((norm.decay for norm in moving(model)), default=0.0)
-    if decay**steps < _STALE_SHARE or decay <= _FASTEST:
+    if decay**steps < _INITIAL_SHARE or decay <= _LOWEST_ADVISED:
         return None
-    needed = round(math.log(_STALE_SHARE) / math.log(decay))
+    needed = round(math.log(_INITIAL_SHARE) / math.log(decay))
     # One digit of 1 - decay, rounded to the side that is fast enough.
-    rate = math.log(1 / _STALE_SHARE) / steps
+    rate = math.log(1 / _INITIAL_SHARE) / steps
     place = -math.floor(math.log10(rate))
     rate = math.ceil(rate * 10**place) / 10**place
-    return SlowDecay(decay, needed, max(_FASTEST, round(1 - rate, place)), steps)
+    return SlowDecay(decay, needed, max(_LOWEST_ADVISED, round(1 - rate, place)), steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Comparison:
     @property
     def parted(self) -> bool:
         """Whether evaluation is worse by more than chance explains."""
-        # Twice the deviation of a difference of two shares; an upper bound, since both are of the
-        # same images.
+        # Twice the deviation of the difference of two shares. It is an upper bound, since both are
+        # of the same images.
         spread = sum(share * (1 - share) for share in (self.training, self.evaluation))
         chance = 2 * math.sqrt(spread / self.num_examples)
         return self.training - self.evaluation > max(_PARTED, chance)
@@ -139,7 +139,7 @@ def compare(
 
     if strategy.num_replicas_in_sync > 1:
         of_all_replicas = tf.function(of_all_replicas, autograph=False)
-    # Else a graph for a few batches would take longer to make than they do.
+    # For one replica, a graph would take longer to make than these few batches take.
     began, sums = time.monotonic(), np.zeros(3, np.int64)
     for batch in batches:
         counts = of_all_replicas(batch)

@@ -1,8 +1,8 @@
 """The frozen part of a net, computed once an image and kept.
 
-Where only late layers are trained, all before them gives an image the same features in every epoch.
-So it is run once over the data; the trained part then learns from the kept features, many times
-faster than from pixels, and the same.
+Where only late layers are trained, the layers before them give an image the same features in every
+epoch. So they run over the data once. The trained part then learns from the kept features, many
+times faster than from pixels, and with the same result.
 """
 
 import dataclasses
@@ -12,18 +12,19 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from foundation.errors import InputError
 from nets import layers, slim_names
 
 _ABOUT = "cache.json"
 _LABELS = "labels"
 _SAY_SECS = 10.0
-# Layers that draw in training, and what says that they do.
+# Attributes of layers that are random in training where they are not 0.
 _RANDOM = ("rate", "drop_rate", "drop_path_rate", "stddev")
 
 
@@ -31,8 +32,8 @@ _RANDOM = ("rate", "drop_rate", "drop_path_rate", "stddev")
 class Split:
     """A net in two: `frozen` gives features of images, `head` outputs of features.
 
-    Both share the net's layers. `held_back` names layers that are not trained and yet are part of
-    the head, since dropout or a moving batch norm comes before them.
+    Both share the net's layers. `held_back` names layers that are part of the head although they
+    are not trained, because dropout or a moving batch norm comes before them.
     """
 
     frozen: keras.Model
@@ -40,7 +41,7 @@ class Split:
     held_back: tuple[str, ...]
 
     def drawback(self) -> str | None:
-        """Why it would save little, or None."""
+        """Why a cache of the features would save little, or None."""
         pixels = math.prod(self.frozen.input.shape[1:])
         features = sum(math.prod(tensor.shape[1:]) for tensor in self.frozen.outputs)
         if features > pixels:
@@ -126,7 +127,7 @@ def choose(
       drawn: whether each image is augmented anew in each epoch.
 
     Raises:
-      ValueError: the wish is "on" and can't be granted.
+      InputError: the wish is "on" and can't be granted.
     """
     found, problem = None, obstacle
     if not problem:
@@ -142,7 +143,7 @@ def choose(
             "training many times faster)"
         )
     if problem and wish == "on":
-        raise ValueError(f"--feature_cache=on: not possible, since {problem}.")
+        raise InputError(f"not possible, since {problem}.", option="feature_cache", value="on")
     if problem:
         say(f"Feature cache: off, since {problem}.")
         return None
@@ -166,7 +167,7 @@ class Features:
         return len(self.arrays[0]) // len(self.labels)
 
     def batches(self, batch_size: int, seed: int, skip_examples: int = 0) -> tf.data.Dataset:
-        """Draws batches without end: every image once an epoch, in a new order each.
+        """Endless batches: every image once an epoch, in a new order each epoch.
 
         Equal arguments give equal batches. Epoch e takes draw e modulo the number of draws.
 
@@ -217,7 +218,7 @@ class Features:
 
 
 def key(frozen: keras.Model, about: Mapping[str, object]) -> str:
-    """Changes with the frozen weights and with whatever `about` (plain values) says of the rest."""
+    """A text that changes with the frozen weights and with `about`, plain values of the rest."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
     for name, variable in sorted(slim_names.variables(frozen).items()):
         digest.update(name.encode())
@@ -235,12 +236,12 @@ def load_or_compute(
     wanted: str,
     say: Callable[[str], None],
 ) -> Features:
-    """The features of `folder` where they are those of the key `wanted`; else as `compute`."""
+    """The features in `folder` where they have the key `wanted`, else those of `compute`."""
     if folder and os.path.exists(folder):
         if features := load(folder, wanted):
             say(f"Feature cache: reused from {folder}.")
             return features
-        say(f"Feature cache: {folder} is of other weights, data or flags: anew.")
+        say(f"Feature cache: {folder} is of other weights, data or flags, so it is made anew.")
     return compute(frozen, read, num_examples, draws, dtype, folder, wanted, say)
 
 
@@ -277,91 +278,129 @@ def compute(
       read: number of a draw → batches of {"image", "label"}, each example once.
       num_examples: in a draw.
       draws: how many.
-      dtype: float32 or float16, as which features are kept.
+      dtype: float32 or float16, the type that features are kept in.
       folder: where they are kept, replaced once the new ones are whole; None: in memory.
       wanted: the key to keep them under.
       say: gets a line of progress every ten seconds.
 
     Raises:
       OSError: they can't be written; what was there is untouched.
-      ValueError: the examples are not as many as were counted, or a feature is not finite.
+      InputError: the examples are not as many as were counted, or a feature is not finite.
     """
-    run = tf.function(lambda images: frozen(images, training=False), autograph=False)
-    rows, writing = draws * num_examples, f"{folder}.writing"
-    names = [f"features_{i}" for i in range(len(frozen.outputs))]
-    shapes = [(rows, *tensor.shape[1:]) for tensor in frozen.outputs]
+    shapes = [(draws * num_examples, *tensor.shape[1:]) for tensor in frozen.outputs]
     size = sum(math.prod(shape) for shape in shapes) * np.dtype(dtype).itemsize
     say(
-        f"Feature cache: the frozen part of the net sees {rows} images once; "
+        f"Feature cache: the frozen part of the net sees {draws * num_examples} images once; "
         f"{size / 2**20:.0f} MiB in {folder or 'memory'}."
     )
+    if not folder:
+        arrays = [np.empty(shape, dtype) for shape in shapes]
+        return Features(tuple(arrays), _fill(arrays, frozen, read, draws, num_examples, say))
+    writing = f"{folder}.writing"
     try:
-        if folder:
-            shutil.rmtree(writing, ignore_errors=True)
-            os.makedirs(writing)
-            free = shutil.disk_usage(writing).free
-            if size > free:
-                raise OSError(
-                    f"{folder}: the features take {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB "
-                    "are free. Make room, add --feature_cache_dtype=float16, or turn it off by "
-                    "--feature_cache=off."
-                )
-            arrays = [
-                np.lib.format.open_memmap(
-                    os.path.join(writing, f"{name}.npy"), "w+", np.dtype(dtype), shape
-                )
-                for name, shape in zip(names, shapes, strict=True)
-            ]
-        else:
-            arrays = [np.empty(shape, dtype) for shape in shapes]
-        labels = np.empty(num_examples, np.int32)
-        began = said = time.monotonic()
-        done = 0
-        for draw in range(draws):
-            end = (draw + 1) * num_examples
-            for batch in read(draw):
-                parts = tf.nest.flatten(run(batch["image"]))
-                last = done + len(batch["label"])
-                if last > end:
-                    break
-                for array, part in zip(arrays, parts, strict=True):
-                    kept = tf.cast(part, dtype).numpy()
-                    if not np.isfinite(kept).all():
-                        raise ValueError(
-                            f"--feature_cache_dtype={dtype}: features of the frozen part are "
-                            "not finite in it. Take float32; if they aren't in that either, the "
-                            "frozen weights are damaged."
-                        )
-                    array[done:last] = kept
-                labels[done - draw * num_examples : last - draw * num_examples] = batch["label"]
-                done = last
-                if time.monotonic() - said > _SAY_SECS:
-                    said = time.monotonic()
-                    speed = done / (said - began)
-                    left = round((rows - done) / speed)
-                    say(
-                        f"  {done}/{rows} images  {speed:.1f} images/s  "
-                        f"{left // 60}:{left % 60:02} left"
-                    )
-            if done != end:
-                raise ValueError(
-                    f"{num_examples} examples were counted, but others were read. The files "
-                    "changed meanwhile: run the command again."
-                )
-        speed = rows / max(time.monotonic() - began, 1e-9)
-        say(f"Feature cache: filled at {speed:.1f} images/s.")
-        if not folder:
-            return Features(tuple(arrays), labels)
+        arrays = _open_files(writing, shapes, dtype, size)
+        labels = _fill(arrays, frozen, read, draws, num_examples, say)
         for array in arrays:
             array.flush()
+        names = [_array_name(i) for i in range(len(arrays))]
         del arrays
         np.save(os.path.join(writing, f"{_LABELS}.npy"), labels)
-        about = {"key": wanted, "arrays": names, "draws": draws}
         with open(os.path.join(writing, _ABOUT), "w", encoding="utf-8") as file:
-            json.dump(about, file)
+            json.dump({"key": wanted, "arrays": names, "draws": draws}, file)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(writing, folder)
     finally:
-        if folder:
-            shutil.rmtree(writing, ignore_errors=True)
+        shutil.rmtree(writing, ignore_errors=True)
     return load(folder, wanted)
+
+
+def _array_name(number: int) -> str:
+    return f"features_{number}"
+
+
+def _open_files(
+    folder: str, shapes: Sequence[tuple[int, ...]], dtype: str, size: int
+) -> list[np.ndarray]:
+    """Empty arrays in files of a new folder; OSError where `size` bytes are more than is free."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OSError(
+            f"{folder}: the features take {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free. "
+            "Make room, add --feature_cache_dtype=float16, or turn it off by --feature_cache=off."
+        )
+    return [
+        np.lib.format.open_memmap(
+            os.path.join(folder, f"{_array_name(i)}.npy"), "w+", np.dtype(dtype), shape
+        )
+        for i, shape in enumerate(shapes)
+    ]
+
+
+def _fill(
+    arrays: Sequence[np.ndarray],
+    frozen: keras.Model,
+    read: Callable[[int], Iterable[Mapping[str, tf.Tensor]]],
+    draws: int,
+    num_examples: int,
+    say: Callable[[str], None],
+) -> np.ndarray:
+    """Writes the features of all images into `arrays`; returns their labels, int32 [N]."""
+    run = tf.function(lambda images: frozen(images, training=False), autograph=False)
+    labels = np.empty(num_examples, np.int32)
+    progress = _Progress(draws * num_examples, say)
+    done = 0
+    for draw in range(draws):
+        first, end = draw * num_examples, (draw + 1) * num_examples
+        for batch in read(draw):
+            last = done + len(batch["label"])
+            if last > end:
+                break
+            for array, part in zip(arrays, tf.nest.flatten(run(batch["image"])), strict=True):
+                array[done:last] = _finite(part, array.dtype)
+            labels[done - first : last - first] = batch["label"]
+            done = last
+            progress.show(done)
+        if done != end:
+            raise InputError(
+                f"{num_examples} examples were counted, but others were read. The files changed "
+                "meanwhile: run the command again."
+            )
+    progress.close()
+    return labels
+
+
+def _finite(part: tf.Tensor, dtype: np.dtype) -> np.ndarray:
+    kept = tf.cast(part, dtype).numpy()
+    if not np.isfinite(kept).all():
+        raise InputError(
+            "features of the frozen part are not finite in it.",
+            option="feature_cache_dtype",
+            value=dtype,
+            remedy="Take float32; if they aren't in that either, the frozen weights are damaged.",
+        )
+    return kept
+
+
+class _Progress:
+    """Says every ten seconds how many images are done, and at the end how fast it went."""
+
+    def __init__(self, total: int, say: Callable[[str], None]):
+        self._total, self._say = total, say
+        self._began = self._said_at = time.monotonic()
+
+    def show(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._said_at <= _SAY_SECS:
+            return
+        self._said_at = now
+        speed = done / (now - self._began)
+        minutes, seconds = divmod(round((self._total - done) / speed), 60)
+        self._say(
+            f"  {done}/{self._total} images  {speed:.1f} images/s  {minutes}:{seconds:02} left"
+        )
+
+    def close(self) -> None:
+        speed = self._total / max(time.monotonic() - self._began, 1e-9)
+        self._say(f"Feature cache: filled at {speed:.1f} images/s.")

@@ -1,12 +1,14 @@
-"""What changes at a known step of a run: the size of the images, and which scopes are trained."""
+"""What changes at known steps of a run: the size of the images, and the scopes that are trained."""
 
 import dataclasses
 from collections.abc import Sequence
 
+from foundation.errors import UsageError
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """From step `start` on: images of `image_size` pixels; `scopes` trained (none: all)."""
+    """From step `start` on: images of `image_size` pixels, and trained `scopes` (none: all)."""
 
     start: int
     image_size: int
@@ -28,27 +30,15 @@ def plan(
       unfreezing: (step, scope that is trained from then on).
 
     Raises:
-      ValueError: the plan begins late, ends with another size, or thaws where nothing is frozen.
+      UsageError: the first size begins late, the steps don't rise, the last size is another one,
+        or there is nothing frozen to unfreeze.
     """
     if resizing:
-        text = ",".join(f"{size}:{step}" for size, step in resizing)
-        if resizing[0][1] != 0:
-            raise ValueError(
-                f"--progressive_resizing={text}: the first size must begin at step 0, such as "
-                f"{resizing[0][0]}:0."
-            )
-        if sorted({step for _, step in resizing}) != [step for _, step in resizing]:
-            raise ValueError(f"--progressive_resizing={text}: the steps must rise.")
-        if resizing[-1][0] != image_size:
-            raise ValueError(
-                f"--progressive_resizing={text} ends with images of {resizing[-1][0]} pixels, but "
-                f"the net is evaluated on {image_size}: end with that, or start a run with "
-                f"--train_image_size={resizing[-1][0]}."
-            )
+        _check(resizing, image_size)
     if unfreezing and not scopes:
-        raise ValueError(
-            "--unfreeze: everything is trained already. Name what is trained from the start by "
-            "--trainable_scopes."
+        raise UsageError(
+            "--unfreeze: everything is trained already.",
+            remedy="Name what is trained from the start by --trainable_scopes.",
         )
     starts = {0, *(step for _, step in resizing), *(step for step, _ in unfreezing)}
     return [
@@ -61,6 +51,23 @@ def plan(
     ]
 
 
+def _check(resizing: Sequence[tuple[int, int]], image_size: int) -> None:
+    problem = None
+    first, last, steps = resizing[0], resizing[-1], [step for _, step in resizing]
+    if first[1] != 0:
+        problem = f"the first size must begin at step 0, such as {first[0]}:0."
+    elif sorted(set(steps)) != steps:
+        problem = "the steps must rise."
+    elif last[0] != image_size:
+        problem = (
+            f"ends with images of {last[0]} pixels, but the net is evaluated on {image_size}: end "
+            f"with that, or start a run with --train_image_size={last[0]}."
+        )
+    if problem:
+        text = ",".join(f"{size}:{step}" for size, step in resizing)
+        raise UsageError(problem, option="progressive_resizing", value=text)
+
+
 def at(phases: Sequence[Phase], step: int) -> int:
-    """Index of the phase that makes the step after `step`."""
+    """Index of the phase that the step after `step` belongs to."""
     return max(i for i, phase in enumerate(phases) if phase.start <= step)

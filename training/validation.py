@@ -1,8 +1,10 @@
-"""Evaluation inside a run: which checkpoint was the best, and when to stop hoping for a better."""
+"""Evaluation inside a run: which checkpoint is the best, and how many evaluations came after it."""
 
 import dataclasses
 import json
 import os
+
+from foundation import files
 
 FOLDER = "best"
 _STATE = "best.json"
@@ -10,7 +12,10 @@ _STATE = "best.json"
 
 @dataclasses.dataclass
 class Best:
-    """The best evaluation so far, whose checkpoint lies apart, and the steps of all evaluations."""
+    """The best evaluation so far, and the steps of all evaluations.
+
+    The checkpoint of the best one is kept in the folder FOLDER of the train_dir.
+    """
 
     accuracy: float = -1.0
     step: int = 0
@@ -18,7 +23,7 @@ class Best:
 
     @classmethod
     def load(cls, train_dir: str, step: int) -> "Best":
-        """As an earlier process left it, for a run that goes on from `step`; else nothing yet."""
+        """What an earlier process saved, for a run that goes on from `step`; else an empty one."""
         try:
             with open(_path(train_dir), encoding="utf-8") as file:
                 content = json.load(file)
@@ -34,20 +39,19 @@ class Best:
         return sum(step > self.step for step in self.steps)
 
     def rewind(self, step: int) -> None:
-        """Forgets the evaluations after `step`, which come again; the best checkpoint stays."""
+        """Forgets the evaluations after `step`, which will be repeated; the best one stays."""
         self.steps = [earlier for earlier in self.steps if earlier <= step]
 
     def save(self, train_dir: str) -> None:
-        """Writes it beside the best checkpoint; raises OSError."""
+        """Writes it next to the best checkpoint; raises OSError."""
         path = _path(train_dir)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        with files.whole(path) as file:
             json.dump(dataclasses.asdict(self), file)
-        os.replace(f"{path}.tmp", path)
 
     def take(self, accuracy: float, step: int) -> bool:
-        """Whether an evaluation is better than all before it."""
-        if step not in self.steps:  # else the same weights with renewed statistics
+        """Counts an evaluation; returns whether it is better than all before it."""
+        if step not in self.steps:  # it is: the same weights with recalibrated statistics
             self.steps.append(step)
         if accuracy <= self.accuracy:
             return False
