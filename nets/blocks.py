@@ -1,4 +1,4 @@
-"""The layers all nets are built from: slim's, with every default said out loud.
+"""What all nets are composed of: slim's layers, with every default written down.
 
 TF-Slim kept a family's settings in a stack of arg scopes. Here they are the fields of one frozen
 `Blocks`; its methods add a layer under a slim scope. A part of a net with other settings uses
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 
 import keras
 
+from foundation.errors import InputError
 from nets import layers
 
 # A Keras initializer draws the same numbers at each call, so every variable gets one of its own:
@@ -51,7 +52,8 @@ class Blocks:
     """Settings that the layers of a family share, and the methods that add the layers.
 
     `scope` arguments are full slim scopes ("InceptionV3/Mixed_5b/Branch_0/Conv2d_0a_1x1").
-    `activation` and `padding` of a call override the family's; "linear" is no activation.
+    A call's `settings` are fields of this class with another value for the one layer, such as
+    `padding="VALID"`; None means the family's. The activation "linear" is none.
     """
 
     weights_initializer: Initializer
@@ -79,20 +81,19 @@ class Blocks:
         *,
         stride: int = 1,
         rate: int = 1,
-        padding: str | None = None,
-        activation: str | None = None,
-        weights_initializer: Initializer | None = None,
+        **settings,
     ):
         """slim.conv2d: convolution, then batch norm or bias, then activation."""
+        own = self._but(settings)
         layer = layers.Conv2D(
             filters,
             kernel,
             strides=stride,
             dilation_rate=rate,
-            kernel_initializer=(weights_initializer or self.weights_initializer)(),
-            **self._convolution(scope, padding, activation),
+            kernel_initializer=own.weights_initializer(),
+            **own._convolution(scope),
         )
-        return self._finish(layer(x), scope, activation)
+        return own._normalized(layer(x), scope)
 
     def chain(self, x, scope: str, *steps: tuple):
         """Convolutions and pools one behind another.
@@ -139,19 +140,19 @@ class Blocks:
         stride: int = 1,
         rate: int = 1,
         multiplier: int = 1,
-        padding: str | None = None,
-        activation: str | None = None,
+        **settings,
     ):
         """slim.separable_conv2d without outputs: each channel by itself."""
+        own = self._but(settings)
         layer = layers.DepthwiseConv2D(
             kernel,
             strides=stride,
             dilation_rate=rate,
             depth_multiplier=multiplier,
-            depthwise_initializer=self.weights_initializer(),
-            **self._convolution(scope, padding, activation),
+            depthwise_initializer=own.weights_initializer(),
+            **own._convolution(scope),
         )
-        return self._finish(layer(x), scope, activation)
+        return own._normalized(layer(x), scope)
 
     def separable_conv(
         self,
@@ -162,39 +163,31 @@ class Blocks:
         *,
         stride: int = 1,
         multiplier: int = 1,
-        padding: str | None = None,
-        activation: str | None = None,
+        **settings,
     ):
         """slim.separable_conv2d: depthwise, pointwise, then batch norm or bias, then activation."""
+        own = self._but(settings)
         layer = layers.SeparableConv2D(
             filters,
             kernel,
             strides=stride,
             depth_multiplier=multiplier,
-            depthwise_initializer=self.weights_initializer(),
-            pointwise_initializer=self.weights_initializer(),
-            **self._convolution(scope, padding, activation),
+            depthwise_initializer=own.weights_initializer(),
+            pointwise_initializer=own.weights_initializer(),
+            **own._convolution(scope),
         )
-        return self._finish(layer(x), scope, activation)
+        return own._normalized(layer(x), scope)
 
-    def fully_connected(
-        self,
-        x,
-        units: int,
-        scope: str,
-        *,
-        activation: str | None = None,
-        weights_initializer: Initializer | None = None,
-        biases_initializer: Initializer | None = None,
-    ):
+    def fully_connected(self, x, units: int, scope: str, **settings):
         """slim.fully_connected on [N, features]; it never has a batch norm in slim's nets."""
+        own = self._but(settings)
         return layers.Dense(
             units,
-            activation=activation or self.activation,
-            kernel_initializer=(weights_initializer or self.weights_initializer)(),
-            bias_initializer=(biases_initializer or self.biases_initializer)(),
-            regularized=self.regularized,
-            **self._named(scope),
+            activation=own.activation,
+            kernel_initializer=own.weights_initializer(),
+            bias_initializer=own.biases_initializer(),
+            regularized=own.regularized,
+            **own._named(scope),
         )(x)
 
     def batch_norm(self, x, scope: str, *, activation: str = "linear"):
@@ -284,21 +277,27 @@ class Blocks:
     def _named(self, scope: str) -> dict:
         return {"name": layer_name(scope), "dtype": self.dtype}
 
-    def _convolution(self, scope: str, padding: str | None, activation: str | None) -> dict:
-        """What all kinds of convolution are given alike."""
+    def _but(self, settings: dict) -> "Blocks":
+        """These settings with those of one layer in their place, where they are not None."""
+        own = {name: value for name, value in settings.items() if value is not None}
+        return dataclasses.replace(self, **own)
+
+    def _convolution(self, scope: str) -> dict:
+        """Arguments that all kinds of convolution share."""
         return {
-            "padding": (padding or self.padding).lower(),
+            "padding": self.padding.lower(),
             "use_bias": self.biases and self.norm is None,
             "bias_initializer": self.biases_initializer(),
-            "activation": None if self.norm else activation or self.activation,
+            "activation": None if self.norm else self.activation,
             "regularized": self.regularized,
             **self._named(scope),
         }
 
-    def _finish(self, x, scope: str, activation: str | None):
+    def _normalized(self, x, scope: str):
+        """Batch norm and activation behind a convolution, where the family has batch norm."""
         if self.norm is None:
             return x
-        return self.batch_norm(x, f"{scope}/BatchNorm", activation=activation or self.activation)
+        return self.batch_norm(x, f"{scope}/BatchNorm", activation=self.activation)
 
 
 KEEP_SIZE = types.MappingProxyType(
@@ -328,9 +327,9 @@ def model(name: str, inputs, end_points: dict, logits, aux_logits=None) -> keras
 
 
 def check_image_size(name: str, image_size: int, smallest: int) -> None:
-    """Raises ValueError for images on which the net would run out of pixels."""
+    """Raises InputError for images on which the net would run out of pixels."""
     if image_size < smallest:
-        raise ValueError(
+        raise InputError(
             f"{name}: images of {image_size} x {image_size} pixels are too small; "
             f"it needs at least {smallest} x {smallest}."
         )

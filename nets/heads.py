@@ -9,6 +9,7 @@ import dataclasses
 
 import keras
 
+from foundation.errors import UsageError
 from nets import blocks, layers
 from nets.blocks import Blocks
 
@@ -39,7 +40,7 @@ def parse(text: str) -> tuple[Dense | Dropout, ...]:
     """'dense:512,dropout:0.5' → (Dense(512), Dropout(0.5)).
 
     Raises:
-      ValueError: there is nothing in it, or a part is neither `dense:UNITS` nor `dropout:RATE`.
+      UsageError: there is nothing in it, or a part is neither `dense:UNITS` nor `dropout:RATE`.
     """
     return tuple(_parse_layer(part.strip(), text) for part in text.split(","))
 
@@ -65,7 +66,7 @@ def attach(
       dtype: what is computed in, as in `nets_factory.build`.
 
     Raises:
-      ValueError: see `parse`.
+      UsageError: see `parse`.
     """
     parsed = parse(head)
     top = root(scope)
@@ -97,9 +98,11 @@ def _parse_layer(part: str, text: str) -> Dense | Dropout:
             return Dropout(float(value))
     except ValueError:
         pass
-    raise ValueError(
-        f"--head={text}: {part!r} is neither dense:UNITS (1 or more) nor dropout:RATE (a fraction "
-        f"from 0 to below 1), {_EXAMPLE}."
+    raise UsageError(
+        f"{part!r} is neither dense:UNITS (1 or more) nor dropout:RATE (a fraction from 0 to below "
+        f"1), {_EXAMPLE}.",
+        option="head",
+        value=text,
     )
 
 

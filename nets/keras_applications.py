@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import keras
 import numpy as np
 
+from foundation.errors import InputError
 from nets import blocks, layers
 
 _PIXELS = "pixels"  # name of the layer that converts them
@@ -191,7 +192,7 @@ def stored_weights(name: str, path: str, num_classes: int) -> dict[str, np.ndarr
     when it is for `num_classes` or 1000.
 
     Raises:
-      ValueError: Keras cannot read the file, or it holds no weights of that net.
+      InputError: Keras cannot read the file, or it holds no weights of that net.
     """
     application = APPLICATIONS[name]
     try:
@@ -205,8 +206,8 @@ def stored_weights(name: str, path: str, num_classes: int) -> dict[str, np.ndarr
                 net.load_weights(path)
                 return _by_slim_name(application, net)
     except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no file of weights that Keras can read: {error}") from error
-    raise ValueError(f"{path} does not hold weights of keras.applications.{application.scope}.")
+        raise InputError(f"{path} is no file of weights that Keras can read: {error}") from error
+    raise InputError(f"{path} does not hold weights of keras.applications.{application.scope}.")
 
 
 def _keras_net(application: Application, **options) -> keras.Model:

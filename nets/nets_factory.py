@@ -113,17 +113,36 @@ def _check_values(name: str, dtype: str = "float32", dropout_keep_prob: float = 
         )
 
 
-def _mobilenet_v1(name: str, depth_multiplier: float) -> Net:
+def _inception(
+    name: str,
+    builder: Callable[..., keras.Model],
+    scope: str,
+    image_size: int = 224,
+    logits: str = "Logits/SpatialSqueeze",
+    predictions: str = "Predictions/Reshape_1",
+) -> Net:
+    """A row of the Inceptions and MobileNets; nodes are below `scope`."""
     return Net(
         name,
-        functools.partial(mobilenet_v1.build, depth_multiplier=depth_multiplier),
-        image_size=224,
+        builder,
+        image_size=image_size,
         preprocessing="inception",
-        scope="MobilenetV1",
+        scope=scope,
         background_class=True,
-        logits_node="MobilenetV1/Logits/SpatialSqueeze",
-        predictions_node="MobilenetV1/Predictions/Reshape_1",
+        logits_node=f"{scope}/{logits}",
+        predictions_node=f"{scope}/{predictions}",
     )
+
+
+def _mobilenet(name: str, builder: Callable[..., keras.Model], scope: str, **settings) -> Net:
+    """A row of v2, v3 or EdgeTPU."""
+    builder = functools.partial(builder, **settings)
+    return _inception(name, builder, scope, logits="Logits/output")
+
+
+def _mobilenet_v1(name: str, depth_multiplier: float) -> Net:
+    builder = functools.partial(mobilenet_v1.build, depth_multiplier=depth_multiplier)
+    return _inception(name, builder, "MobilenetV1")
 
 
 def _resnet(name: str, background_class: bool) -> Net:
@@ -137,25 +156,6 @@ def _resnet(name: str, background_class: bool) -> Net:
         logits_node=f"{name}/SpatialSqueeze",
         predictions_node=f"{name}/predictions/Reshape_1",
     )
-
-
-def _mobilenet(name: str, builder: Callable[..., keras.Model], scope: str) -> Net:
-    """A row of v2, v3 or EdgeTPU."""
-    return Net(
-        name,
-        builder,
-        image_size=224,
-        preprocessing="inception",
-        scope=scope,
-        background_class=True,
-        logits_node=f"{scope}/Logits/output",
-        predictions_node=f"{scope}/Predictions/Reshape_1",
-    )
-
-
-def _mobilenet_v2(name: str, depth_multiplier: float) -> Net:
-    builder = functools.partial(mobilenet_v2.build, depth_multiplier=depth_multiplier)
-    return _mobilenet(name, builder, "MobilenetV2")
 
 
 def _nasnet(name: str, image_size: int, preprocessing: str = "inception", **settings) -> Net:
@@ -173,11 +173,12 @@ def _nasnet(name: str, image_size: int, preprocessing: str = "inception", **sett
     )
 
 
-def _vgg(name: str) -> Net:
+def _vgg(name: str, builder: Callable[..., keras.Model] = vgg.build, image_size: int = 224) -> Net:
+    """A row of VGG, AlexNet or OverFeat, which end in a convolution fc8 and have no softmax."""
     return Net(
         name,
-        vgg.build,
-        image_size=224,
+        builder,
+        image_size=image_size,
         preprocessing="vgg",
         scope=name,
         background_class=False,
@@ -221,75 +222,22 @@ _ROWS = (
         logits_node="CifarNet/logits/BiasAdd",
         predictions_node="CifarNet/Predictions/Reshape_1",
     ),
-    Net(
-        "alexnet_v2",
-        alexnet.build,
-        image_size=224,
-        preprocessing="vgg",
-        scope="alexnet_v2",
-        background_class=False,
-        logits_node="alexnet_v2/fc8/squeezed",
-        predictions_node=None,
-    ),
-    Net(
-        "overfeat",
-        alexnet.build,
-        image_size=231,
-        preprocessing="vgg",
-        scope="overfeat",
-        background_class=False,
-        logits_node="overfeat/fc8/squeezed",
-        predictions_node=None,
-    ),
-    Net(
+    _vgg("alexnet_v2", alexnet.build),
+    _vgg("overfeat", alexnet.build, 231),
+    _inception(
         "inception_v1",
         inception_v1.build,
-        image_size=224,
-        preprocessing="inception",
-        scope="InceptionV1",
-        background_class=True,
-        logits_node="InceptionV1/Logits/SpatialSqueeze",
-        predictions_node="InceptionV1/Logits/Predictions/Reshape_1",
+        "InceptionV1",
+        predictions="Logits/Predictions/Reshape_1",
     ),
-    Net(
-        "inception_v2",
-        inception_v2.build,
-        image_size=224,
-        preprocessing="inception",
-        scope="InceptionV2",
-        background_class=True,
-        logits_node="InceptionV2/Logits/SpatialSqueeze",
-        predictions_node="InceptionV2/Predictions/Reshape_1",
-    ),
-    Net(
-        "inception_v3",
-        inception_v3.build,
-        image_size=299,
-        preprocessing="inception",
-        scope="InceptionV3",
-        background_class=True,
-        logits_node="InceptionV3/Logits/SpatialSqueeze",
-        predictions_node="InceptionV3/Predictions/Reshape_1",
-    ),
-    Net(
-        "inception_v4",
-        inception_v4.build,
-        image_size=299,
-        preprocessing="inception",
-        scope="InceptionV4",
-        background_class=True,
-        logits_node="InceptionV4/Logits/Logits/BiasAdd",
-        predictions_node="InceptionV4/Logits/Predictions",
-    ),
-    Net(
-        "inception_resnet_v2",
-        inception_resnet_v2.build,
-        image_size=299,
-        preprocessing="inception",
-        scope="InceptionResnetV2",
-        background_class=True,
-        logits_node="InceptionResnetV2/Logits/Logits/BiasAdd",
-        predictions_node="InceptionResnetV2/Logits/Predictions",
+    _inception("inception_v2", inception_v2.build, "InceptionV2"),
+    _inception("inception_v3", inception_v3.build, "InceptionV3", 299),
+    *(
+        _inception(name, builder, scope, 299, "Logits/Logits/BiasAdd", "Logits/Predictions")
+        for name, builder, scope in (
+            ("inception_v4", inception_v4.build, "InceptionV4"),
+            ("inception_resnet_v2", inception_resnet_v2.build, "InceptionResnetV2"),
+        )
     ),
     _mobilenet_v1("mobilenet_v1", 1.0),
     _mobilenet_v1("mobilenet_v1_075", 0.75),
@@ -303,18 +251,16 @@ _ROWS = (
     _resnet("resnet_v2_101", background_class=True),
     _resnet("resnet_v2_152", background_class=True),
     _resnet("resnet_v2_200", background_class=True),
-    _mobilenet_v2("mobilenet_v2", 1.0),
-    _mobilenet_v2("mobilenet_v2_140", 1.4),
-    _mobilenet_v2("mobilenet_v2_035", 0.35),
+    _mobilenet("mobilenet_v2", mobilenet_v2.build, "MobilenetV2", depth_multiplier=1.0),
+    _mobilenet("mobilenet_v2_140", mobilenet_v2.build, "MobilenetV2", depth_multiplier=1.4),
+    _mobilenet("mobilenet_v2_035", mobilenet_v2.build, "MobilenetV2", depth_multiplier=0.35),
     _mobilenet("mobilenet_v3_large", mobilenet_v3.build, "MobilenetV3"),
     _mobilenet("mobilenet_v3_small", mobilenet_v3.build, "MobilenetV3"),
     _mobilenet("mobilenet_v3_large_minimalistic", mobilenet_v3.build, "MobilenetV3"),
     _mobilenet("mobilenet_v3_small_minimalistic", mobilenet_v3.build, "MobilenetV3"),
     _mobilenet("mobilenet_edgetpu", mobilenet_v3.build, "MobilenetEdgeTPU"),
     _mobilenet(
-        "mobilenet_edgetpu_075",
-        functools.partial(mobilenet_v3.build, depth_multiplier=0.75),
-        "MobilenetEdgeTPU",
+        "mobilenet_edgetpu_075", mobilenet_v3.build, "MobilenetEdgeTPU", depth_multiplier=0.75
     ),
     Net(
         "small_cnn",

@@ -3,6 +3,7 @@
 from foundation.errors import UsageError
 from foundation.options import Options, option, options
 
+PRETRAINED = "pretrained"  # the value of --checkpoint_path that stands for published weights
 _SMALL_CNN = "small_cnn"
 
 

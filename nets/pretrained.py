@@ -17,14 +17,15 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from foundation.errors import InputError
 from nets import checkpoints, keras_applications, keras_to_slim, nets_factory, slim_names
+from nets.options import PRETRAINED
 
-WORD = "pretrained"
 DEFAULT_CACHE_DIR = os.path.join("~", ".cache", "slim_image_classifiers")
 _ATTEMPTS = 5  # in a row that bring nothing new
 _SECONDS = 30  # without a byte
 _CHUNK = 1 << 18
-_FLAG = f"--checkpoint_path={WORD}"
+_FLAG = f"--checkpoint_path={PRETRAINED}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,19 +114,19 @@ def read(
       say: gets lines for the screen.
 
     Raises:
-      ValueError: nothing is published for the net, or the weights cannot be read.
+      InputError: nothing is published for the net, or the weights cannot be read.
       OSError: a download failed.
     """
-    if path == WORD:
+    if path == PRETRAINED:
         return _pretrained(model_name, os.path.expanduser(cache_dir or DEFAULT_CACHE_DIR), say)
     if path.endswith((".keras", ".h5")):
         if not (row := _keras_row(model_name)):
-            raise ValueError(
-                f"{path}: {model_name} is no net of keras.applications; give it a checkpoint of "
-                "TF-Slim."
+            raise InputError(
+                f"{path}: {model_name} is no net of keras.applications;",
+                remedy="give it a checkpoint of TF-Slim.",
             )
         if not os.path.isfile(path):
-            raise ValueError(f"{path}: no such file.")
+            raise InputError(f"{path}: no such file.")
         values = keras_applications.stored_weights(row, path, num_classes)
         return checkpoints.Values(path, _as_slim_has_them(model_name, values))
     return checkpoints.read(path)
@@ -141,6 +142,7 @@ def net_options(
     return {"create_aux_logits": False} if known and not there else {}
 
 
+# Not by pooch: its downloaders begin anew whenever a connection breaks off.
 def fetch(archive: Archive, cache_dir: str) -> str:
     """Downloads a file into the cache, unless it is there; returns its path.
 
@@ -148,7 +150,7 @@ def fetch(archive: Archive, cache_dir: str) -> str:
 
     Raises:
       OSError: the server cannot be reached, or refuses.
-      ValueError: the file is not the one with this SHA-256.
+      InputError: the file is not the one with this SHA-256.
     """
     target = os.path.join(cache_dir, archive.url.rpartition("/")[2])
     if os.path.isfile(target):
@@ -177,9 +179,10 @@ def fetch(archive: Archive, cache_dir: str) -> str:
             )
     if archive.sha256 and (found := _sha256(partial)) != archive.sha256:
         os.remove(partial)
-        raise ValueError(
+        raise InputError(
             f"{archive.url}: its SHA-256 is {found}, not {archive.sha256}: damaged on its way, or "
-            "replaced. It was deleted; try again."
+            "replaced. It was deleted;",
+            remedy="try again.",
         )
     os.replace(partial, target)
     return target
@@ -222,9 +225,11 @@ def _pretrained(model_name: str, cache_dir: str, say: Callable[[str], None]):
                 raise
             say(f"{error} Taking the ImageNet weights of keras.applications.")
     if not row:
-        raise ValueError(
-            f"{_FLAG}: no weights are published for {model_name}; --list_models shows the nets "
-            "that have some."
+        raise InputError(
+            f"no weights are published for {model_name};",
+            option="checkpoint_path",
+            value=PRETRAINED,
+            remedy="--list_models shows the nets that have some.",
         )
     values = keras_applications.pretrained_weights(row, cache_dir)
     scope = keras_applications.APPLICATIONS[row].scope
@@ -236,7 +241,7 @@ def _pretrained(model_name: str, cache_dir: str, say: Callable[[str], None]):
 def _read_archive(path: str) -> checkpoints.Reader:
     try:
         return checkpoints.read(path)
-    except ValueError:
+    except InputError:
         os.remove(path)  # so that the advice to download it again helps
         raise
 

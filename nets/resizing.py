@@ -4,20 +4,22 @@ from collections.abc import Callable
 
 import keras
 
+from foundation.errors import InputError
+
 
 def at_size(model: keras.Model, build: Callable[..., keras.Model], image_size: int) -> keras.Model:
     """The net for images of `image_size` pixels; it shares all layers that have weights.
 
     Args:
       model: the net as it is.
-      build: image_size=…, and options of the net → the net anew.
+      build: takes image_size=… and options of the net, and builds the net again.
       image_size: side in pixels.
 
     Returns:
       A net without auxiliary head where the head's weights depend on the size of the image.
 
     Raises:
-      ValueError: the images are too small, or other weights depend on their size.
+      InputError: the images are too small, or other weights depend on their size.
     """
     shapes = _shapes(model)
 
@@ -31,10 +33,10 @@ def at_size(model: keras.Model, build: Callable[..., keras.Model], image_size: i
     if other is None and "aux_logits" in model.output:
         other = fitting(create_aux_logits=False)
     if other is None:
-        raise ValueError(
+        raise InputError(
             f"{model.name} has weights for images of {model.input.shape[1]} pixels only: it can't "
-            f"learn from {image_size} pixels meanwhile. Leave --progressive_resizing out, or take "
-            "a net that ends in global pooling."
+            f"learn from {image_size} pixels meanwhile.",
+            remedy="Leave --progressive_resizing out, or take a net that ends in global pooling.",
         )
     own = {layer.name: layer for layer in model.layers if layer.weights}
     return keras.models.clone_model(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 
 import keras
 
+from foundation.errors import InputError
+
 _LEAVES = {
     "kernel": "weights",
     "bias": "biases",
@@ -47,7 +49,7 @@ def caught_by_prefix(
     """What each scope catches by plain string prefix, slim's rule to exclude from a checkpoint.
 
     Raises:
-      ValueError: a scope catches nothing; the message has `flag` and the closest scopes.
+      InputError: a scope catches nothing; it has the option of `flag` and the closest scopes.
     """
     return _caught(scopes, names, flag, lambda scope, name: name.startswith(scope))
 
@@ -58,13 +60,15 @@ def caught_by_match(
     """What each scope catches by `re.match`, slim's rule to choose what is trained.
 
     Raises:
-      ValueError: a scope catches nothing or is no regular expression; the message has `flag`.
+      InputError: a scope catches nothing or is no regular expression; it has the option of `flag`.
     """
     for scope in scopes:
         try:
             re.compile(scope)
         except re.error as error:
-            raise ValueError(f"{flag}: {scope!r} is no regular expression: {error}.") from error
+            raise InputError(
+                f"{scope!r} is no regular expression: {error}.", option=flag.removeprefix("--")
+            ) from error
     return _caught(scopes, names, flag, re.match)
 
 
@@ -88,8 +92,9 @@ def _caught(
             close for scope in idle for close in difflib.get_close_matches(scope, known, n=3)
         )
         advice = ", ".join(closest) or ", ".join(dict.fromkeys(s.split("/")[0] for s in known))
-        message = f"{flag}: no variable in {', '.join(idle)}. Closest scopes: {advice}."
+        remedy = f"Closest scopes: {advice}."
         if "AuxLogits" in " ".join(idle) and "AuxLogits" not in " ".join(known):
-            message += " Where images are too small for it, a net has no auxiliary head."
-        raise ValueError(message)
+            remedy += " Where images are too small for it, a net has no auxiliary head."
+        problem = f"no variable in {', '.join(idle)}."
+        raise InputError(problem, option=flag.removeprefix("--"), remedy=remedy)
     return caught

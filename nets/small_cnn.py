@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
+from foundation.errors import UsageError
 from nets import blocks
 from nets.blocks import Blocks
 
@@ -32,18 +33,21 @@ def build(
       dropout: the fraction of its outputs that training drops, 0 to below 1.
 
     Raises:
-      ValueError: options out of range, or an image too small for that many stages.
+      InputError: options out of range, or an image too small for that many stages.
     """
     filters = tuple(filters)
     if not filters or min(filters) < 1:
-        raise ValueError(
-            f"--small_cnn_filters={','.join(map(str, filters))}: give a positive width for each "
-            "stage, such as 32,64,128."
+        raise UsageError(
+            "give a positive width for each stage, such as 32,64,128.",
+            option="small_cnn_filters",
+            value=",".join(map(str, filters)),
         )
     if dense_units < 1:
-        raise ValueError(f"--small_cnn_dense_units={dense_units}: at least 1 is needed.")
+        raise UsageError("at least 1 is needed.", option="small_cnn_dense_units", value=dense_units)
     if not 0 <= dropout < 1:
-        raise ValueError(f"--small_cnn_dropout={dropout}: give a fraction from 0 to below 1.")
+        raise UsageError(
+            "give a fraction from 0 to below 1.", option="small_cnn_dropout", value=dropout
+        )
     blocks.check_image_size(name, image_size, 2 ** len(filters))
     block = Blocks(blocks.he_normal, dtype=dtype)
     x = images = blocks.images(image_size, channels)

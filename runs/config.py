@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from nets.options import PRETRAINED
+
 FILE_NAME = "run.json"
 _FORMAT = 1
 
@@ -90,7 +92,7 @@ def load(path: str) -> RunConfig | None:
     Raises:
       ValueError: there is nothing at `path`, or the file is no run.json that this version reads.
     """
-    if path == "pretrained":
+    if path == PRETRAINED:
         return None  # a word, no place (nets.pretrained)
     directory = path if os.path.isdir(path) else os.path.dirname(path)
     file_path = os.path.join(directory, FILE_NAME)
