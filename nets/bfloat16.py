@@ -1,13 +1,13 @@
-"""bfloat16 on processors, around what oneDNN and Eigen do slowly or wrongly there.
+"""bfloat16 on processors: other ways to operations that oneDNN and Eigen do slowly or wrongly.
 
 Seen with TensorFlow 2.21 on a processor with AMX; the figures are in benchmarks/RESULTS.md. The
-functions give what TensorFlow's own give, to bfloat16's rounding; elsewhere they call these.
+functions give the results of TensorFlow's own, up to bfloat16's rounding.
 
-- The gradient of a convolution's weights is a matrix product, and oneDNN's matrix product is two to
-  ten times as fast as its gradient, where the images need not be copied for it, or are small.
-- The same gradient cuts rows into blocks of at most 32 columns. Where these are not full, but hold
-  more than 30 columns on average, it multiplies zeros by memory that nobody wrote to: NaN, wherever
-  that holds one. The widths were found with an allocator that fills memory with NaN. Whole blocks
+- The gradient of a convolution's weights is a matrix product. oneDNN's matrix product is two to ten
+  times as fast as its gradient where the images need no copy for it, or are small.
+- The same gradient cuts rows into blocks of at most 32 columns. Where blocks are not full, but hold
+  more than 30 columns on average, it multiplies zeros by uninitialised memory, which gives NaN
+  wherever that memory holds NaN. The widths were found with an allocator that fills memory with NaN. Whole blocks
   are safe, so zeros fill them.
 - Gradients of depthwise convolutions with strides or large kernels take twenty times as long as in
   float32, and so does batch norm of channels that do not come in sixteens.
@@ -37,7 +37,7 @@ def weights_gradient(
     padding: str,
     groups: int = 1,
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.TensorShape], tf.Tensor] | None:
-    """How a convolution had better compute the gradient of its weights.
+    """Chooses the faster way to compute the gradient of a convolution's weights.
 
     Args:
       x: [N, H, W, C], the images.
@@ -138,7 +138,7 @@ def depthwise_conv2d(
 
 
 def batch_norm_dtype(x: tf.Tensor) -> tf.DType:
-    """What a batch norm of `x`, [N, H, W, C], had better compute in: its own type or float32."""
+    """The faster type for a batch norm of `x`, [N, H, W, C]: its own or float32."""
     return tf.float32 if on_processor(x) and x.shape[-1] % _LANES else x.dtype
 
 

@@ -1,6 +1,6 @@
-"""What each net costs: parameters and multiply-adds, kept in costs.json as building all takes long.
+"""What each net costs: parameters and multiply-adds, kept in costs.json: building takes long.
 
-python -m nets.costs    # writes costs.json anew; needed after a row was added or changed
+python -m nets.costs    # rewrites costs.json; needed after a row was added or changed
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from nets import names, nets_factory
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of a net at its own image size and with the outputs of its ImageNet checkpoint.
+    """Cost of a net at its own image size, with the outputs of its ImageNet checkpoint.
 
     `parameters` counts all weights, auxiliary heads and moving statistics included;
     `multiply_adds` those of convolutions and dense layers that lead to an image's logits.

@@ -35,8 +35,8 @@ def build(
       activation: of the convolutions and the residual blocks.
       create_aux_logits: whether to build the auxiliary head.
       output_stride: pixels of the image for one of PreAuxLogits, 16 or 8. With 8, Mixed_6a does
-        not halve the map and the blocks behind it look twice as far; slim's net ends there, this
-        one goes on.
+        not halve the map, and the convolutions of the blocks behind it are dilated by 2. Slim's
+        net ends there; this one goes on.
       align_feature_maps: pad SAME throughout; any image size will do.
 
     Raises:

@@ -1,7 +1,7 @@
 """Weights of keras.applications under the names of TF-Slim's nets of the same architecture.
 
-What the two nets compute is the same but for the edge of the pool that ResNets begin with, which
-Keras pads on both sides and TF-Slim, as the authors of ResNet did, on one.
+Both nets compute the same, except at the edge of the pool that ResNets begin with: Keras pads both
+sides, TF-Slim one, as the authors of ResNet did.
 """
 
 import re
@@ -130,7 +130,7 @@ def _inception_names(
 def _drop_biases_before_batch_norm(
     values: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """A bias before batch norm does nothing but move the mean."""
+    """A bias before batch norm only shifts the mean: it is subtracted from the moving mean."""
     for name in [name for name in values if name.endswith("/biases") and name not in shapes]:
         mean = name.replace("/biases", "/BatchNorm/moving_mean")
         values[mean] = values[mean] - values.pop(name)

@@ -97,10 +97,11 @@ class BatchNorm(keras.layers.Layer):
     In training it normalises by the batch and moves the stored statistics towards it by
     `1 - decay` (the variance by the unbiased one, n / (n - 1), as the kernel hands it out). In
     inference, and whenever `frozen` is set or the layer is not trainable, it uses the stored
-    statistics and does not move them. Functions traced before `frozen` changed keep the old way.
+    statistics and does not move them. Functions traced before `frozen` was set
+    do not follow it.
 
-    Replicas of a tf.distribute strategy each move their own statistics; reading them outside of
-    the replicas gives the mean. `batch_statistics` overrules all this for a check or a repair.
+    Each replica of a tf.distribute strategy moves its own statistics; reading them outside of the
+    replicas gives their mean. Inside of `batch_statistics` that context decides instead.
     """
 
     def __init__(self, decay: float, epsilon: float, scale: bool, activation=None, **kwargs):
@@ -176,7 +177,7 @@ def random_seed(seed: tf.Tensor) -> contextlib.AbstractContextManager:
 
 
 def training_step(step: tf.Tensor) -> contextlib.AbstractContextManager:
-    """Tells drop path of the nets called in this block how many steps came before: a scalar."""
+    """Drop path of the nets called in this block uses this number of steps done: a scalar."""
     return _holding(_STEP, step)
 
 

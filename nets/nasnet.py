@@ -97,8 +97,8 @@ def build(
     Args:
       drop_path_keep_prob: share of the examples for which the last cell's operations are kept;
         earlier cells keep more, and 1 keeps all.
-      drop_path_steps: the share sinks from 1 over so many steps of `layers.training_step`; in a
-        net called outside of it, it has sunk.
+      drop_path_steps: number of steps of `layers.training_step` over which the share sinks from 1;
+        a net called outside of `training_step` uses the final share.
       create_aux_logits: whether to build the auxiliary head; slim does so only to train. Below 67
         pixels (9 for `nasnet_cifar`) nothing is left for it to see and the net has none.
 
@@ -261,7 +261,7 @@ def _fitted(block: Blocks, state: _State, like: _State, filters: int, scope: str
 
 
 def _halved(block: Blocks, x, filters: int, scope: str):
-    """Half of the filters look at every other pixel, half at the ones diagonally in between."""
+    """Half of the filters read every other pixel, half the ones diagonally in between."""
     conv = dataclasses.replace(block, norm=None).conv
     between = block.crop(block.pad(x, 0, 1, f"{scope}/pad"), 1, 0, f"{scope}/crop")
     left = conv(x, filters // 2, 1, f"{scope}/path1_conv", stride=2)
@@ -297,7 +297,7 @@ def _conv(
     activation: str = "linear",
     **options,
 ):
-    """A convolution with its batch norm beside it, not below it."""
+    """A convolution with a batch norm whose scope is not below its own."""
     x = dataclasses.replace(block, norm=None).conv(x, filters, kernel, scope, **options)
     return block.batch_norm(x, norm_scope, activation=activation)
 

@@ -11,11 +11,11 @@ How to add a net:
    slim scopes, collect end points in a dict in slim's order, and return
    `blocks.model(name, images, end_points, logits, aux_logits)`. Logits come from
    `block.for_logits()`, so that they are float32. Refuse images that are too small with
-   `blocks.check_image_size`. Leave out keyword arguments that mean nothing to the family.
-2. Add a row to `NETS`. What the variants differ in and their name does not say goes into a
+   `blocks.check_image_size`. Leave out keyword arguments that the family has no use for.
+2. Add a row to `NETS`. Settings of a variant that its name does not tell go into a
    `functools.partial` of the builder.
-3. A row whose TF-Slim figures are in tests/fixtures/slim_parity is held to them by
-   tests/test_nets_parity.py without further ado: variables, end points, logits.
+3. Put TF-Slim's figures of the net into tests/fixtures/slim_parity: tests/test_nets_parity.py then
+   compares variables, end points and logits.
 """
 
 import dataclasses

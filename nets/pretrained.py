@@ -81,7 +81,7 @@ ARCHIVES: Mapping[str, Archive] = {
 }
 
 
-# Trained otherwise than TF-Slim's defaults for the net have it; so says the README.
+# TF-Slim's README says that these were not trained with the net's default preprocessing.
 _REMARKS = {
     name: "The zoo trained it with other pixels than the net's default: add "
     "--preprocessing_name=inception and images of 299 pixels."
@@ -135,18 +135,17 @@ def read(
 def net_options(
     model_name: str, reader: checkpoints.Reader | checkpoints.Values
 ) -> dict[str, bool]:
-    """What must be left out of a net to evaluate weights that say nothing of how they were trained:
-    the auxiliary head, which Keras's lack."""
+    """Options of a net that fits these weights: Keras's come without an auxiliary head."""
     known = "create_aux_logits" in nets_factory.get(model_name).options
     there = any("/AuxLogits/" in name for name in reader.names)
     return {"create_aux_logits": False} if known and not there else {}
 
 
-# Not by pooch: its downloaders begin anew whenever a connection breaks off.
+# Not by pooch: its downloaders start from the first byte whenever a connection breaks off.
 def fetch(archive: Archive, cache_dir: str) -> str:
     """Downloads a file into the cache, unless it is there; returns its path.
 
-    A download that breaks off is taken up where it stopped, by this call or a later one.
+    A download that breaks off continues where it stopped, in this call or a later one.
 
     Raises:
       OSError: the server cannot be reached, or refuses.
