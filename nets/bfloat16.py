@@ -7,8 +7,8 @@ functions give the results of TensorFlow's own, up to bfloat16's rounding.
   times as fast as its gradient where the images need no copy for it, or are small.
 - The same gradient cuts rows into blocks of at most 32 columns. Where blocks are not full, but hold
   more than 30 columns on average, it multiplies zeros by uninitialised memory, which gives NaN
-  wherever that memory holds NaN. The widths were found with an allocator that fills memory with NaN. Whole blocks
-  are safe, so zeros fill them.
+  wherever that memory holds NaN. The widths were found with an allocator that fills memory with
+  NaN. Whole blocks are safe, so zeros fill them.
 - Gradients of depthwise convolutions with strides or large kernels take twenty times as long as in
   float32, and so does batch norm of channels that do not come in sixteens.
 """
