@@ -1,6 +1,7 @@
 import csv
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
@@ -48,6 +49,21 @@ def test_rows_of_a_lost_stretch_go_when_the_run_resumes(tmp_path):
     resumed.save()
     resumed.close()
     assert [row["step"] for row in rows(tmp_path)] == ["10", "20", "25"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["step,loss\n10,1.5\n20,\x00oo\n", "step,loss\n10,1.5\n20,1,2,3\n", "loss\n1.5\n"]
+)
+def test_a_damaged_history_is_set_aside_and_the_run_goes_on(tmp_path, damage):
+    (tmp_path / "history.csv").write_text(damage)
+    lines = []
+    log = RunLog(str(tmp_path), 20, lines.append)
+    log.progress(progress(30, 1.0))
+    log.save()
+    log.close()
+    assert [row["step"] for row in rows(tmp_path)] == ["30"]
+    assert (tmp_path / "history.csv.damaged").read_text() == damage
+    assert len(lines) == 1 and f"{tmp_path}/history.csv is damaged" in lines[0]
 
 
 def test_hyperparameters_histograms_and_sparsity_reach_tensorboard(tmp_path):

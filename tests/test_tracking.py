@@ -1,9 +1,11 @@
 """Runs in MLflow, where it is installed (extra mlflow)."""
 
 import json
+import time
 
 import pytest
 
+from foundation.errors import InputError
 from tests.conftest import run_script
 from training import tracking
 from training.loop import Progress
@@ -11,7 +13,7 @@ from training.loop import Progress
 
 def test_without_mlflow_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
-    with pytest.raises(ImportError, match=r"--tracking=mlflow needs MLflow: pip install"):
+    with pytest.raises(InputError, match=r"--tracking=mlflow needs the extra mlflow.*pip install"):
         tracking.MlflowRun(None, "animals")
 
 
@@ -58,8 +60,15 @@ def test_a_store_that_stops_answering_ends_no_training(mlflow, tmp_path, monkeyp
 
 
 def test_a_store_that_cant_be_used_is_one_line(mlflow):
-    with pytest.raises(ValueError, match="--mlflow_uri=nonsense://x can't be used"):
+    with pytest.raises(ValueError, match="--mlflow_uri=nonsense://x: can't be used"):
         tracking.MlflowRun("nonsense://x", "animals")
+
+
+def test_a_folder_that_cant_be_written_is_one_line_at_once(mlflow):
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"sqlite:////proc/mlflow.db: can't be used: unable to"):
+        tracking.MlflowRun("sqlite:////proc/mlflow.db", "animals")
+    assert time.monotonic() - began < 5
 
 
 def test_training_and_export_by_their_command_lines(mlflow, colours, tmp_path):

@@ -17,6 +17,7 @@ import pytest
 from datasets import schema
 from nets import checkpoints
 from tests.conftest import ROOT, run_script
+from training import rate_finder
 
 SCRIPT = "train_image_classifier.py"
 SMALL = ("--model_name=mobilenet_v1_025", "--train_image_size=32", "--batch_size=8")
@@ -256,7 +257,13 @@ def test_a_learning_rate_is_found_and_drawn(colours, tmp_path):
     flags = ("--find_learning_rate", "--batch_size=8", "--optimizer=momentum")
     result = train_smallest(colours, tmp_path / "run", *flags)
     assert result.returncode == 0, result.stderr
-    assert "Try --learning_rate=" in result.stdout.splitlines()[-1]
+    named = float(result.stdout.splitlines()[-1].partition("Try --learning_rate=")[2])
+    table = (tmp_path / "run" / "learning_rates.csv").read_text().splitlines()
+    rates, losses = zip(*(map(float, row.split(",")) for row in table[1:]), strict=True)
+    assert rates[0] == pytest.approx(1e-7) and rates[-1] <= 10
+    # The rate lies where the loss falls: after the plateau, before the lowest loss.
+    assert named == pytest.approx(rate_finder.steepest(rates, losses), rel=0.5)
+    assert 1e-4 < named < rates[losses.index(min(losses))]
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {".lock", "learning_rates.csv", "learning_rates.png"}
 

@@ -17,7 +17,7 @@ class Log:
 
     def __init__(self, run, say: Callable[[str], None], tracked: tracking.MlflowRun | None = None):
         self._run, self._say, self._tracked = run, say, tracked
-        self._files = summaries.RunLog(run.options.train_dir, run.first_step)
+        self._files = summaries.RunLog(run.options.train_dir, run.first_step, say)
         self._files.text("flags", _as_table(run.config.flags.items()))
         self._files.hyperparameters(run.hyperparameters())
         self._shown_at, self._spread_at = -math.inf, time.monotonic()

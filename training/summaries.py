@@ -4,7 +4,7 @@ import contextlib
 import csv
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -20,11 +20,17 @@ _HISTOGRAM_VALUES = 100_000
 class RunLog:
     """Writes what TensorBoard, a spreadsheet and a picture need of a run."""
 
-    def __init__(self, train_dir: str, first_step: int):
-        """Opens the files; rows of history.csv after `first_step` are of a lost stretch and go."""
+    def __init__(self, train_dir: str, first_step: int, say: Callable[[str], None] = print):
+        """Opens the files.
+
+        Args:
+          train_dir: folder of the run.
+          first_step: that the run goes on from; later rows of history.csv are dropped.
+          say: gets a line where history.csv is damaged and set aside.
+        """
         self._train_dir = train_dir
         self._events = tf.summary.create_file_writer(train_dir)
-        self._rows = [row for row in _read_history(train_dir) if row["step"] <= first_step]
+        self._rows = [row for row in _read_history(train_dir, say) if row["step"] <= first_step]
 
     def progress(self, progress: Progress) -> None:
         """Adds one log line's numbers."""
@@ -182,14 +188,24 @@ _TAGS = {
 }
 
 
-def _read_history(train_dir: str) -> list[dict[str, float]]:
+def _read_history(train_dir: str, say: Callable[[str], None]) -> list[dict[str, float]]:
+    """The rows of history.csv; none where it is absent, or damaged and therefore renamed."""
+    path = os.path.join(train_dir, HISTORY)
     try:
-        with open(os.path.join(train_dir, HISTORY), newline="", encoding="utf-8") as file:
-            return [
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [
                 {name: _number(value) for name, value in row.items() if value}
-                for row in csv.DictReader(file)
+                for row in csv.DictReader(file, strict=True)
             ]
+        if any("step" not in row for row in rows):
+            raise ValueError("a row without a step")
+        return rows
     except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        aside = f"{path}.damaged"
+        os.replace(path, aside)
+        say(f"Warning: {path} is damaged ({error}); it is now {aside}, and a new one is begun.")
         return []
 
 

@@ -1,12 +1,16 @@
 """Logs a run to MLflow, on request; `mlflow ui` shows it."""
 
+import contextlib
 import math
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 
+from foundation.errors import InputError, missing_extra
 from training.loop import Progress
 
+_SQLITE = "sqlite:///"
 # MLflow's limit for the text of a parameter.
 _PARAMETER_LENGTH = 6_000
 
@@ -31,26 +35,22 @@ class MlflowRun:
           say: gets a line where the store stops answering; nothing more is logged then.
 
         Raises:
-          ImportError: MLflow is not installed.
-          ValueError: the store can't be reached, or has no such run.
+          InputError: MLflow is not installed, or the store can't be reached, can't be written or
+            has no such run.
         """
         try:
             import mlflow
         except ImportError as error:
-            raise ImportError(
-                '--tracking=mlflow needs MLflow: pip install -c constraints.txt ".[mlflow]".'
-            ) from error
+            raise missing_extra("mlflow", "--tracking=mlflow") from error
         self._entities, self._say, self.lost = mlflow.entities, say, False
         self.uri = uri or mlflow.get_tracking_uri()
+        _check_writable(self.uri)
         try:
             self._client = mlflow.MlflowClient(self.uri)
             self.run_id = run_id or self._begin(experiment)
             self._client.update_run(self.run_id, status="RUNNING")
         except Exception as error:  # of its stores each raises errors of its own
-            raise ValueError(
-                f"--mlflow_uri={self.uri} can't be used: {str(error).splitlines()[0]} Correct it, "
-                "or leave --tracking out."
-            ) from error
+            raise _unusable(self.uri, str(error).splitlines()[0]) from error
 
     def _begin(self, experiment: str) -> str:
         known = self._client.get_experiment_by_name(experiment)
@@ -104,3 +104,25 @@ class MlflowRun:
             self.lost = True
             text = (str(error).splitlines() or [type(error).__name__])[0]
             self._say(f"Warning: MLflow at {self.uri} takes no more of this run: {text}")
+
+
+def _unusable(uri: str, problem: str) -> InputError:
+    return InputError(
+        f"can't be used: {problem}",
+        option="mlflow_uri",
+        value=uri,
+        remedy="Correct it, or leave --tracking out.",
+    )
+
+
+def _check_writable(uri: str) -> None:
+    """Raises InputError for an SQLite file that can't be written; MLflow would try for minutes."""
+    if not uri.startswith(_SQLITE):
+        return
+    path = uri.removeprefix(_SQLITE)
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):  # another run is writing; MLflow waits for it
+            raise _unusable(uri, f"{error}.") from error
