@@ -13,6 +13,7 @@ import sys
 
 import tensorflow as tf
 
+from foundation.errors import InputError
 from preprocessing import inception, ops
 
 _ROTATION = 0.26  # radians, 15 degrees
@@ -25,7 +26,6 @@ _GRAY = 128
 
 _in_graph = functools.cache(tf.function)  # one graph of a function, however often it is drawn
 
-evaluate = inception.evaluate
 evaluate_image = inception.evaluate_image
 
 
@@ -36,10 +36,10 @@ def train(
     seed: tf.Tensor,
     use_grayscale: bool = False,
 ) -> tf.Tensor:
-    """Draws one training image; arguments and result as those of `inception.train`.
+    """Draws one training image; arguments and result as Recipe has them.
 
     Raises:
-      ImportError: tensorflow-addons is not to be had.
+      InputError: tensorflow-addons is missing, or TensorFlow was imported without what it needs.
     """
     tfa_image = require()
     mirror, which, first, second, third = ops.uniforms(
@@ -86,18 +86,21 @@ def require():
     """tensorflow_addons.image.
 
     Raises:
-      ImportError: it is not installed, or TensorFlow was imported without what it needs.
+      InputError: it is not installed, or TensorFlow was imported without what it needs.
     """
     if importlib.util.find_spec("tensorflow_addons") is None:
-        raise ImportError(
-            "--preprocessing_name=addons needs tensorflow-addons, which exists for Python 3.10 and "
-            f"3.11 only; this is {sys.version_info[0]}.{sys.version_info[1]}. Take "
-            "--randaugment_layers=2 with another recipe instead."
+        raise InputError(
+            "needs tensorflow-addons, which exists for Python 3.10 and 3.11 only; this is "
+            f"{sys.version_info[0]}.{sys.version_info[1]}.",
+            option="preprocessing_name",
+            value="addons",
+            remedy="Take --randaugment_layers=2 with another recipe instead.",
         )
     if os.environ.get("TF_USE_LEGACY_KERAS") != "1":
-        raise ImportError(
-            "--preprocessing_name=addons: set the environment variable TF_USE_LEGACY_KERAS=1 "
-            "before TensorFlow is imported."
+        raise InputError(
+            "set the environment variable TF_USE_LEGACY_KERAS=1 before TensorFlow is imported.",
+            option="preprocessing_name",
+            value="addons",
         )
     import warnings
 

@@ -13,34 +13,12 @@ _BRIGHTNESS = 63.0
 _CONTRAST = (0.2, 1.8)
 
 
-def train(
-    encoded: tf.Tensor,
-    size: int,
-    boxes: tf.Tensor,
-    seed: tf.Tensor,
-    use_grayscale: bool = False,
-    padding: int = _PADDING,
-    standardize: bool = True,
-) -> tf.Tensor:
-    """Draws one training image: random crop of the padded image, mirror, brightness, contrast.
-
-    Args:
-      encoded, size, boxes, seed, padding: as for `draw`.
-      use_grayscale: return one channel.
-      standardize: False leaves the scale of 0..255, beyond which colours may go.
-
-    Returns:
-      float32 [size, size, 3 or 1] of mean 0 and deviation 1.
-    """
-    drawn = draw(encoded, size, boxes, seed, padding)
-    batch = {key: value[tf.newaxis] for key, value in drawn.items()}
-    return finish(batch, use_grayscale, standardize)[0]
-
-
 def draw(
     encoded: tf.Tensor, size: int, boxes: tf.Tensor, seed: tf.Tensor, padding: int = _PADDING
 ) -> dict[str, tf.Tensor]:
-    """The part of `train` that is done image by image; `finish` does the rest on a batch.
+    """A random crop of the padded image, mirrored or not, and draws of brightness and contrast.
+
+    `finish` applies the colours, on a batch.
 
     Args:
       encoded: image bytes, scalar string.
@@ -70,7 +48,11 @@ def draw(
 def finish(
     batch: dict[str, tf.Tensor], use_grayscale: bool = False, standardize: bool = True
 ) -> tf.Tensor:
-    """Turns a batch of what `draw` returns into float32 [B, size, size, 3 or 1]."""
+    """Turns a batch of what `draw` returns into float32 [B, size, size, 3 or 1].
+
+    Each image has mean 0 and deviation 1; with `standardize` False it keeps the scale of 0..255,
+    beyond which its colours may go.
+    """
     brightness, contrast = tf.unstack(batch["color"][:, None, None, None], axis=-1)
     images = tf.cast(batch["image"], tf.float32)
     if use_grayscale:
@@ -79,13 +61,13 @@ def finish(
     return ops.standardize(images) if standardize else images
 
 
-def evaluate(
-    encoded: tf.Tensor, size: int, use_grayscale: bool = False, standardize: bool = True
+def evaluate_image(
+    image: tf.Tensor, size: int, use_grayscale: bool = False, standardize: bool = True
 ) -> tf.Tensor:
-    """Prepares one encoded image for evaluation: the centre, or zeros around a small image.
+    """Prepares one image for evaluation: the centre, or zeros around a small image.
 
     Args:
-      encoded: image bytes, scalar string.
+      image: uint8 or float [height, width, 3] in 0..255.
       size: side of the result in pixels.
       use_grayscale: return one channel.
       standardize: False leaves the scale of 0..255.
@@ -93,13 +75,6 @@ def evaluate(
     Returns:
       float32 [size, size, 3 or 1] of mean 0 and deviation 1.
     """
-    return evaluate_image(ops.decode(encoded), size, use_grayscale, standardize)
-
-
-def evaluate_image(
-    image: tf.Tensor, size: int, use_grayscale: bool = False, standardize: bool = True
-) -> tf.Tensor:
-    """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
     image = tf.cast(ops.crop_or_pad(image, size), tf.float32)
     image = ops.grayscale(image) if use_grayscale else image
     return ops.standardize(image) if standardize else image

@@ -19,28 +19,6 @@ _ORDERS = ("bshc", "sbch", "chbs", "hscb")
 _NUM_FAST_ORDERS = 2
 
 
-def train(
-    encoded: tf.Tensor,
-    size: int,
-    boxes: tf.Tensor,
-    seed: tf.Tensor,
-    use_grayscale: bool = False,
-    **options,
-) -> tf.Tensor:
-    """Draws one distorted training image.
-
-    Args:
-      encoded, size, boxes, seed, options: as for `draw`.
-      use_grayscale: return one channel, taken after the colours are changed.
-
-    Returns:
-      float32 [size, size, 3 or 1] in -1..1.
-    """
-    drawn = draw(encoded, size, boxes, seed, **options)
-    batch = {key: value[tf.newaxis] for key, value in drawn.items()}
-    return finish(batch, use_grayscale)[0]
-
-
 def draw(
     encoded: tf.Tensor,
     size: int,
@@ -50,7 +28,7 @@ def draw(
     crop_image: bool = True,
     num_color_orders: int | None = None,
 ) -> dict[str, tf.Tensor]:
-    """The part of `train` that is done image by image; `finish` does the rest on a batch.
+    """The part of training that is done image by image; `finish` does the rest on a batch.
 
     Args:
       encoded: image bytes, scalar string.
@@ -101,7 +79,10 @@ def draw(
 # Compiled into one pass over the pixels: op by op, memory traffic costs ten times as much.
 @tf.function(jit_compile=True)
 def finish(batch: dict[str, tf.Tensor], use_grayscale: bool = False) -> tf.Tensor:
-    """Turns a batch of what `draw` returns into float32 [B, size, size, 3 or 1] in -1..1."""
+    """Turns a batch of what `draw` returns into float32 [B, size, size, 3 or 1] in -1..1.
+
+    The one channel of `use_grayscale` is taken after the colours are changed.
+    """
     images = batch["image"]
     if "color" in batch:
         before, factor, after = tf.unstack(batch["color"][:, None, None, None], axis=-1)
@@ -118,17 +99,18 @@ def _in_order(steps, image: tf.Tensor) -> tf.Tensor:
     return image
 
 
-def evaluate(
-    encoded: tf.Tensor,
+def evaluate_image(
+    image: tf.Tensor,
     size: int | None,
     use_grayscale: bool = False,
     central_fraction: float = _CENTRAL_FRACTION,
     crop_image: bool = True,
 ) -> tf.Tensor:
-    """Prepares one encoded image for evaluation.
+    """Prepares one image for evaluation.
 
     Args:
-      encoded: image bytes, scalar string.
+      image: uint8 or float [height, width, 3] in 0..255. A JPEG is decoded whole: at the edge of a
+        decoded part its colours would differ a little from TF-Slim's.
       size: side of the result in pixels; None keeps the pixels of the crop.
       use_grayscale: return one channel.
       central_fraction: part of each side that is kept.
@@ -137,18 +119,6 @@ def evaluate(
     Returns:
       float32 [size, size, 3 or 1] in -1..1.
     """
-    # Decoded whole: at the edge of a part, a JPEG's colours would differ a little from TF-Slim's.
-    return evaluate_image(ops.decode(encoded), size, use_grayscale, central_fraction, crop_image)
-
-
-def evaluate_image(
-    image: tf.Tensor,
-    size: int | None,
-    use_grayscale: bool = False,
-    central_fraction: float = _CENTRAL_FRACTION,
-    crop_image: bool = True,
-) -> tf.Tensor:
-    """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
     if crop_image:
         image = ops.crop(image, ops.central_window(tf.shape(image), central_fraction))
     image = tf.cast(image, tf.float32)

@@ -15,27 +15,22 @@ def train(
     seed: tf.Tensor,
     use_grayscale: bool = False,
 ) -> tf.Tensor:
-    """As `evaluate`: nothing is drawn, so `boxes` and `seed` are not used."""
+    """As `evaluate_image`: nothing is drawn, so `boxes` and `seed` are not used."""
     del boxes, seed
-    return evaluate(encoded, size, use_grayscale)
+    return evaluate_image(ops.decode(encoded), size, use_grayscale)
 
 
-def evaluate(encoded: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.Tensor:
-    """Prepares one encoded image.
+def evaluate_image(image: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.Tensor:
+    """Prepares one image.
 
     Args:
-      encoded: image bytes, scalar string.
+      image: uint8 or float [height, width, 3] in 0..255.
       size: side of the result in pixels; a smaller image is surrounded with -1.
       use_grayscale: return one channel.
 
     Returns:
       float32 [size, size, 3 or 1] in -1..0.992.
     """
-    return evaluate_image(ops.decode(encoded), size, use_grayscale)
-
-
-def evaluate_image(image: tf.Tensor, size: int, use_grayscale: bool = False) -> tf.Tensor:
-    """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
     image = tf.cast(ops.crop_or_pad(image, size), tf.float32)
     image = ops.grayscale(image) if use_grayscale else image
     return image / 128 - 1

@@ -1,6 +1,7 @@
 """The table of preprocessing recipes.
 
 A recipe of your own is a file with two functions, `train` and `evaluate_image`, and a row here.
+Instead of `train` the file may have its two halves, `draw` and `finish`, which are faster.
 Which recipe a net takes where none is asked for stands in the net's row (nets/nets_factory.py).
 """
 
@@ -32,7 +33,7 @@ class Recipe:
       train: (encoded, size, boxes, seed, use_grayscale=False, **options) draws a training image.
       evaluate_image: (image, size, use_grayscale=False, **options), nothing random; the image is
         decoded, uint8 or float [h, w, 3] in 0..255.
-      evaluate: the same of the encoded image; may decode no more than it needs.
+      evaluate: the same of the encoded image.
       value_range: least and greatest value that the results can have; None where each image is
         brought to mean 0 and deviation 1.
       normalization: name of the normalisation that its functions end with.
@@ -84,27 +85,35 @@ class Recipe:
         return decode, finish
 
 
-def _recipe(name: str, module, scale: str, in_halves: bool = False) -> Recipe:
+def _recipe(name: str, module, scale: str) -> Recipe:
     """A row: the recipe's name, its file, the normalisation that its functions end with.
 
-    Functions that end with "whiten", which can't be undone, take `standardize=True`, and leave the
-    whitening out where it is False. `in_halves`: the file has `draw` and `finish` too.
+    The file has `evaluate_image`, and either `train` or its halves `draw` and `finish`. Functions
+    that end with "whiten", which can't be undone, take `standardize=True`, and leave the whitening
+    out where it is False.
     """
     scaling = normalization.get(scale)
-    for function in (module.train, module.evaluate_image):
+    in_halves = hasattr(module, "draw")
+    for function in (module.finish if in_halves else module.train, module.evaluate_image):
         if not scaling.undo and "standardize" not in inspect.signature(function).parameters:
             raise TypeError(
                 f"{name}: {function.__name__} ends with {scale}, so it needs an argument "
                 "`standardize=True`."
             )
 
-    def evaluate(encoded, size, *args, **options):
-        return module.evaluate_image(ops.decode(encoded), size, *args, **options)
+    def train(encoded, size, boxes, seed, use_grayscale=False, **options):
+        whitening = {key: options.pop(key) for key in ("standardize",) if key in options}
+        drawn = module.draw(encoded, size, boxes, seed, **options)
+        batch = tf.nest.map_structure(lambda part: part[tf.newaxis], drawn)
+        return module.finish(batch, use_grayscale, **whitening)[0]
+
+    def evaluate(encoded, size, use_grayscale=False, **options):
+        return module.evaluate_image(ops.decode(encoded), size, use_grayscale, **options)
 
     return Recipe(
         name,
-        module.train,
-        getattr(module, "evaluate", evaluate),
+        train if in_halves else module.train,
+        evaluate,
         module.evaluate_image,
         scaling.value_range,
         scale,
@@ -117,9 +126,9 @@ def _recipe(name: str, module, scale: str, in_halves: bool = False) -> Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        _recipe("inception", inception, "inception", in_halves=True),
-        _recipe("vgg", vgg, "vgg", in_halves=True),
-        _recipe("cifarnet", cifarnet, "whiten", in_halves=True),
+        _recipe("inception", inception, "inception"),
+        _recipe("vgg", vgg, "vgg"),
+        _recipe("cifarnet", cifarnet, "whiten"),
         _recipe("lenet", lenet, "lenet"),
         _recipe("addons", addons, "inception"),
     )

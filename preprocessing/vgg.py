@@ -7,37 +7,13 @@ research/slim/preprocessing/vgg_preprocessing.py.
 
 import tensorflow as tf
 
+from foundation.errors import InputError
 from preprocessing import ops
 
 _MEANS = (123.68, 116.78, 103.94)
 _RESIZE_SIDE_MIN = 256
 _RESIZE_SIDE_MAX = 512
 _SIZE = 224
-
-
-def train(
-    encoded: tf.Tensor,
-    size: int,
-    boxes: tf.Tensor,
-    seed: tf.Tensor,
-    use_grayscale: bool = False,
-    resize_side_min: int | None = None,
-    resize_side_max: int | None = None,
-) -> tf.Tensor:
-    """Draws one training image: random scale, random crop, mirrored or not.
-
-    Args:
-      encoded, size, boxes, seed, resize_side_min, resize_side_max: as for `draw`.
-      use_grayscale: refused, as in TF-Slim: there are three means.
-
-    Returns:
-      float32 [size, size, 3], 0..255 less the channel means.
-
-    Raises:
-      ValueError: as `draw`, and for `use_grayscale`.
-    """
-    image = draw(encoded, size, boxes, seed, resize_side_min, resize_side_max)
-    return finish(image, use_grayscale)
 
 
 def draw(
@@ -48,7 +24,7 @@ def draw(
     resize_side_min: int | None = None,
     resize_side_max: int | None = None,
 ) -> tf.Tensor:
-    """The part of `train` that is done image by image; `finish` does the rest on a batch.
+    """Random scale, random crop, mirrored or not; `finish` does the rest on a batch.
 
     TF-Slim resizes the whole image and crops. Here what the crop shows is cut out of the encoded
     image, to whole pixels of it, and resized alone.
@@ -91,32 +67,12 @@ def draw(
 
 
 def finish(images: tf.Tensor, use_grayscale: bool = False) -> tf.Tensor:
-    """Takes the means off what `draw` returns, one image or a batch; float32."""
+    """Subtracts the means from what `draw` returned, one image or a batch; float32.
+
+    `use_grayscale` is refused (InputError), as in TF-Slim: there are three means.
+    """
     _check_color(use_grayscale)
     return tf.cast(images, tf.float32) - _MEANS
-
-
-def evaluate(
-    encoded: tf.Tensor,
-    size: int,
-    use_grayscale: bool = False,
-    resize_side_min: int | None = None,
-) -> tf.Tensor:
-    """Prepares one encoded image for evaluation: fixed scale, central crop.
-
-    Args:
-      encoded: image bytes, scalar string.
-      size: side of the result in pixels.
-      use_grayscale: refused, as in TF-Slim.
-      resize_side_min: the shorter side after the resize; None as in `train`.
-
-    Returns:
-      float32 [size, size, 3], 0..255 less the channel means.
-
-    Raises:
-      ValueError: `use_grayscale`, or a `resize_side_min` below `size`.
-    """
-    return evaluate_image(ops.decode(encoded), size, use_grayscale, resize_side_min)
 
 
 def evaluate_image(
@@ -125,7 +81,21 @@ def evaluate_image(
     use_grayscale: bool = False,
     resize_side_min: int | None = None,
 ) -> tf.Tensor:
-    """As `evaluate`, of a decoded image: uint8 or float [height, width, 3] in 0..255."""
+    """Prepares one image for evaluation: fixed scale, central crop.
+
+    Args:
+      image: uint8 or float [height, width, 3] in 0..255.
+      size: side of the result in pixels.
+      use_grayscale: refused, as in TF-Slim: there are three means.
+      resize_side_min: the shorter side after the resize; None as in `draw`.
+
+    Returns:
+      float32 [size, size, 3], 0..255 less the channel means.
+
+    Raises:
+      InputError: `use_grayscale`.
+      ValueError: a `resize_side_min` below `size`.
+    """
     _check_color(use_grayscale)
     side = _resize_side(size, resize_side_min, _RESIZE_SIDE_MIN)
     image = ops.resize_bilinear(image, *tf.unstack(_resized(tf.shape(image), tf.constant(side))))
@@ -155,7 +125,8 @@ def _resize_side(size: int, given: int | None, default: int) -> int:
 
 def _check_color(use_grayscale: bool) -> None:
     if use_grayscale:
-        raise ValueError(
+        raise InputError(
             "--use_grayscale does not go with --preprocessing_name=vgg, which subtracts the means "
-            "of three channels; use inception, cifarnet or lenet."
+            "of three channels.",
+            remedy="Use inception, cifarnet or lenet.",
         )

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from foundation.errors import InputError
 from preprocessing import addons, preprocessing_factory
 from tests.conftest import ROOT
 
@@ -54,9 +55,9 @@ def test_our_rotation_shear_and_equalization_are_those_of_addons():
 
 def test_where_there_are_no_addons_the_recipe_names_an_alternative(monkeypatch):
     monkeypatch.setattr(addons.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="3.10 and 3.11 only.*Take --randaugment_layers=2"):
+    with pytest.raises(InputError, match="3.10 and 3.11 only.*Take --randaugment_layers=2"):
         addons.require()
     assert (
-        preprocessing_factory.get("addons").evaluate
-        is preprocessing_factory.get("inception").evaluate
+        preprocessing_factory.get("addons").evaluate_image
+        is preprocessing_factory.get("inception").evaluate_image
     )

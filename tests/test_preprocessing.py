@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing import cifarnet, inception, ops, preprocessing_factory
+from preprocessing import ops, preprocessing_factory
 from tests.fixtures.slim_parity import weights
+
+cifarnet, inception = map(preprocessing_factory.get, ("cifarnet", "inception"))
 
 _NO_BOXES = tf.zeros([0, 4])
 
