@@ -6,7 +6,6 @@ TensorFlow is not imported here, so that `--help` answers at once.
 
 import contextlib
 import ctypes
-import dataclasses
 import os
 import re
 import sys
@@ -112,22 +111,6 @@ def define_cache_dir_flag() -> None:
     )
 
 
-def define_checkpoint_flags() -> None:
-    """Which trained net; its run.json, if it has one, says what the other flags leave open."""
-    flags.DEFINE_string(
-        "checkpoint_path",
-        "/tmp/tfmodel/",
-        "Training folder (its last checkpoint is taken), checkpoint, .keras or .h5 file, or the "
-        "word pretrained.",
-    )
-    flags.DEFINE_float(
-        "moving_average_decay",
-        None,
-        "Take the moving averages of the variables; unset: if the run kept them; 0: never.",
-    )
-    define_cache_dir_flag()
-
-
 def define_tracking_flag(what: str) -> None:
     """Whether MLflow gets to know; `what` it gets."""
     flags.DEFINE_enum(
@@ -171,74 +154,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
-def preprocessing_given() -> dict[str, str]:
-    """The recipe set by hand; a net's name stands for that net's recipe."""
-    if not flags.FLAGS.preprocessing_name:
-        return {}
-    load_tensorflow()
-    from runs import recipes
-
-    return {"preprocessing_name": recipes.recipe_name(flags.FLAGS.preprocessing_name)}
-
-
-def checkpoint_dir() -> str:
-    """The folder of --checkpoint_path."""
-    path = flags.FLAGS.checkpoint_path
-    return path if os.path.isdir(path) else os.path.dirname(path) or "."
-
-
-def run_of_checkpoint(size_flag: str):
-    """The RunConfig beside --checkpoint_path, or None where there is no run.json.
-
-    Raises:
-      ValueError: a flag set by hand (`size_flag` is the one of the image size) contradicts it.
-    """
-    from runs import config as run_config
-
-    config = run_config.load(flags.FLAGS.checkpoint_path)
-    if config is None:
-        return None
-    averages = flags.FLAGS.moving_average_decay
-    given = explicit("model_name", size_flag, "use_grayscale", "labels_offset")
-    given |= preprocessing_given() | {"moving_average_decay": averages or None}
-    run_config.check_agrees(config, given, checkpoint_dir())
-    return dataclasses.replace(config, moving_average_decay=None) if averages == 0 else config
-
-
-def run_of_flags(net, reader, num_classes: int, labels: tuple[str, ...], image_size: int | None):
-    """The RunConfig of a checkpoint of `net` without run.json; says what it is taken as."""
-    from nets import pretrained
-    from runs import config as run_config
-
-    recipe = preprocessing_given().get("preprocessing_name", net.preprocessing)
-    say(
-        f"{reader.path} has no run.json: taken as {net.name} with {num_classes} classes, "
-        f"preprocessing {recipe}."
-    )
-    return run_config.RunConfig(
-        model_name=net.name,
-        num_classes=num_classes,
-        labels=labels,
-        image_size=image_size or net.image_size,
-        preprocessing_name=recipe,
-        use_grayscale=bool(flags.FLAGS.use_grayscale),
-        labels_offset=flags.FLAGS.labels_offset,
-        moving_average_decay=flags.FLAGS.moving_average_decay,
-        net_options=pretrained.net_options(net.name, reader),
-    )
-
-
 def recipe(config, find: Callable[[str], str], sizes: Sequence[int] = (), **options):
     """As runs.recipes.recipe_of."""
     from runs import recipes
 
     return recipes.recipe_of(config, find, sizes, **options)
-
-
-def dataset_given() -> bool:
-    """Whether any flag that says where the examples lie was set by hand."""
-    named = any(flags.FLAGS[name].value for name in _DATASET_FLAGS)
-    return named or bool(flags.FLAGS["dataset_split_name"].present)
 
 
 def dataset_source(config) -> dict[str, object]:

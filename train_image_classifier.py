@@ -823,7 +823,7 @@ def _evaluation(config, recipe, look):
             )
         found = batches.explained(
             dataset,
-            lambda: evaluator.evaluate(traced["predict"], until_stopped(), dataset.num_classes),
+            lambda: evaluator.evaluate(traced["predict"], until_stopped(), dataset.labels),
         )
         return {"Accuracy": found.accuracy, "Recall_5": found.recall_at(5), "loss": found.loss}
 

@@ -3,18 +3,22 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from evaluation import metrics
+from foundation.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """A wrongly classified image: its position in the arrays of the `Evaluation`, and its pixels as
-    the net saw them, float32 [H, W, C]."""
+    """A wrongly classified image.
+
+    `position` is its place in the arrays of the `Evaluation`; `image` holds its pixels as the net
+    saw them, float32 [H, W, channels].
+    """
 
     position: int
     image: np.ndarray
@@ -25,18 +29,18 @@ class Evaluation:
     """What a net said of N examples, in the order in which they came.
 
     Attributes:
-      num_classes: C.
+      class_names: of the C classes, in the order of the logits.
       filenames: of the examples.
       labels: int64 [N], the true classes.
       top_classes: int64 [N, K], the K likeliest classes, likeliest first.
       top_probabilities: float64 [N, K], theirs, 0..1.
-      ranks: int64 [N], how many classes the net holds for likelier than the true one.
+      ranks: int64 [N], how many classes are likelier than the true one.
       losses: float64 [N], cross entropy.
-      mistakes: some wrongly classified images, those the net was surest of first.
-      seconds: from the first batch asked for to the last result.
+      mistakes: the wrongly classified images with the highest probability, highest first.
+      seconds: from asking for the first batch to the last result.
     """
 
-    num_classes: int
+    class_names: tuple[str, ...]
     filenames: tuple[str, ...]
     labels: np.ndarray
     top_classes: np.ndarray
@@ -45,6 +49,10 @@ class Evaluation:
     losses: np.ndarray
     mistakes: tuple[Mistake, ...]
     seconds: float
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
 
     @property
     def num_examples(self) -> int:
@@ -79,11 +87,15 @@ class Evaluation:
         """int64 [C, C]: row the true class, column the predicted one."""
         return metrics.confusion_matrix(self.labels, self.predictions, self.num_classes)
 
+    @functools.cached_property
+    def scores(self) -> metrics.ClassScores:
+        return metrics.class_scores(self.labels, self.predictions, self.num_classes)
+
 
 def evaluate(
     predict: Callable[[tf.Tensor], tf.Tensor],
     batches: Iterable[Mapping[str, tf.Tensor]],
-    num_classes: int,
+    class_names: Sequence[str],
     *,
     top_k: int = 5,
     num_mistakes: int = 24,
@@ -92,24 +104,25 @@ def evaluate(
     """Runs a net over batches and keeps what it says of each example.
 
     Args:
-      predict: images float32 [B, H, W, C] → logits [B, num_classes], any floating type.
-      batches: of {"image": float32 [B, H, W, C], "label": int [B], "filename": string [B]}; sizes
-        may differ.
-      num_classes: number of logits.
-      top_k: how many classes are kept for each example; at most num_classes.
+      predict: images float32 [B, H, W, channels] → logits [B, C], any floating type.
+      batches: of {"image": float32 [B, H, W, channels], "label": int [B], "filename": string [B]};
+        sizes may differ.
+      class_names: of the C classes.
+      top_k: how many classes are kept for each example; at most C.
       num_mistakes: how many wrongly classified images are kept.
       on_batch: called after each batch with its number of examples.
 
     Raises:
-      ValueError: no examples, a label outside the classes, or logits that are not finite.
+      InputError: no examples, a label outside the classes, or logits that are not finite.
     """
+    num_classes = len(class_names)
     top_k = min(top_k, num_classes)
     parts, filenames, mistakes = [], [], []
     began = time.monotonic()
     for batch in batches:
         names = [name.decode(errors="replace") for name in batch["filename"].numpy().tolist()]
         labels = batch["label"].numpy().astype(np.int64)
-        # numpy has no bfloat16; and the softmax of a thousand classes is summed in double.
+        # NumPy has no bfloat16, and the softmax of a thousand classes is summed in double.
         logits = tf.cast(predict(batch["image"]), tf.float32).numpy().astype(np.float64)
         _check(labels, logits, names, num_classes)
         part = _judge(labels, logits, top_k)
@@ -118,10 +131,10 @@ def evaluate(
         filenames += names
         on_batch(len(labels))
     if not parts:
-        raise ValueError("There are no examples to evaluate on.")
+        raise InputError("There are no examples to evaluate on.")
     seconds = time.monotonic() - began
     return Evaluation(
-        num_classes=num_classes,
+        class_names=tuple(class_names),
         filenames=tuple(filenames),
         mistakes=tuple(Mistake(position, image) for _, position, image in mistakes),
         seconds=seconds,
@@ -136,14 +149,15 @@ def _check(labels: np.ndarray, logits: np.ndarray, names: list[str], num_classes
             "classes."
         )
     for i in np.flatnonzero((labels < 0) | (labels >= num_classes))[:1]:
-        raise ValueError(
-            f"{names[i]}: label {labels[i]} is not one of the classes 0 to {num_classes - 1}. "
-            "Check --labels_offset, and that the dataset is that of the checkpoint."
+        raise InputError(
+            f"{names[i]}: label {labels[i]} is not one of the classes 0 to {num_classes - 1}.",
+            remedy="Check --labels_offset, and that the dataset is that of the checkpoint.",
         )
     for i in np.flatnonzero(~np.isfinite(logits).all(axis=1))[:1]:
-        raise ValueError(
+        raise InputError(
             f"{names[i]}: the net's output is not finite. The checkpoint may be of a run that "
-            "diverged; evaluate an earlier one."
+            "diverged.",
+            remedy="Evaluate an earlier one.",
         )
 
 
@@ -152,7 +166,7 @@ def _judge(labels: np.ndarray, logits: np.ndarray, top_k: int) -> dict[str, np.n
     rows = np.arange(len(labels))
     logits = logits - logits.max(axis=1, keepdims=True)
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    # Stable, so that of equal logits the first class is taken, as argmax does.
+    # A stable sort takes the first of equal logits, as argmax does.
     top_classes = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
     own = logits[rows, labels]
     return {
@@ -172,7 +186,7 @@ def _surest(
     wrong = np.flatnonzero(part["top_classes"][:, 0] != part["labels"])
     found = [(float(sureness[i]), offset + int(i), None) for i in wrong]
     kept = sorted(mistakes + found, key=lambda mistake: -mistake[0])[:limit]
-    # Only now are the pixels copied: most mistakes have been dropped.
+    # Pixels are copied here, when most mistakes have been dropped.
     return [
         (sure, position, images[position - offset].numpy() if image is None else image)
         for sure, position, image in kept

@@ -2,6 +2,7 @@
 
 from foundation.options import Options, option, options
 
+# What `views` can average over.
 VIEWS = ("none", "flip", "five_crop", "ten_crop")
 
 
@@ -28,3 +29,8 @@ class EvaluationOptions(Options):
         "over these and their mirror images.",
         choices=VIEWS,
     )
+
+    @property
+    def dtype(self) -> str:
+        """The same as `nets_factory.DTYPES` has it."""
+        return "mixed_bfloat16" if self.precision == "bfloat16" else self.precision

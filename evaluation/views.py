@@ -1,16 +1,18 @@
-"""Test-time augmentation: a net's mean opinion of several views of an image."""
+"""Test-time augmentation: a net's mean answer to several views of an image.
+
+The kinds of views are `evaluation.options.VIEWS`.
+"""
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-KINDS = ("none", "flip", "five_crop", "ten_crop")
-# Crops are of this part of the sides, as evaluation's own central crop of TF-Slim's inception.
+# A crop has this share of the image's side, as TF-Slim's central crop for inception nets.
 _CROP = 0.875
 
 
 def whole_size(kind: str, size: int) -> int:
-    """Side in pixels of the images that views of `size` pixels are cut from."""
+    """Side in pixels of the images from which views of `size` pixels are cut."""
     return round(size / _CROP) if kind.endswith("crop") else size
 
 
@@ -23,10 +25,10 @@ def of(images: tf.Tensor, size: int, kind: str) -> list[tf.Tensor]:
       kind: flip: the image and its mirror image; five_crop: the corners and the middle; ten_crop:
         these and their mirror images (Krizhevsky et al., 2012, section 4.1).
     """
-    room = images.shape[1] - size
-    corners = [(0, 0)] if not room else [(0, 0), (0, room), (room, 0), (room, room)]
-    if room:
-        corners.append((room // 2, room // 2))
+    margin = images.shape[1] - size
+    corners = [(0, 0)] if not margin else [(0, 0), (0, margin), (margin, 0), (margin, margin)]
+    if margin:
+        corners.append((margin // 2, margin // 2))
     parts = [images[:, y : y + size, x : x + size] for y, x in corners]
     if kind in ("flip", "ten_crop"):
         parts += [tf.reverse(part, axis=[2]) for part in parts]

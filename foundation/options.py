@@ -60,7 +60,9 @@ class Option:
         """The value that a command line's word means; raises UsageError."""
         words = [text] if self.repeated or not self.is_list else text.split(",")
         words = [word.strip() for word in words] if self.is_list else words
-        values = [self._read_one(word) for word in words if word or not self.is_list]
+        values = [
+            self._read_one(word) for word in words if word or self.repeated or not self.is_list
+        ]
         return tuple(values) if self.is_list else values[0]
 
     def _read_one(self, word: str) -> Any:

@@ -105,13 +105,17 @@ def load(path: str) -> RunConfig | None:
             content = json.load(file)
         if content.pop("format") != _FORMAT:
             raise ValueError("another format version")
-        content["labels"] = tuple(content["labels"])
-        return RunConfig(**content)
+        return parsed(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{file_path} can't be read ({error}). It was damaged, or written by another version: "
             "restore it, or train into a new --train_dir."
         ) from error
+
+
+def parsed(content: Mapping[str, Any]) -> RunConfig:
+    """The configuration that a dictionary of its fields stands for."""
+    return RunConfig(**{**content, "labels": tuple(content["labels"])})
 
 
 def check_agrees(config: RunConfig, given: dict[str, Any], train_dir: str = "") -> None:

@@ -151,32 +151,48 @@ class TrainOptions(Options):
 
 
 @options
-class EvaluateOptions(Options):
+class OpenOptions(Options):
+    """A trained net."""
+
+    source: SourceOptions = group(SourceOptions)
+    net: NetOptions = group(NetOptions)
+    recipe: RecipeOptions = group(RecipeOptions)
+    checkpoint: CheckpointOptions = group(CheckpointOptions)
+    download: DownloadOptions = group(DownloadOptions)
+
+    @property
+    def size_by_hand(self) -> int | None:
+        """Side of the images in pixels, where the job's options set one."""
+        return None
+
+
+@options
+class EvaluateOptions(OpenOptions):
     """Evaluation."""
 
     source: SourceOptions = group(SourceOptions, dataset_split_name="test")
     reading: ReadingOptions = group(ReadingOptions)
-    net: NetOptions = group(NetOptions)
-    recipe: RecipeOptions = group(RecipeOptions)
-    checkpoint: CheckpointOptions = group(CheckpointOptions)
-    download: DownloadOptions = group(DownloadOptions)
     evaluation: EvaluationOptions = group(EvaluationOptions)
     legacy: LegacyOptions = group(LegacyOptions)
 
+    @property
+    def size_by_hand(self) -> int | None:
+        return self.evaluation.eval_image_size
+
 
 @options
-class ExportModelOptions(Options):
+class ExportModelOptions(OpenOptions):
     """Export."""
 
     source: SourceOptions = group(SourceOptions, dataset_split_name="validation")
     reading: ThreadsOptions = group(ThreadsOptions)
-    net: NetOptions = group(NetOptions)
-    recipe: RecipeOptions = group(RecipeOptions)
-    checkpoint: CheckpointOptions = group(CheckpointOptions)
-    download: DownloadOptions = group(DownloadOptions)
     export: ExportOptions = group(ExportOptions)
     tracking: training.TrackingOptions = group(training.TrackingOptions)
     legacy: ExportLegacyOptions = group(ExportLegacyOptions)
+
+    @property
+    def size_by_hand(self) -> int | None:
+        return self.export.image_size
 
     def check(self) -> None:
         if self.export.labels_file and (self.source.dataset_dir or self.source.tfrecord_file):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from foundation import labels as class_names
+from foundation.errors import InputError
 from serving import export_config, frozen_graph, onnx, saved_model, tflite
-
-# Fastest to start first: the order in which an export's files are tried.
-_FORMATS = ("saved_model", "frozen_graph", "tflite", "onnx")
+from serving.options import FORMATS
 
 
 class Classifier:
@@ -59,32 +59,24 @@ def load(
       path: an export's folder, a SavedModel's folder or the folder of its versions (the highest
         is taken), or a .pb, .tflite or .onnx file with its labels and export.json beside it.
       recipe_for: gives the preprocessing for a file that holds the net alone: a function from
-        encoded bytes (scalar string) to float32 [S, S, C]. It gets export.json, and what turns the
-        name of a file of the export into its path. A SavedModel does not ask for it.
+        encoded bytes (scalar string) to float32 [S, S, C]. It is given export.json, and a function
+        from the name of a file of the export to its path. A SavedModel needs none.
 
     Raises:
-      ValueError: nothing that can be loaded, or damaged.
-      OSError: a file that belongs to it is missing.
-      ImportError: an .onnx file without the extra `onnx`.
+      InputError: nothing that can be loaded, or damaged; a file that belongs to it is missing; or
+        an .onnx file without the extra `onnx`.
     """
     path = _model_file(path)
     if os.path.isdir(path):
         return Classifier(*saved_model.load(path))
-    labels = export_config.load_labels(_companion(path, export_config.LABELS_NAME))
+    labels = class_names.read(_companion(path, class_names.FILE_NAME))
     config = export_config.load(_companion(path, export_config.FILE_NAME))
     if len(labels) != config.num_classes:
-        raise ValueError(
-            f"{path}: {len(labels)} labels beside a model of {config.num_classes} classes. "
-            "Restore its labels.txt, or export again."
+        raise InputError(
+            f"{path}: {len(labels)} labels beside a model of {config.num_classes} classes.",
+            remedy="Restore its labels.txt, or export again.",
         )
-    if path.endswith(".tflite"):
-        net, batch_size = tflite.load(path)
-    elif path.endswith(".onnx"):
-        net, batch_size = onnx.load(path)
-    else:
-        net, batch_size = frozen_graph.load(
-            path, frozen_graph.Nodes(config.nodes["logits"], config.nodes["probabilities"])
-        )
+    net, batch_size = _net(path, config)
     recipe = recipe_for(config, functools.partial(_companion, path))
 
     def run(encoded_images):
@@ -92,6 +84,15 @@ def load(
         return _in_batches(net, pixels, batch_size or len(pixels))
 
     return Classifier(run, labels)
+
+
+def _net(path: str, config: export_config.ExportConfig) -> tuple[frozen_graph.Net, int | None]:
+    if path.endswith(".tflite"):
+        return tflite.load(path)
+    if path.endswith(".onnx"):
+        return onnx.load(path)
+    nodes = frozen_graph.Nodes(config.nodes["logits"], config.nodes["probabilities"])
+    return frozen_graph.load(path, nodes)
 
 
 def _in_batches(net, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
@@ -108,19 +109,19 @@ def _in_batches(net, images: np.ndarray, batch_size: int) -> dict[str, np.ndarra
 def _model_file(path: str) -> str:
     """The SavedModel folder or model file that `path` means."""
     if not os.path.exists(path):
-        raise ValueError(f"{path} does not exist. Write one with export_model.py.")
+        raise InputError(f"{path} does not exist.", remedy="Write one with export_model.py.")
     if os.path.basename(path) == "saved_model.pb":
         return os.path.dirname(path) or "."
     if os.path.isfile(path):
         if path.endswith((".pb", ".tflite", ".onnx")):
             return path
-        raise ValueError(f"{path} is neither a .pb, .tflite or .onnx file nor a folder.")
+        raise InputError(f"{path} is neither a .pb, .tflite or .onnx file nor a folder.")
     if os.path.exists(os.path.join(path, "saved_model.pb")):
         return path
     config_file = os.path.join(path, export_config.FILE_NAME)
     if os.path.exists(config_file):
         files = export_config.load(config_file).files
-        for name in _FORMATS:
+        for name in FORMATS:
             if name in files and os.path.exists(os.path.join(path, files[name])):
                 return os.path.join(path, files[name])
     versions = [
@@ -130,14 +131,14 @@ def _model_file(path: str) -> str:
     ]
     if versions:
         return os.path.join(path, max(versions, key=int))
-    raise ValueError(f"{path} holds no model of export_model.py.")
+    raise InputError(f"{path} holds no model of export_model.py.")
 
 
 def _companion(model_file: str, name: str) -> str:
     path = export_config.beside(model_file, name)
     if not os.path.exists(path):
-        raise ValueError(
-            f"{path} is missing; {os.path.basename(model_file)} can't be used without it. "
-            "Copy it there from the export, or export again."
+        raise InputError(
+            f"{path} is missing; {os.path.basename(model_file)} can't be used without it.",
+            remedy="Copy it there from the export, or export again.",
         )
     return path

@@ -5,43 +5,62 @@ import json
 import os
 from typing import Any
 
+from foundation import files
+from foundation.errors import InputError
+
 FILE_NAME = "export.json"
-LABELS_NAME = "labels.txt"
-_FORMAT = 1
+_FORMAT = 2
+# Of the run, in format 1, which had no "run".
+_FIELDS_OF_RUN_1 = (
+    *("model_name", "num_classes", "image_size", "preprocessing_name", "use_grayscale"),
+    *("preprocessing_options", "labels_offset"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
     """How to feed an exported model, and where it comes from.
 
-    The frozen graph, TFLite and ONNX files take pixels that went through the recipe
-    `preprocessing_name` at `image_size`; the SavedModel holds the recipe itself. `files` maps a
-    format to its path inside the export; `nodes` are the frozen graph's names of "input",
-    "logits" and "probabilities". `check` tells how the files were held against the checkpoint.
+    Attributes:
+      run: what run.json says of the net's training, by its names. The frozen graph, TFLite and ONNX
+        files take pixels that went through its recipe at its image size; the SavedModel holds the
+        recipe itself. Of an export in format 1 it has no more than these, and empty "labels".
+      checkpoint: name of the checkpoint's file.
+      global_step: at which it was written; None where that is unknown.
+      moving_averages: whether the weights are moving averages.
+      batch_size: number of images that the files other than the SavedModel take; None for any.
+      files: format → path inside the export.
+      nodes: names of "input", "logits" and "probabilities" in the frozen graph.
+      check: how the files were compared with the checkpoint's net.
+      versions: library → version that wrote the files.
     """
 
-    model_name: str
-    num_classes: int
-    image_size: int
-    channels: int
-    preprocessing_name: str
-    use_grayscale: bool
-    preprocessing_options: dict[str, Any]
-    batch_size: int | None
-    labels_offset: int
+    run: dict[str, Any]
     checkpoint: str
     global_step: int | None
     moving_averages: bool
-    files: dict[str, str]
-    nodes: dict[str, str]
+    batch_size: int | None = None
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    nodes: dict[str, str] = dataclasses.field(default_factory=dict)
     check: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def num_classes(self) -> int:
+        return self.run["num_classes"]
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Names of further files that belong to the export: the recipe's."""
+        name = self.run["preprocessing_options"].get("zca_file")
+        return (name,) if name else ()
+
 
 def save(path: str, config: ExportConfig) -> None:
-    """Writes the file `path`; raises OSError."""
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"format": _FORMAT, **dataclasses.asdict(config)}, file, indent=2)
+    """Writes the file `path` whole; raises OSError."""
+    with files.whole(path) as file:
+        content = {"format": _FORMAT, **dataclasses.asdict(config)}
+        json.dump(content, file, indent=2, ensure_ascii=False)
         file.write("\n")
 
 
@@ -49,53 +68,39 @@ def load(path: str) -> ExportConfig:
     """Reads the file `path`.
 
     Raises:
-      ValueError: it is not an export.json that this version reads.
+      InputError: it is not an export.json that this version reads.
       OSError: there is no such file.
     """
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-        if content.pop("format") != _FORMAT:
+        version = content.pop("format")
+        if version == 1:
+            content = _from_format_1(content)
+        elif version != _FORMAT:
             raise ValueError("another format version")
         return ExportConfig(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} can't be read ({error}). It was damaged, or written by another version: "
-            "export again with export_model.py --overwrite."
+        raise InputError(
+            f"{path} can't be read ({error}). It was damaged, or written by another version.",
+            remedy="Export again with export_model.py --overwrite.",
         ) from error
 
 
-def beside(model_file: str, name: str) -> str:
-    """The path of `name` ("labels.txt" or "export.json") that belongs to a model file.
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    run = {name: content.pop(name) for name in _FIELDS_OF_RUN_1}
+    content.pop("channels")  # follows from use_grayscale
+    return {"run": {**run, "labels": []}, **content}
 
-    `frozen_graph.pb` has them beside it; a single file written by --output_file=X.pb has
-    `X.labels.txt` and `X.export.json`, so that two such files share a folder.
+
+def beside(model_file: str, name: str) -> str:
+    """The path of a file of that name that belongs to a model file.
+
+    `frozen_graph.pb` has labels.txt and export.json in its folder; a single file written by
+    --output_file=X.pb has `X.labels.txt` and `X.export.json`, so that two such files share a
+    folder.
     """
     own = f"{os.path.splitext(model_file)[0]}.{name}"
     if os.path.exists(own):
         return own
     return os.path.join(os.path.dirname(model_file), name)
-
-
-def save_labels(path: str, labels: tuple[str, ...]) -> None:
-    """Writes one `index:name` a line."""
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(f"{index}:{label}\n" for index, label in enumerate(labels))
-
-
-def load_labels(path: str) -> tuple[str, ...]:
-    """Reads `index:name` lines in any order, or plain names in the order of the classes.
-
-    Raises:
-      ValueError: the indices are not 0 to n-1, each once.
-      OSError: there is no such file.
-    """
-    with open(path, encoding="utf-8-sig") as file:
-        lines = [line.strip() for line in file if line.strip()]
-    pairs = [line.partition(":") for line in lines]
-    if not all(index.isdecimal() and colon for index, colon, _ in pairs):
-        return tuple(lines)
-    names = {int(index): name for index, _, name in pairs}
-    if sorted(names) != list(range(len(lines))):
-        raise ValueError(f"{path}: the class numbers are not 0 to {len(lines) - 1}, each once.")
-    return tuple(names[index] for index in range(len(lines)))

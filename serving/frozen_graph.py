@@ -9,8 +9,10 @@ import tensorflow as tf
 from google.protobuf import message, text_format
 from tensorflow.python.framework import convert_to_constants
 
+from foundation.errors import InputError
+
 INPUT_NODE = "input"
-# Of the nets whose TF-Slim graph ends with the logits: AlexNet, OverFeat, VGG.
+# For nets whose TF-Slim graph ends with the logits: AlexNet, OverFeat, VGG.
 PROBABILITIES_NODE = "probabilities"
 # An exported net: float32 [N, S, S, C] → {"logits", "probabilities"}, float32 [N, num_classes].
 Net = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -54,11 +56,11 @@ def write(path: str, function, nodes: Nodes) -> None:
     """Writes the frozen GraphDef of `forward`'s function to `path`.
 
     Raises:
-      ValueError: TensorFlow gave the outputs other names, or the graph passes 2 GiB.
+      InputError: the graph passes 2 GiB.
       OSError: `path` can't be written.
     """
-    # What convert_variables_to_constants_v2 does, less the function that it makes of the result:
-    # that costs VGG-16 20 seconds and 4 GiB.
+    # convert_variables_to_constants_v2 would also make a function of the result, which costs VGG-16
+    # 20 seconds and 4 GiB.
     variables = convert_to_constants._FunctionConverterDataInEager(
         func=function.get_concrete_function(), lower_control_flow=True, aggressive_inlining=False
     )
@@ -72,7 +74,7 @@ def write(path: str, function, nodes: Nodes) -> None:
     try:
         content = graph_def.SerializeToString()
     except (ValueError, message.EncodeError) as error:
-        raise ValueError(f"{path}: a GraphDef can't hold more than 2 GiB ({error}).") from error
+        raise InputError(f"{path}: a GraphDef can't hold more than 2 GiB ({error}).") from error
     with open(path, "wb") as file:
         file.write(content)
 
@@ -99,14 +101,14 @@ def load(path: str, nodes: Nodes) -> tuple[Net, int | None]:
       the function, and N where it is fixed, else None.
 
     Raises:
-      ValueError: no frozen graph, or without those nodes.
+      InputError: no frozen graph, or without those nodes.
       OSError: can't be read.
     """
     graph_def = _read(path)
     names = [node.name for node in graph_def.node]
     for name in (INPUT_NODE, nodes.logits, nodes.probabilities):
         if name not in names:
-            raise ValueError(
+            raise InputError(
                 f"{path}: no node {name!r} in this graph of {len(names)}, from {names[0]!r} to "
                 f"{names[-1]!r}."
             )
@@ -115,10 +117,10 @@ def load(path: str, nodes: Nodes) -> tuple[Net, int | None]:
         with graph.as_default():
             tf.graph_util.import_graph_def(graph_def, name="")
     except ValueError as error:
-        raise ValueError(f"{path}: TensorFlow can't import this graph: {error}") from error
+        raise InputError(f"{path}: TensorFlow can't import this graph: {error}") from error
     config = tf.compat.v1.ConfigProto()
-    # Rewriting the graph costs several copies of the weights and gains nothing worth it: VGG-16
-    # answers for the first time after 9 seconds and 3.8 GiB in place of 52 and 10.4.
+    # Rewriting the graph costs several copies of the weights and gains too little: without it
+    # VGG-16 gives its first answer after 9 seconds and 3.8 GiB, with it after 52 and 10.4.
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     config.gpu_options.allow_growth = True
     session = tf.compat.v1.Session(graph=graph, config=config)
@@ -140,5 +142,5 @@ def _read(path: str) -> tf.compat.v1.GraphDef:
         if not graph_def.node:
             raise ValueError("no nodes")
     except (message.DecodeError, ValueError) as error:
-        raise ValueError(f"{path} is no frozen graph (a binary GraphDef), or damaged.") from error
+        raise InputError(f"{path} is no frozen graph (a binary GraphDef), or damaged.") from error
     return graph_def

@@ -2,28 +2,26 @@
 
 import numpy as np
 
+from foundation.errors import InputError, missing_extra
 from serving.frozen_graph import Net
 
 _OPSET = 17
 
 
 def require() -> None:
-    """Raises ImportError that says what to install; lets a script stop before any work."""
+    """Raises InputError where the extra `onnx` is not installed, so that a job stops at once."""
     try:
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            "ONNX files need packages that are not installed: pip install -c constraints.txt "
-            f'".[onnx]" ({error})'
-        ) from error
+        raise missing_extra("onnx", "the format onnx") from error
 
 
 def write(path: str, function) -> None:
     """Converts `frozen_graph.forward`'s function; writes the .onnx file `path`.
 
     Raises:
-      ImportError: the extra `onnx` is not installed.
+      InputError: the extra `onnx` is not installed.
     """
     require()
     import tf2onnx
@@ -42,8 +40,8 @@ def load(path: str) -> tuple[Net, int | None]:
       the function, and N where it is fixed, else None.
 
     Raises:
-      ImportError: the extra `onnx` is not installed.
-      ValueError: not an ONNX file, or not one of export_model.py.
+      InputError: the extra `onnx` is not installed; this is no ONNX file, or not one of
+        export_model.py.
       OSError: can't be read.
     """
     require()
@@ -54,10 +52,10 @@ def load(path: str) -> tuple[Net, int | None]:
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no public base class of their own.
-        raise ValueError(f"{path}: can't be loaded as an ONNX model: {error}") from error
+        raise InputError(f"{path}: can't be loaded as an ONNX model: {error}") from error
     names = [output.name for output in session.get_outputs()]
     if set(names) != {"logits", "probabilities"}:
-        raise ValueError(f"{path}: other outputs than those of export_model.py.")
+        raise InputError(f"{path}: other outputs than those of export_model.py.")
     (images_input,) = session.get_inputs()
     batch_size = images_input.shape[0]
 

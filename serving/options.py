@@ -3,7 +3,15 @@
 from foundation.errors import UsageError
 from foundation.options import Options, option, options
 
-FORMATS = ("saved_model", "frozen_graph", "tflite", "onnx")
+# Format → its name in an export, fastest to start first; so are an export's files tried.
+FILES = {
+    "saved_model": "saved_model",
+    "frozen_graph": "frozen_graph.pb",
+    "tflite": "model.tflite",
+    "onnx": "model.onnx",
+}
+FORMATS = tuple(FILES)
+# Of the TFLite file's weights.
 QUANTIZATIONS = ("none", "float16", "dynamic")
 
 

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from serving import export_config
+from foundation import labels as class_names
+from foundation.errors import InputError
 
 ENCODED = "serving_default"
 IMAGES = "images"
@@ -37,8 +38,11 @@ def write(
       decode: the recipe on encoded bytes, scalar string → float32 [S, S, C].
       prepare: the recipe on a decoded picture, float32 [h, w, 3] in 0..255 → float32 [S, S, C].
       labels_file: labels.txt; kept inside as an asset.
+
+    Raises:
+      OSError: can't be written.
     """
-    labels = tf.constant(export_config.load_labels(labels_file))
+    labels = tf.constant(class_names.read(labels_file))
     pixels = tf.TensorSpec(model.inputs[0].shape[1:], tf.float32)
 
     def answer(images):
@@ -67,7 +71,10 @@ def write(
     module.weights = [variable.value for variable in model.variables]
     module.labels_file = tf.saved_model.Asset(labels_file)
     signatures = {ENCODED: classify_encoded, IMAGES: classify_images}
-    tf.saved_model.save(module, directory, signatures=signatures)
+    try:
+        tf.saved_model.save(module, directory, signatures=signatures)
+    except tf.errors.OpError as error:
+        raise OSError(f"{directory}: could not be written: {error.message}") from error
 
 
 def load(directory: str) -> tuple[Callable[[Sequence[bytes]], dict], tuple[str, ...]]:
@@ -78,15 +85,15 @@ def load(directory: str) -> tuple[Callable[[Sequence[bytes]], dict], tuple[str, 
       the labels.
 
     Raises:
-      ValueError: no SavedModel, damaged, or without our signatures and labels.
+      InputError: no SavedModel, damaged, or without our signatures and labels.
     """
     run = _signature(directory, ENCODED)
-    labels_file = os.path.join(directory, "assets", export_config.LABELS_NAME)
+    labels_file = os.path.join(directory, "assets", class_names.FILE_NAME)
     if not os.path.exists(labels_file):
-        raise ValueError(
+        raise InputError(
             f"{directory}: a SavedModel without labels, so not one of export_model.py."
         )
-    labels = export_config.load_labels(labels_file)
+    labels = class_names.read(labels_file)
     return lambda encoded: run(encoded_images=tf.constant(encoded, tf.string)), labels
 
 
@@ -100,9 +107,10 @@ def _signature(directory: str, name: str) -> Callable[..., dict]:
     try:
         loaded = tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f"{directory}: TensorFlow can't load this SavedModel: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{directory}: TensorFlow can't load this SavedModel: {reason}") from error
     if name not in loaded.signatures:
-        raise ValueError(
+        raise InputError(
             f"{directory}: a SavedModel without the signature {name!r}, so not one of "
             "export_model.py."
         )

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from foundation.errors import InputError
 from serving.frozen_graph import INPUT_NODE, Net
-
-QUANTIZATIONS = ("none", "float16", "dynamic")
 
 
 def write(path: str, function, model: keras.Model, quantization: str = "none") -> None:
@@ -18,8 +17,8 @@ def write(path: str, function, model: keras.Model, quantization: str = "none") -
       path: the .tflite file to write.
       function: from preprocessed images to logits and probabilities.
       model: the owner of its weights.
-      quantization: "none" keeps float32; "float16" halves the weights; "dynamic" stores them
-        as int8 and computes the activations in float.
+      quantization: of `serving.options.QUANTIZATIONS`: "none" keeps float32; "float16" halves the
+        weights; "dynamic" stores them as int8 and computes the activations in float.
     """
     # Only variables that the converter finds by itself become constants of the file.
     owner = tf.Module()
@@ -42,7 +41,7 @@ def load(path: str) -> tuple[Net, int | None]:
       the function, and N where it is fixed, else None.
 
     Raises:
-      ValueError: not a TensorFlow Lite file, or not one of export_model.py.
+      InputError: not a TensorFlow Lite file, or not one of export_model.py.
       OSError: can't be read.
     """
     with open(path, "rb") as file:
@@ -54,9 +53,9 @@ def load(path: str) -> tuple[Net, int | None]:
             interpreter = tf.lite.Interpreter(model_content=content)
         runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: can't be loaded as a TensorFlow Lite model: {error}") from error
+        raise InputError(f"{path}: can't be loaded as a TensorFlow Lite model: {error}") from error
     if set(runner.get_output_details()) != {"logits", "probabilities"}:
-        raise ValueError(f"{path}: other outputs than those of export_model.py.")
+        raise InputError(f"{path}: other outputs than those of export_model.py.")
     (details,) = runner.get_input_details().values()
     batch_size = int(details["shape_signature"][0])
 

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from evaluation import evaluator
 
-NUM_CLASSES = 7
+NAMES = tuple("abcdefg")
+NUM_CLASSES = len(NAMES)
 COUNT = 23
 
 
@@ -46,7 +47,7 @@ def test_counts_each_example_once_whatever_the_batches(drawn):
         tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits.astype(np.float64))
     )
     for sizes in [[COUNT], [10, 10, 3], [1] * COUNT]:
-        evaluation = evaluator.evaluate(predict, make_batches(logits, labels, sizes), NUM_CLASSES)
+        evaluation = evaluator.evaluate(predict, make_batches(logits, labels, sizes), NAMES)
         assert evaluation.num_examples == COUNT
         assert evaluation.accuracy == expected
         assert evaluation.loss == pytest.approx(expected_loss, rel=1e-12)
@@ -58,29 +59,38 @@ def test_counts_each_example_once_whatever_the_batches(drawn):
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_recall_is_tensorflows(drawn, k):
     logits, labels = drawn
-    evaluation = evaluator.evaluate(predict, make_batches(logits, labels, [COUNT]), NUM_CLASSES)
+    evaluation = evaluator.evaluate(predict, make_batches(logits, labels, [COUNT]), NAMES)
     expected = np.mean(tf.math.in_top_k(labels, logits, k))
     assert evaluation.recall_at(k) == expected
 
 
 def test_classes_that_tie():
     logits = np.zeros((2, 6), np.float32)
-    evaluation = evaluator.evaluate(predict, make_batches(logits, np.array([0, 5]), [2]), 6)
+    evaluation = evaluator.evaluate(predict, make_batches(logits, np.array([0, 5]), [2]), "abcdef")
     # As argmax, and as in_top_k.
     assert evaluation.predictions.tolist() == [0, 0]
     assert evaluation.recall_at(5) == np.mean(tf.math.in_top_k([0, 5], logits, 5)) == 1.0
 
 
-def test_recall_5_of_fewer_classes_is_one(drawn):
+def test_recall_5_counts_what_lies_below_the_fifth_place():
+    logits = np.tile(np.float32([6, 5, 4, 3, 2, 1]), (4, 1))
+    labels = np.array([0, 4, 5, 5])  # at places 1, 5, 6 and 6
+    evaluation = evaluator.evaluate(predict, make_batches(logits, labels, [3, 1]), "abcdef")
+    assert evaluation.recall_at(5) == 0.5
+    assert evaluation.recall_at(4) == 0.25
+    assert evaluation.ranks.tolist() == [0, 4, 5, 5]
+
+
+def test_fewer_classes_than_places(drawn):
     logits, labels = drawn[0][:, :3], drawn[1] % 3
-    evaluation = evaluator.evaluate(predict, make_batches(logits, labels, [COUNT]), 3)
+    evaluation = evaluator.evaluate(predict, make_batches(logits, labels, [COUNT]), "abc")
     assert evaluation.recall_at(5) == 1.0
     assert evaluation.top_classes.shape == (COUNT, 3)
 
 
 def test_top_probabilities(drawn):
     logits, labels = drawn
-    evaluation = evaluator.evaluate(predict, make_batches(logits, labels, [20, 3]), NUM_CLASSES)
+    evaluation = evaluator.evaluate(predict, make_batches(logits, labels, [20, 3]), NAMES)
     expected = tf.math.top_k(tf.nn.softmax(logits), 5)
     assert np.array_equal(evaluation.top_classes, expected.indices)
     np.testing.assert_allclose(evaluation.top_probabilities, expected.values, rtol=1e-5)
@@ -92,7 +102,7 @@ def test_keeps_the_surest_mistakes_with_their_images(drawn):
     wrong = np.flatnonzero(np.argmax(logits, axis=1) != labels)
     expected = sorted(wrong, key=lambda i: -probabilities[i])[:4]
     evaluation = evaluator.evaluate(
-        predict, make_batches(logits, labels, [9, 9, 5]), NUM_CLASSES, num_mistakes=4
+        predict, make_batches(logits, labels, [9, 9, 5]), NAMES, num_mistakes=4
     )
     assert [mistake.position for mistake in evaluation.mistakes] == expected
     for mistake in evaluation.mistakes:
@@ -104,7 +114,7 @@ def test_bfloat16_logits(drawn):
     evaluation = evaluator.evaluate(
         lambda images: tf.cast(predict(images), tf.bfloat16),
         make_batches(logits, labels, [COUNT]),
-        NUM_CLASSES,
+        NAMES,
     )
     assert evaluation.num_examples == COUNT
 
@@ -112,23 +122,21 @@ def test_bfloat16_logits(drawn):
 def test_reports_progress(drawn):
     logits, labels = drawn
     seen = []
-    evaluator.evaluate(
-        predict, make_batches(logits, labels, [20, 3]), NUM_CLASSES, on_batch=seen.append
-    )
+    evaluator.evaluate(predict, make_batches(logits, labels, [20, 3]), NAMES, on_batch=seen.append)
     assert seen == [20, 3]
 
 
 def test_errors(drawn):
     logits, labels = drawn
     with pytest.raises(ValueError, match="no examples to evaluate on"):
-        evaluator.evaluate(predict, [], NUM_CLASSES)
+        evaluator.evaluate(predict, [], NAMES)
     outside = labels.copy()
     outside[21] = NUM_CLASSES
     with pytest.raises(ValueError, match="21.jpg: label 7 is not one of the classes 0 to 6"):
-        evaluator.evaluate(predict, make_batches(logits, outside, [20, 3]), NUM_CLASSES)
+        evaluator.evaluate(predict, make_batches(logits, outside, [20, 3]), NAMES)
     broken = logits.copy()
     broken[2, 1] = np.nan
     with pytest.raises(ValueError, match="2.jpg: the net's output is not finite"):
-        evaluator.evaluate(predict, make_batches(broken, labels, [COUNT]), NUM_CLASSES)
+        evaluator.evaluate(predict, make_batches(broken, labels, [COUNT]), NAMES)
     with pytest.raises(ValueError, match=r"\[23, 7\] logits for 23 images of 9 classes"):
-        evaluator.evaluate(predict, make_batches(logits, labels, [COUNT]), 9)
+        evaluator.evaluate(predict, make_batches(logits, labels, [COUNT]), "abcdefghi")

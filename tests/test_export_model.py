@@ -124,11 +124,13 @@ def test_an_export_by_run_json(export):
         "saved_model",
     ]
     said = json.loads((export / "export.json").read_text())
-    assert (said["model_name"], said["image_size"], said["preprocessing_name"]) == (
+    run = said["run"]
+    assert (run["model_name"], run["image_size"], run["preprocessing_name"]) == (
         NET,
         SIZE,
         "inception",
     )
+    assert run["labels"] == list(LABELS)
     assert (said["checkpoint"], said["global_step"]) == ("model.ckpt-7", 7)
     assert said["check"]["source"] == "pictures of pets, split train"
     assert not said["moving_averages"]
@@ -301,7 +303,7 @@ def test_flags_that_contradict_the_run_are_shown_with_both_values(
         (["--output_dir=x", "--is_training"], "--is_training: the training form of a net"),
         (["--output_dir=x", "--quantize"], "export_model.py --formats=tflite"),
         (["--output_dir=x", "--is_video_model"], "videos are not supported"),
-        (["--output_dir=x", "--formats=keras"], "--formats: 'keras' is none of saved_model,"),
+        (["--output_dir=x", "--formats=keras"], "--formats=keras: unknown. Choose of saved_model,"),
         (["--output_dir=x", "--formats="], "--formats is empty"),
         (["--output_file=x.pb", "--formats=onnx"], "--formats needs --output_dir"),
         (["--output_file=x.onnx"], "--output_file=x.onnx: its name must end in .pb"),
@@ -321,7 +323,7 @@ def test_flags_that_make_no_sense_are_refused_at_once(arguments, message):
         (["photo.jpg"], 2, "say what to classify with: --model=FOLDER"),
         (["--model=x"], 2, "say what to classify: --image=FILE"),
         (["--model=x", "--top_k=0", "--image=y"], 2, "--top_k=0"),
-        (["--model=absent", "p.jpg"], 1, "--model=absent does not exist. Write one with export"),
+        (["--model=absent", "p.jpg"], 1, "--model=absent: does not exist. Write one with export"),
         ([f"--model={ROOT}", "--image=*.nothing"], 1, "--image=*.nothing: no picture there"),
     ],
 )

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from foundation.errors import InputError
 from nets import blocks
 from serving import classifier, export_config, exporter, frozen_graph, onnx, saved_model, tflite
+from serving.options import ExportOptions
+from serving.subject import Subject
 
 SIZE = 32
 LABELS = ("cat", "chien ñ", "emu")
@@ -27,7 +30,7 @@ def prepare(image):
 
 
 def recipe_for(config, find):
-    assert config.preprocessing_name == "stand-in"
+    assert config.run["preprocessing_name"] == "stand-in"
     return decode
 
 
@@ -49,6 +52,16 @@ def tiny_net(seed):
     return model
 
 
+def export_folder(folder, subject, formats, **options):
+    return exporter.export(
+        subject, ExportOptions(output_dir=folder, formats=tuple(formats), **options)
+    )
+
+
+def export_file(file, subject, **options):
+    return exporter.export(subject, ExportOptions(output_file=file, **options))
+
+
 @pytest.fixture(scope="module")
 def pictures():
     noise = np.random.default_rng(0)
@@ -61,25 +74,20 @@ def pictures():
 def subject(pictures):
     model = tiny_net(seed=1)
     config = export_config.ExportConfig(
-        model_name="tiny",
-        num_classes=len(LABELS),
-        image_size=SIZE,
-        channels=3,
-        preprocessing_name="stand-in",
-        use_grayscale=False,
-        preprocessing_options={},
-        batch_size=None,
-        labels_offset=0,
+        run={
+            "model_name": "tiny",
+            "num_classes": len(LABELS),
+            "labels": list(LABELS),
+            "image_size": SIZE,
+            "preprocessing_name": "stand-in",
+            "preprocessing_options": {},
+        },
         checkpoint="model.ckpt-7",
         global_step=7,
         moving_averages=False,
-        files={},
-        nodes={},
     )
     nodes = frozen_graph.Nodes("Tiny/Logits/SpatialSqueeze", "Tiny/Predictions/Reshape_1")
-    return exporter.Subject(
-        model, nodes, LABELS, decode, prepare, config, pictures, "pictures of the test"
-    )
+    return Subject(model, nodes, LABELS, decode, prepare, config, pictures, "pictures of the test")
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +100,8 @@ def expected(subject):
 def export(subject, tmp_path_factory):
     """An export in all formats that need no extra."""
     folder = tmp_path_factory.mktemp("export") / "model"
-    exporter.export_folder(
-        str(folder), subject, ["saved_model", "frozen_graph", "tflite"], text=True
+    export_folder(
+        str(folder), subject, ["saved_model", "frozen_graph", "tflite"], write_text_graphdef=True
     )
     return folder
 
@@ -113,7 +121,7 @@ def test_an_export_holds_what_is_documented(export, subject):
     ]
     assert (export / "labels.txt").read_text() == "0:cat\n1:chien ñ\n2:emu\n"
     said = json.loads((export / "export.json").read_text())
-    assert said["model_name"] == "tiny" and said["global_step"] == 7
+    assert said["run"]["model_name"] == "tiny" and said["global_step"] == 7
     assert said["files"] == {
         "saved_model": "saved_model/1",
         "frozen_graph": "frozen_graph.pb",
@@ -186,18 +194,18 @@ def test_the_graphs_text_is_short_and_names_the_nodes(export):
 
 def test_a_single_frozen_graph_carries_its_companions(subject, pictures, expected, tmp_path):
     file = tmp_path / "net.pb"
-    exporter.export_file(str(file), subject)
+    export_file(str(file), subject)
     assert sorted(os.listdir(tmp_path)) == ["net.export.json", "net.labels.txt", "net.pb"]
     found = classifier.load(str(file), recipe_for).outputs(pictures)["probabilities"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     with pytest.raises(ValueError, match=r"net\.pb exists\. Replace it with --overwrite"):
-        exporter.export_file(str(file), subject)
-    exporter.export_file(str(file), subject, overwrite=True)
+        export_file(str(file), subject)
+    export_file(str(file), subject, overwrite=True)
 
 
 def test_a_replaced_frozen_graph_is_never_beside_the_others_names(subject, tmp_path, monkeypatch):
     graph, names, text = (tmp_path / f"net{end}" for end in (".pb", ".labels.txt", ".pbtxt"))
-    exporter.export_file(str(graph), subject, text=True)
+    export_file(str(graph), subject, write_text_graphdef=True)
     former, before = graph.stat().st_ino, snapshot(tmp_path)
     renamed = dataclasses.replace(subject, labels=("a", "b", "c"))
     real, moves = os.replace, []
@@ -213,17 +221,18 @@ def test_a_replaced_frozen_graph_is_never_beside_the_others_names(subject, tmp_p
     monkeypatch.setattr(os, "replace", replace)
     refused = True
     with pytest.raises(OSError, match=r"disk full"):
-        exporter.export_file(str(graph), renamed, overwrite=True)
+        export_file(str(graph), renamed, overwrite=True)
     assert snapshot(tmp_path) == before
     refused = False
-    exporter.export_file(str(graph), renamed, overwrite=True)
+    export_file(str(graph), renamed, overwrite=True)
     assert moves[-1] == str(graph) and names.read_text().startswith("0:a")
     assert not text.exists()  # of the former graph
 
 
 def test_a_fixed_batch_size_serves_any_number_of_pictures(subject, pictures, expected, tmp_path):
-    fixed = dataclasses.replace(subject, config=dataclasses.replace(subject.config, batch_size=3))
-    config = exporter.export_folder(str(tmp_path / "x"), fixed, ["frozen_graph", "tflite"])
+    formats = ["frozen_graph", "tflite"]
+    config = export_folder(str(tmp_path / "x"), subject, formats, batch_size=3)
+    assert config.batch_size == 3
     assert set(config.check["largest_difference"]) == {"frozen_graph", "tflite"}
     net, batch_size = frozen_graph.load(str(tmp_path / "x" / "frozen_graph.pb"), subject.nodes)
     assert batch_size == 3
@@ -243,9 +252,8 @@ def test_quantized_weights_are_smaller(export, subject, tmp_path):
 
 def test_onnx_gives_the_nets_numbers(subject, pictures, expected, tmp_path):
     pytest.importorskip("tf2onnx", reason='needs pip install ".[onnx]"')
-    fixed = dataclasses.replace(subject, config=dataclasses.replace(subject.config, batch_size=3))
-    for name, each in (("any", subject), ("fixed", fixed)):
-        exporter.export_folder(str(tmp_path / name), each, ["onnx"])
+    for name, batch_size in (("any", None), ("fixed", 3)):
+        export_folder(str(tmp_path / name), subject, ["onnx"], batch_size=batch_size)
         model = classifier.load(str(tmp_path / name / "model.onnx"), recipe_for)
         np.testing.assert_allclose(model.outputs(pictures)["probabilities"], expected, atol=1e-5)
     (tmp_path / "any" / "model.onnx").write_bytes(b"<html>")
@@ -255,7 +263,7 @@ def test_onnx_gives_the_nets_numbers(subject, pictures, expected, tmp_path):
 
 def test_without_its_extra_onnx_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    with pytest.raises(ImportError, match=r'pip install .*"\.\[onnx\]"'):
+    with pytest.raises(InputError, match=r'pip install .*"\.\[onnx\]"'):
         onnx.require()
 
 
@@ -289,14 +297,14 @@ def snapshot(folder):
 
 def test_a_damaged_export_is_refused_and_the_former_one_stays(subject, tmp_path, monkeypatch):
     folder = tmp_path / "model"
-    exporter.export_folder(str(folder), subject, ["frozen_graph"])
+    export_folder(str(folder), subject, ["frozen_graph"])
     before = snapshot(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(frozen_graph, "write", damaged_frozen_graph(frozen_graph.write))
         with pytest.raises(ValueError, match=r"exported frozen_graph does not give the checkpoint"):
-            exporter.export_folder(str(folder), subject, ["frozen_graph"], overwrite=True)
+            export_folder(str(folder), subject, ["frozen_graph"], overwrite=True)
         with pytest.raises(ValueError, match=r"Nothing was exported"):
-            exporter.export_file(str(tmp_path / "alone.pb"), subject)
+            export_file(str(tmp_path / "alone.pb"), subject)
     assert snapshot(tmp_path) == before
 
 
@@ -308,7 +316,7 @@ def test_a_saved_model_of_other_weights_is_refused(subject, tmp_path, monkeypatc
 
     monkeypatch.setattr(saved_model, "write", write)
     with pytest.raises(ValueError, match=r"exported saved_model does not give"):
-        exporter.export_folder(str(tmp_path / "model"), subject, ["saved_model"])
+        export_folder(str(tmp_path / "model"), subject, ["saved_model"])
     assert os.listdir(tmp_path) == []
 
 
@@ -320,39 +328,37 @@ def test_a_recipe_that_differs_for_decoded_pictures_is_refused(subject, tmp_path
 
     monkeypatch.setattr(saved_model, "write", write)
     with pytest.raises(ValueError, match=r"signature on decoded images\) does not give"):
-        exporter.export_folder(str(tmp_path / "model"), subject, ["saved_model"])
+        export_folder(str(tmp_path / "model"), subject, ["saved_model"])
 
 
 def test_a_net_of_nan_is_refused(subject, tmp_path):
     broken = dataclasses.replace(subject, decode=lambda encoded: decode(encoded) * np.nan)
     with pytest.raises(ValueError, match=r"model\.ckpt-7: the model gives no finite numbers"):
-        exporter.export_folder(str(tmp_path / "model"), broken, ["frozen_graph"])
+        export_folder(str(tmp_path / "model"), broken, ["frozen_graph"])
     assert os.listdir(tmp_path) == []
 
 
 def test_what_stands_in_the_way_is_named(subject, tmp_path):
     folder = tmp_path / "model"
-    exporter.export_folder(str(folder), subject, ["frozen_graph"])
+    export_folder(str(folder), subject, ["frozen_graph"])
     with pytest.raises(ValueError, match=r"holds something already\. Replace .* --overwrite"):
-        exporter.export_folder(str(folder), subject, ["frozen_graph"])
+        export_folder(str(folder), subject, ["frozen_graph"])
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"no part of an export \(notes\.txt\)"):
-        exporter.export_folder(str(folder), subject, ["frozen_graph"], overwrite=True)
+        export_folder(str(folder), subject, ["frozen_graph"], overwrite=True)
     assert (folder / "notes.txt").read_text() == "mine"
-    with pytest.raises(ValueError, match=r"notes\.txt is a file"):
-        exporter.export_folder(str(folder / "notes.txt"), subject, ["frozen_graph"])
+    with pytest.raises(ValueError, match=r"notes\.txt: is a file"):
+        export_folder(str(folder / "notes.txt"), subject, ["frozen_graph"])
     with pytest.raises(ValueError, match=r"is a folder\. Name a file"):
-        exporter.export_file(str(folder), subject)
+        export_file(str(folder), subject)
 
 
 def test_an_export_replaces_another_as_a_whole(subject, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
-    exporter.export_folder(str(folder), subject, ["frozen_graph"], text=True)
+    export_folder(str(folder), subject, ["frozen_graph"], write_text_graphdef=True)
     (tmp_path / ".model.partial").mkdir()  # As a killed export leaves it.
-    exporter.export_folder(
-        str(folder), subject, ["saved_model"], saved_model_version=12, overwrite=True
-    )
+    export_folder(str(folder), subject, ["saved_model"], saved_model_version=12, overwrite=True)
     assert sorted(os.listdir(folder)) == ["export.json", "labels.txt", "saved_model"]
     assert os.listdir(folder / "saved_model") == ["12"]
     assert os.listdir(tmp_path) == ["model"]
@@ -360,22 +366,22 @@ def test_an_export_replaces_another_as_a_whole(subject, tmp_path):
 
 def test_an_export_that_was_set_aside_when_the_power_went_comes_back(subject, tmp_path):
     folder = tmp_path / "model"
-    exporter.export_folder(str(folder), subject, ["frozen_graph"])
+    export_folder(str(folder), subject, ["frozen_graph"])
     os.rename(folder, tmp_path / ".model.previous")
     with pytest.raises(ValueError, match=r"holds something already"):
-        exporter.export_folder(str(folder), subject, ["frozen_graph"])
+        export_folder(str(folder), subject, ["frozen_graph"])
     assert os.listdir(tmp_path) == ["model"]
 
 
 def test_backups_of_the_users_own_stay(subject, tmp_path):
     mine = [tmp_path / name for name in ("model.previous", "model.partial", ".model.previous")]
     for folder in mine[:2]:
-        exporter.export_folder(str(folder), subject, ["frozen_graph"])
+        export_folder(str(folder), subject, ["frozen_graph"])
     before = snapshot(mine[0]) | snapshot(mine[1])
     mine[2].mkdir()  # no export: not brought back
-    exporter.export_folder(str(tmp_path / "model"), subject, ["frozen_graph"])
-    exporter.export_folder(str(tmp_path / "model"), subject, ["frozen_graph"], overwrite=True)
-    exporter.export_file(str(tmp_path / "model.pb"), subject)
+    export_folder(str(tmp_path / "model"), subject, ["frozen_graph"])
+    export_folder(str(tmp_path / "model"), subject, ["frozen_graph"], overwrite=True)
+    export_file(str(tmp_path / "model.pb"), subject)
     assert snapshot(mine[0]) | snapshot(mine[1]) == before
 
 
@@ -413,11 +419,3 @@ def test_a_foreign_saved_model_is_named(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.f)
     with pytest.raises(ValueError, match=r"m: a SavedModel without labels, so not one"):
         classifier.load(str(tmp_path / "m"), recipe_for)
-
-
-def test_labels_with_gaps_are_refused(tmp_path):
-    (tmp_path / "labels.txt").write_text("0:cat\n2:emu\n")
-    with pytest.raises(ValueError, match=r"class numbers are not 0 to 1"):
-        export_config.load_labels(str(tmp_path / "labels.txt"))
-    (tmp_path / "labels.txt").write_text("1:emu: big\n0:cat\n")
-    assert export_config.load_labels(str(tmp_path / "labels.txt")) == ("cat", "emu: big")

@@ -17,7 +17,7 @@ def test_confusion_matrix_has_true_classes_as_rows():
 
 
 def test_class_scores():
-    scores = metrics.class_scores(np.array(CONFUSION))
+    scores = metrics.class_scores(LABELS, PREDICTIONS, 4)
     np.testing.assert_allclose(scores.precision, [2 / 4, 1 / 2, 0, 0])
     np.testing.assert_allclose(scores.recall, [2 / 3, 1 / 2, np.nan, 0])
     np.testing.assert_allclose(scores.f1, [4 / 7, 1 / 2, np.nan, 0])
@@ -26,7 +26,7 @@ def test_class_scores():
 
 
 def test_macro_average_leaves_out_classes_without_examples():
-    scores = metrics.class_scores(np.array(CONFUSION))
+    scores = metrics.class_scores(LABELS, PREDICTIONS, 4)
     expected = (2 / 3 + 1 / 2 + 0) / 3
     assert metrics.macro_average(scores.recall, scores.support) == pytest.approx(expected)
 

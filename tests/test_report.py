@@ -11,7 +11,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from evaluation import evaluator, report
+from evaluation import evaluator
+from evaluation.report import folder as report
+from evaluation.report import pictures
 
 # Names that CSV, HTML and matplotlib would take for something else.
 NAMES = ("cat, wild", "<b>dog</b>", 'a "quoted" $name$', "été")
@@ -29,13 +31,13 @@ def evaluation():
         "label": tf.constant(labels),
         "filename": tf.constant([f"folder/<img>{i}.jpg" for i in range(12)]),
     }
-    return evaluator.evaluate(lambda images: tf.constant(logits), [batch], 4)
+    return evaluator.evaluate(lambda images: tf.constant(logits), [batch], NAMES)
 
 
 @pytest.fixture(scope="module")
 def folder(evaluation, tmp_path_factory):
     folder = tmp_path_factory.mktemp("eval") / "new"
-    report.write(str(folder), evaluation, NAMES, ABOUT, step=40, value_range=(-1.0, 1.0))
+    report.write(str(folder), evaluation, ABOUT, step=40, value_range=(-1.0, 1.0))
     return folder
 
 
@@ -46,7 +48,7 @@ def rows(path):
 def test_metrics(folder, evaluation):
     numbers = json.loads((folder / "metrics.json").read_text())
     assert numbers["accuracy"] == evaluation.accuracy
-    assert numbers["recall_5"] == 1.0
+    assert numbers["recall_5"] == evaluation.recall_at(5)
     assert numbers["num_examples"] == 12
     assert numbers["files"] == ABOUT["files"]
     low, high = numbers["accuracy_interval_95"]
@@ -83,7 +85,7 @@ def test_confusion_matrix(folder, evaluation):
 @pytest.mark.parametrize("count", [1, 2, 40, 300])
 def test_picture_of_any_number_of_classes(count):
     confusion = np.diag(np.arange(count))
-    png = report.draw_confusion_matrix(confusion, [f"class number {i}" for i in range(count)])
+    png = pictures.confusion_matrix(confusion, [f"class number {i}" for i in range(count)])
     with Image.open(io.BytesIO(png)) as picture:
         assert max(picture.size) <= 2000
 
@@ -104,8 +106,8 @@ def test_page_without_mistakes(tmp_path):
         "label": tf.constant([0, 1]),
         "filename": tf.constant(["a", "b"]),
     }
-    perfect = evaluator.evaluate(lambda images: 9 * tf.eye(2), [batch], 2)
-    report.write(str(tmp_path), perfect, ["a", "b"], {}, step=0)
+    perfect = evaluator.evaluate(lambda images: 9 * tf.eye(2), [batch], ["a", "b"])
+    report.write(str(tmp_path), perfect, {}, step=0)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("There are none.") == 2
 
@@ -113,7 +115,7 @@ def test_page_without_mistakes(tmp_path):
 def test_thumbnails_show_the_pixels():
     image = np.full((10, 10, 1), -1.0, np.float32)
     image[:5] = 1.0
-    with Image.open(io.BytesIO(report._thumbnail(image, (-1.0, 1.0)))) as picture:
+    with Image.open(io.BytesIO(pictures.thumbnail(image, (-1.0, 1.0)))) as picture:
         pixels = np.asarray(picture)
     assert picture.mode == "L" and pixels.shape == (140, 140)
     assert pixels[:60].min() > 245 and pixels[80:].max() < 10
@@ -127,7 +129,7 @@ def test_events_carry_slims_tags(folder, evaluation):
                 values[value.tag] = event.step, tf.make_ndarray(value.tensor)
     step, accuracy = values["eval/Accuracy"]
     assert step == 40 and accuracy == pytest.approx(evaluation.accuracy)
-    assert values["eval/Recall_5"][1] == 1.0
+    assert values["eval/Recall_5"][1] == pytest.approx(evaluation.recall_at(5))
     assert "eval/confusion_matrix" in values
 
 
@@ -145,4 +147,4 @@ def test_leaves_no_temporary_files(folder):
 def test_folder_that_can_not_be_made(tmp_path, evaluation):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
-        report.write(str(tmp_path / "file" / "eval"), evaluation, NAMES, ABOUT, step=1)
+        report.write(str(tmp_path / "file" / "eval"), evaluation, ABOUT, step=1)

@@ -1,0 +1,113 @@
+"""What a job refuses before TensorFlow is imported, from its options and what lies on the disk."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+
+from foundation.errors import InputError, UsageError
+from foundation.options import given_values
+from nets import names
+from runs import config as run_config
+from runs.config import RunConfig
+from runs.options import ClassifyImageOptions, EvaluateOptions, ExportModelOptions, OpenOptions
+
+# Options that must agree with the run where they are set by hand. The recipe is compared later:
+# the name of a net stands for its recipe, and the table of recipes needs TensorFlow.
+_AGREEING = ("model_name", "eval_image_size", "image_size", "use_grayscale", "labels_offset")
+
+
+@contextlib.contextmanager
+def value_errors_as_input_errors() -> Iterator[None]:
+    """For as long as some rooms raise ValueError where a user's input is at fault."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def folder_of(checkpoint_path: str) -> str:
+    """The folder in which a checkpoint lies, and run.json beside it."""
+    if os.path.isdir(checkpoint_path):
+        return checkpoint_path
+    return os.path.dirname(checkpoint_path) or "."
+
+
+def known_run(path: str, given: OpenOptions) -> RunConfig | None:
+    """The configuration beside a checkpoint, or None where there is no run.json.
+
+    Raises:
+      InputError: there is nothing at `path`, or an option set by hand contradicts the run.
+    """
+    config = run_config.load(path)
+    if config is None:
+        names.check(given.net.model_name)
+        return None
+    averages = given.checkpoint.moving_average_decay
+    by_hand = {name: v for name, v in given_values(given).items() if name in _AGREEING}
+    by_hand["moving_average_decay"] = averages or None
+    run_config.check_agrees(config, by_hand, folder_of(path))
+    return dataclasses.replace(config, moving_average_decay=None) if averages == 0 else config
+
+
+def evaluation(given: EvaluateOptions) -> RunConfig | None:
+    """Checks an evaluation and makes its folder; returns what `known_run` does."""
+    path = given.checkpoint.checkpoint_path
+    config = known_run(path, given)
+    places = (config, given.source) if config else (given.source,)
+    if not any(place.dataset_dir or place.tfrecord_file for place in places):
+        raise UsageError(
+            "say where the data is: --dataset_dir=FOLDER or --tfrecord_file=FILE. "
+            f"({path} has no run.json that would know.)"
+        )
+    _check_folder(given.source.dataset_dir)
+    eval_dir = given.evaluation.eval_dir
+    try:
+        os.makedirs(eval_dir, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{eval_dir} can't be made: {error.strerror}.",
+            option="eval_dir",
+            value=eval_dir,
+            remedy="Name a folder that can be written.",
+        ) from error
+    return config
+
+
+def export(given: ExportModelOptions) -> RunConfig | None:
+    """Checks an export; returns what `known_run` does."""
+    path = given.checkpoint.checkpoint_path
+    config = known_run(path, given)
+    if config and given.export.labels_file:
+        raise InputError(
+            f"the run.json in {folder_of(path)} names the classes.",
+            option="labels_file",
+            value=given.export.labels_file,
+            remedy="Leave the flag out.",
+        )
+    if given.tracking.tracking == "mlflow" and not (config and config.mlflow_run_id):
+        raise InputError(
+            f"MLflow knows no run of {path}.",
+            option="tracking",
+            value="mlflow",
+            remedy="Train it with --tracking=mlflow, or leave the flag out.",
+        )
+    _check_folder(given.source.dataset_dir)
+    return config
+
+
+def classification(given: ClassifyImageOptions) -> None:
+    """Checks that there is a model."""
+    model = given.classify.model
+    if not os.path.exists(model):
+        raise InputError(
+            "does not exist.", option="model", value=model, remedy="Write one with export_model.py."
+        )
+
+
+def _check_folder(dataset_dir: str | None) -> None:
+    # Folders with a scheme, such as gs://, are TensorFlow's to read.
+    if dataset_dir and "://" not in dataset_dir and not os.path.isdir(dataset_dir):
+        raise InputError("there is no such folder.", option="dataset_dir", value=dataset_dir)

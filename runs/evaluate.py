@@ -1,0 +1,210 @@
+"""Evaluates a trained net on a split of a dataset, each example exactly once."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from datasets import bad_records, batches
+from datasets.bad_records import BadRecord
+from datasets.tfrecord_dataset import Dataset
+from evaluation import evaluator, views
+from evaluation.evaluator import Evaluation
+from evaluation.report import folder as report
+from foundation import labels
+from foundation.errors import InputError
+from preprocessing.preprocessing_factory import Recipe
+from runs import checks, opened, recipes, splits
+from runs.config import RunConfig
+from runs.opened import OpenRun
+from runs.options import EvaluateOptions
+
+_SPLITS = ("test", "validation")
+
+
+def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Evaluation:
+    """Restores a net, runs it over a dataset, and writes numbers, tables and page to `eval_dir`.
+
+    Args:
+      options: what is evaluated on what. What run.json says may be left out.
+      say: gets lines for the screen.
+
+    Returns:
+      what the net said of each example, and the numbers made of it.
+
+    Raises:
+      InputError: net, dataset and options do not fit each other, or a file can't be used.
+      OSError: a file could not be written.
+    """
+    config = checks.evaluation(options)
+    opened.share_gpus()
+    dataset = _dataset(config, options, say)
+    if config and config.labels != dataset.labels:
+        raise InputError(
+            f"The checkpoint was trained on the classes {labels.shortened(config.labels)}, the "
+            f"dataset has {labels.shortened(dataset.labels)}.",
+            remedy="Evaluate on a dataset with the same classes.",
+        )
+    dataset, dropped = bad_records.drop(dataset, options.reading.max_bad_records)
+    for line in bad_records.summary(dropped):
+        say(line)
+    run = opened.open_run(
+        options.checkpoint.checkpoint_path,
+        options,
+        names=dataset.labels,
+        dtype=options.evaluation.dtype,
+        say=say,
+    )
+    num_hidden = _num_hidden(run, dataset)
+    if num_hidden:
+        say(f"The checkpoint's class 0 is the background of {run.net.name}, and is left out.")
+    size = views.whole_size(options.evaluation.tta, run.config.image_size)
+    recipe = recipes.recipe_of(run.config, functools.partial(os.path.join, run.folder), [size])
+    say(f"{run}, {options.evaluation.precision}{_views(options)}")
+    say(
+        f"Data: {dataset.num_examples} examples of split {dataset.split} in "
+        f"{os.path.dirname(dataset.sources[0]) or '.'}, {dataset.num_classes} classes"
+    )
+    found = _answers(run, recipe, size, num_hidden, dataset, options)
+    report.write(
+        options.evaluation.eval_dir,
+        found,
+        _about(run, dataset, dropped, options),
+        step=run.step or 0,
+        value_range=recipe.value_range,
+    )
+    for line in _closing(run, found, dropped, options):
+        say(line)
+    return found
+
+
+def _dataset(
+    config: RunConfig | None, options: EvaluateOptions, say: Callable[[str], None]
+) -> Dataset:
+    found = splits.first_there(config, options.source, _SPLITS)
+    if found.passed_over:
+        say(f"{found.passed_over} Evaluating the {found.dataset.split} split.")
+    elif splits.place(config, options.source)["tfrecord_file"] and not options.source.tfrecord_file:
+        say(
+            f"Evaluating on {config.tfrecord_file}, which the run was trained on; "
+            "--tfrecord_file=FILE would take another."
+        )
+    return found.dataset
+
+
+def _views(options: EvaluateOptions) -> str:
+    tta = options.evaluation.tta
+    return "" if tta == "none" else f", mean of --tta={tta}"
+
+
+def _num_hidden(run: OpenRun, dataset: Dataset) -> int:
+    """How many of the net's classes no example is of: the background of a zoo checkpoint."""
+    num_hidden = run.config.num_classes - dataset.num_classes
+    if num_hidden and not run.net.background_class:
+        raise InputError(
+            f"{run.checkpoint} has {run.config.num_classes} classes, the dataset "
+            f"{dataset.num_classes}, and checkpoints of {run.net.name} have no background class.",
+            remedy="Evaluate on a dataset with the same classes.",
+        )
+    return num_hidden
+
+
+def _answers(
+    run: OpenRun,
+    recipe: Recipe,
+    size: int,
+    num_hidden: int,
+    dataset: Dataset,
+    options: EvaluateOptions,
+) -> Evaluation:
+    """What the net says of each example.
+
+    `size` is the side of the images in pixels; the first `num_hidden` classes are left out.
+    """
+    side, tta = run.config.image_size, options.evaluation.tta
+    shape = [None, side, side, run.config.channels]
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    def predict(images):
+        return run.model(images, training=False)["logits"][:, num_hidden:]
+
+    predict.get_concrete_function()  # traced here, so that it doesn't count as the net's time
+    examples = batches.evaluation_batches(
+        dataset,
+        functools.partial(recipe.evaluate, size=size, use_grayscale=run.config.use_grayscale),
+        options.evaluation.batch_size,
+        num_threads=options.reading.num_preprocessing_threads,
+        max_batches=options.evaluation.max_num_batches,
+        cache=options.reading.cache,
+    )
+    expected = dataset.num_examples
+    if options.evaluation.max_num_batches is not None:
+        most = options.evaluation.max_num_batches * options.evaluation.batch_size
+        expected = min(expected, most)
+    # On a terminal only: in a log file its lines would overwrite nothing.
+    with tqdm(total=expected, unit=" images", disable=None) as bar:
+        found = batches.explained(
+            dataset,
+            lambda: evaluator.evaluate(
+                views.mean_of(predict, side, tta), examples, dataset.labels, on_batch=bar.update
+            ),
+        )
+    if found.num_examples != expected:
+        raise InputError(
+            f"{dataset.files[0]}: {found.num_examples} examples were read where {expected} were "
+            "counted. The files changed meanwhile: run the evaluation again."
+        )
+    return found
+
+
+def _about(
+    run: OpenRun, dataset: Dataset, dropped: Sequence[BadRecord], options: EvaluateOptions
+) -> dict[str, object]:
+    """What metrics.json and the page say of what was evaluated."""
+    config, evaluation = run.config, options.evaluation
+    return {
+        "model_name": config.model_name,
+        "checkpoint": run.checkpoint,
+        "global_step": run.step or 0,
+        "moving_averages": run.uses_averages,
+        "image_size": config.image_size,
+        "preprocessing_name": config.preprocessing_name,
+        "use_grayscale": config.use_grayscale,
+        "precision": evaluation.precision,
+        "tta": evaluation.tta,
+        "batch_size": evaluation.batch_size,
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "files": list(dataset.sources),
+        "bad_records": [str(record) for record in dropped],
+        "dataset_fingerprint": dataset.fingerprint,
+        "labels": list(dataset.labels),
+        "tensorflow": tf.__version__,
+    }
+
+
+def _closing(
+    run: OpenRun, found: Evaluation, dropped: Sequence[BadRecord], options: EvaluateOptions
+) -> list[str]:
+    """The last lines on the screen; the two that TF-Slim printed come last."""
+    eval_dir = options.evaluation.eval_dir
+    training = _folder_with_events(run.folder)
+    folders = f"train:{training},eval:{eval_dir}" if training else f"eval:{eval_dir}"
+    return [
+        f"{found.num_correct} of {found.num_examples} are right, "
+        f"{found.num_examples / found.seconds:.1f} images/s. "
+        f"See {os.path.join(eval_dir, 'report.html')}, or tensorboard --logdir_spec={folders}",
+        *bad_records.summary(dropped),
+        f"eval/Accuracy[{found.accuracy:.4f}]",
+        f"eval/Recall_5[{found.recall_at(5):.4f}]",
+    ]
+
+
+def _folder_with_events(folder: str) -> str | None:
+    """The folder of the checkpoint, or the one above, as of best/, that has TensorBoard events."""
+    for place in (folder, os.path.dirname(os.path.abspath(folder))):
+        if os.path.isdir(place) and any("tfevents" in name for name in os.listdir(place)):
+            return os.path.relpath(place) if not os.path.isabs(folder) else place
+    return None

@@ -1,0 +1,38 @@
+"""What is exported."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import tensorflow as tf
+
+from serving.export_config import ExportConfig
+from serving.frozen_graph import Nodes
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A restored model and all that is exported with it.
+
+    Attributes:
+      model: takes float32 [N, S, S, C], gives a dict with "logits".
+      nodes: what the frozen graph calls its outputs.
+      labels: class names in the order of the logits.
+      decode: the recipe on encoded bytes, scalar string → float32 [S, S, C].
+      prepare: the recipe on a decoded picture, float32 [h, w, 3] in 0..255 → float32 [S, S, C].
+      config: what export.json says but `batch_size`, `files`, `nodes` and `check`, which are
+        filled in here.
+      examples: encoded pictures on which the export is compared with the model.
+      examples_source: where they are from, in words.
+      companions: files that belong to the recipe, by the names that export.json has for them.
+    """
+
+    model: keras.Model
+    nodes: Nodes
+    labels: tuple[str, ...]
+    decode: Callable[[tf.Tensor], tf.Tensor]
+    prepare: Callable[[tf.Tensor], tf.Tensor]
+    config: ExportConfig
+    examples: Sequence[bytes]
+    examples_source: str
+    companions: Mapping[str, str] = dataclasses.field(default_factory=dict)
