@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from foundation import files
@@ -29,7 +30,7 @@ def parse(content: bytes, path: str) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path}, line {line} is not in UTF-8. Save it so.") from error
-    lines = [line.strip() for line in lines if line.strip()]
+    lines = [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()]
     numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
     if not all(numbered):
         return tuple(lines)
@@ -37,6 +38,15 @@ def parse(content: bytes, path: str) -> tuple[str, ...]:
     if sorted(names) != list(range(len(lines))):
         raise InputError(f"{path}: the numbers before the names must be 0 to {len(lines) - 1}.")
     return tuple(names[i] for i in range(len(lines)))
+
+
+def clean(name: str) -> str:
+    """A class name in the one form that all are compared and stored in.
+
+    Blanks are single, and accents one with their letters (Unicode's form NFC): file systems and
+    editors write them either way, and both look the same.
+    """
+    return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
 def text(labels: Sequence[str]) -> str:

@@ -39,6 +39,10 @@ _CAT_DOG = [LabeledImage("a.jpg", "cat"), LabeledImage("b.jpg", "dog")]
         "id,breed\na,cat\nb,dog\n",
         "image_path,label\nimages/a.jpg,cat\nimages/b.jpg,dog\n",
         "filename,label\na.jpg,cat\nb.jpg,dog\na.jpg,cat\n",
+        "filename,label\na.jpg,cat,\nb.jpg,dog,,\n",
+        "sep=;\nfilename;label\na.jpg;cat\nb.jpg;dog\n",
+        "sep=,\r\na.jpg,cat\r\nb.jpg,dog\r\n",
+        '"sep=;"\nfilename;label;note\na.jpg;cat;one, two\nb.jpg;dog;\n',
     ],
 )
 def test_header_or_none_and_any_separator(read, content):
@@ -90,6 +94,12 @@ def test_a_photograph_in_several_rows_has_several_objects(read):
         ("b.jpg,", "b.jpg", "no label"),
         (",cat", "table.csv line 3", "no filename"),
         ("b.jpg", "table.csv line 3", "malformed row: 1 columns where 2 are needed"),
+        (
+            "b.jpg,spaniel, cocker",
+            "table.csv line 3",
+            "malformed row: 3 columns where the first row has 2; a cell with a comma in it is "
+            "written in quotes",
+        ),
     ],
 )
 def test_a_bad_row_is_rejected_and_the_others_stay(read, row, file, reason):
@@ -102,19 +112,33 @@ def test_a_bad_row_is_rejected_and_the_others_stay(read, row, file, reason):
     ("row", "reason"),
     [
         ("b.jpg,cat,elsewhere,,,,", "unknown split: elsewhere"),
-        ("b.jpg,cat,,9,1,3,4", "box: xmin 9 is not less than xmax 3"),
-        ("b.jpg,cat,,1,1,x,4", "box: xmax is 'x', not a number"),
-        ("b.jpg,cat,,1,1,,4", "box: xmax is '', not a number"),
-        ("b.jpg,cat,,nan,1,3,4", "box: xmin is 'nan'"),
         ("a.jpg,cat,test,1,2,3,4", "two splits: train and test"),
     ],
 )
-def test_bad_splits_and_boxes_are_rejected(read, row, reason):
+def test_bad_splits_are_rejected(read, row, reason):
     header = "filename,label,split,xmin,ymin,xmax,ymax\n"
-    items = read(f"{header}a.jpg,cat,train,1,2,3,4\n{row}\n")
-    (bad,) = [item for item in items if isinstance(item, Finding)]
-    assert bad.reason.startswith(reason)
-    assert len(items) == 2
+    bad, good = read(f"{header}a.jpg,cat,train,1,2,3,4\n{row}\n")
+    assert bad.reason.startswith(reason) and bad.is_error
+    assert (good.path, good.split) == ("a.jpg", "train")
+
+
+@pytest.mark.parametrize(
+    ("sides", "reason"),
+    [
+        ("9,1,3,4", "box: xmin 9 is not less than xmax 3"),
+        ("1,1,x,4", "box: xmax is 'x', not a number"),
+        ("1,1,,4", "box: xmax is '', not a number"),
+        ("nan,1,3,4", "box: xmin is 'nan'"),
+    ],
+)
+def test_a_photograph_with_an_unusable_box_keeps_its_label(read, sides, reason):
+    header = "filename,label,xmin,ymin,xmax,ymax\n"
+    bad, *images = read(f"{header}a.jpg,cat,1,2,3,4\nb.jpg,dog,{sides}\n")
+    assert bad == Finding("b.jpg", reason, Effect.CORRECTED)
+    assert images == [
+        LabeledImage("a.jpg", "cat", (Box(2, 1, 4, 3),)),
+        LabeledImage("b.jpg", "dog"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -169,9 +193,10 @@ def test_a_file_name_need_not_be_text_and_a_label_must(read, tmp_path):
 
 def test_rows_of_a_photograph_may_be_apart_and_must_agree(read):
     items = read("a.jpg,cat,train\nb.jpg,cat,train\na.jpg,dog,train\na.jpg,dog,test\n")
-    (bad,) = [item for item in items if isinstance(item, Finding)]
-    assert (bad.file, bad.reason) == ("a.jpg", "two splits: train and test")
-    assert [item.path for item in items if item is not bad] == ["a.jpg", "b.jpg"]
+    two_labels, two_splits, *images = items
+    assert two_labels == Finding("a.jpg", "two labels: cat and dog", Effect.CORRECTED)
+    assert two_splits == Finding("a.jpg", "two splits: train and test")
+    assert [(item.path, item.label) for item in images] == [("a.jpg", "cat"), ("b.jpg", "cat")]
 
 
 def test_a_table_appears_whole_or_not_at_all(tmp_path):

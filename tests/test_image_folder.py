@@ -1,4 +1,5 @@
 import os
+import unicodedata
 
 import pytest
 from PIL import Image
@@ -39,16 +40,57 @@ def folder(tmp_path):
     ],
 )
 def test_a_photograph_is_found_by_what_it_is_called(folder, name, found):
-    assert folder.find(name) == found
+    assert getattr(folder.find(name), "path", None) == found
 
 
 def test_an_absolute_path_in_the_folder_is_understood(folder):
-    assert folder.find(os.path.abspath(os.path.join(folder.path, "cat", "1.jpg"))) == "cat/1.jpg"
+    name = os.path.abspath(os.path.join(folder.path, "cat", "1.jpg"))
+    assert folder.find(name) == ("cat/1.jpg", "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/home/pat/set/cat/dotted.v2.jpg",
+        "/content/drive/MyDrive/dotted.v2.jpg",
+        "C:\\Users\\pat\\set\\dotted.v2.jpg",
+        "../images/dotted.v2.jpg",
+        "gs://bucket/set/dotted.v2.jpg",
+    ],
+)
+def test_the_bare_name_of_a_path_of_another_machine_is_taken_where_there_is_one(folder, name):
+    remark = f"foreign path: {name}, taken for cat/dotted.v2.jpg"
+    assert folder.find(name) == ("cat/dotted.v2.jpg", remark)
+
+
+def test_of_a_path_of_another_machine_the_longest_end_counts(folder):
+    assert folder.find("/home/pat/set/dog/1.jpg").path == "dog/1.jpg"
+    with pytest.raises(ValueError, match="ambiguous name: 1.jpg may be cat/1.jpg or dog/1.jpg"):
+        folder.find("/home/pat/set/cow/1.jpg")
+    with pytest.raises(ValueError, match="leaves --image_dir: /home/pat/gone.jpg"):
+        folder.find("/home/pat/gone.jpg")
+
+
+def test_accents_in_either_form_are_the_same_name(tmp_path):
+    nfd, nfc = (unicodedata.normalize(form, "épagneul") for form in ("NFD", "NFC"))
+    (tmp_path / nfd).mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / nfd / f"{nfd}.jpg")
+    folder = ImageFolder(str(tmp_path))
+    for name in (f"{nfc}.jpg", nfc, f"{nfc}/{nfc}.jpg", f"{nfd}/{nfc}"):
+        assert folder.find(name) == (f"{nfd}/{nfd}.jpg", "")
+
+
+def test_a_name_in_another_case_is_found_and_that_is_said(folder):
+    remark = "name in another case: CAT.V2.jpg, cat/cat.v2.jpg"
+    os.rename(f"{folder.path}/cat/dotted.v2.jpg", f"{folder.path}/cat/cat.v2.jpg")
+    assert folder.find("CAT.V2.jpg") == ("cat/cat.v2.jpg", remark)
+    open(f"{folder.path}/CAT.V2.jpg", "w").close()
+    assert ImageFolder(folder.path).find("CAT.V2") == ("CAT.V2.jpg", "")
 
 
 def test_a_name_is_first_looked_for_beside(folder):
-    assert folder.find("1.jpg", near="dog") == "dog/1.jpg"
-    assert folder.find("1", near="cat") == "cat/1.jpg"
+    assert folder.find("1.jpg", near="dog").path == "dog/1.jpg"
+    assert folder.find("1", near="cat").path == "cat/1.jpg"
 
 
 @pytest.mark.parametrize("name", ["1.jpg", "1", "t"])

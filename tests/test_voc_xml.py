@@ -150,8 +150,24 @@ def test_an_object_without_box_still_names_the_label(place):
         ("<xmin>1<", "<xmin>1e999<", "box: xmin is '1e999' (object 1)"),
         ("<ymin>2<", "<ymin>two<", "box: ymin is 'two', not a number (object 1)"),
         ("<xmax>30</xmax>", "", "box: xmax is '', not a number (object 1)"),
-        ("<name>cat<", "<name> <", "no label: an object without name (object 1)"),
     ],
+)
+def test_an_unusable_box_goes_and_the_label_stays(place, old, new, reason):
+    place.photograph("a.jpg")
+    place.photograph("b.jpg")
+    assert old in _CAT
+    place.annotation("a.xml", _xml("a.jpg", _CAT.replace(old, new)))
+    place.annotation("b.xml", _xml("b.jpg", _CAT.replace(old, new), _DOG))
+    finding_a, finding_b, cat, dog = place.read()
+    assert finding_a == Finding("a.xml", reason, Effect.CORRECTED)
+    assert finding_b == Finding("b.xml", reason, Effect.CORRECTED)
+    assert (cat.path, cat.label, cat.boxes) == ("a.jpg", "cat", ())
+    assert (dog.path, dog.label, dog.boxes) == ("b.jpg", "dog", (_DOG_BOX,))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [("<name>cat<", "<name> <", "no label: an object without name (object 1)")],
 )
 def test_an_impossible_object_is_rejected_and_the_others_stay(place, old, new, reason):
     place.photograph("a.jpg")
@@ -210,7 +226,7 @@ def test_a_bad_annotation_is_rejected_quickly_and_the_others_are_read(place, con
     place.annotation("bad.xml", content)
     place.annotation("b.xml", _xml("b.jpg", _CAT))
     start = time.monotonic()
-    good, bad = place.read()
+    bad, good = place.read()
     assert time.monotonic() - start < 2
     assert good.path == "b.jpg"
     assert bad.file == "bad.xml" and bad.is_error

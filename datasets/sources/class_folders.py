@@ -8,6 +8,7 @@ from datasets import splits
 from datasets.schema import LabeledImage
 from datasets.sources import image_folder
 from datasets.sources.image_folder import ImageFolder
+from foundation import labels
 from foundation.errors import InputError
 
 
@@ -67,7 +68,7 @@ def _label(top: str, within: str, name: str) -> str:
             f"The name of the class folder {os.path.join(top, within, name)} is not in UTF-8.",
             remedy="Rename it.",
         ) from error
-    return " ".join(name.split())
+    return labels.clean(name)
 
 
 def _folders(*path: str) -> list[str]:

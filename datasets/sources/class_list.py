@@ -27,7 +27,7 @@ def read(given: str) -> tuple[str, ...]:
 
 
 def _distinct(names: Sequence[str], given: str) -> tuple[str, ...]:
-    names = [" ".join(name.split()) for name in names]
+    names = [labels.clean(name) for name in names]
     try:
         "".join(names).encode()
     except UnicodeEncodeError as error:

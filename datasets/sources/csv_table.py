@@ -10,17 +10,19 @@ import codecs
 import contextlib
 import csv
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from datasets import splits
-from datasets.disk_table import DiskTable
 from datasets.findings import Effect, Finding
 from datasets.schema import LabeledImage
-from datasets.sources import objects
+from datasets.sources import objects, statements
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
+from datasets.sources.statements import Statement
 from foundation import files
+from foundation import labels as class_labels
 from foundation.errors import InputError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -54,24 +56,16 @@ def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | F
       InputError: it is empty, is not UTF-8, or its columns are not understood.
     """
     yield from _read_findings(path)
-    table = DiskTable()  # of the rows by their photograph: these may be apart
+    yield from statements.gather(_statements(path, images), rule)
+
+
+def _statements(path: str, images: ImageFolder) -> Iterator[Statement | Finding]:
     for line, row in _rows(path):
-        name = row.get("filename", "")
+        place = row.get("filename") or f"{os.path.basename(path)} line {line}"
         try:
-            understood = _understand(row, images)
+            yield from _understand(row, images, place)
         except ValueError as error:
-            yield Finding(name or f"{os.path.basename(path)} line {line}", str(error))
-            continue
-        table.add(understood[0].encode(errors="surrogateescape"), understood)
-    for rows in table.by_group():
-        found, _, split, size = rows[0]
-        things = []
-        for _, thing, other, _ in rows:
-            if other != split:
-                yield Finding(found, f"two splits: {split or 'none'} and {other or 'none'}")
-            elif thing not in things:
-                things.append(thing)
-        yield from objects.examples(found, things, rule, split, size)
+            yield Finding(place, str(error))
 
 
 def write(path: str, items: Iterable[LabeledImage | Finding]) -> None:
@@ -128,7 +122,7 @@ def _read_findings(path: str) -> Iterator[Finding]:
 def labels(path: str) -> tuple[str, ...]:
     """The class names of a table, sorted; raises as `read` does. No photograph is needed."""
     rows = (row for _, row in _rows(path))
-    return tuple(sorted({" ".join(row["label"].split()) for row in rows if row.get("label")}))
+    return tuple(sorted({class_labels.clean(row["label"]) for row in rows if row.get("label")}))
 
 
 def _rows_of(image: LabeledImage) -> Iterator[list[object]]:
@@ -145,30 +139,43 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         with _open(path) as file:
             reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
+            if _stated_delimiter(path):
+                next(reader)
             columns = None
             for cells in reader:
                 cells = [cell.strip() for cell in cells]
                 if not any(cells):
                     continue
                 if columns is None:
-                    columns = _header(path, cells)
+                    columns, width = _header(path, cells), len(cells)
                     if columns:
                         _check_text(cells)
                         continue
                     columns = _without_header(path, cells)
                 _check_text(cell for i, cell in enumerate(cells) if i != columns["filename"])
-                if len(cells) > max(columns.values()):
-                    yield reader.line_num, {name: cells[i] for name, i in columns.items()}
-                else:
-                    needed = max(columns.values()) + 1
-                    problem = f"malformed row: {len(cells)} columns where {needed} are needed"
+                if problem := _problem(cells, columns, width):
                     yield reader.line_num, {"problem": problem}
+                else:
+                    yield reader.line_num, {name: cells[i] for name, i in columns.items()}
     except UnicodeEncodeError as error:
         raise _bad(path, f"line {reader.line_num} is not in UTF-8.", "Save it so.") from error
     except csv.Error as error:
         raise _bad(path, f"line {reader.line_num}: {error}.") from error
     if columns is None:
         raise _bad(path, "it is empty.")
+
+
+def _problem(cells: list[str], columns: dict[str, int], width: int) -> str:
+    """Why a row can't be read: it has other columns than the first row; "" where it can."""
+    needed = max(columns.values()) + 1
+    if len(cells) < needed:
+        return f"malformed row: {len(cells)} columns where {needed} are needed"
+    if any(cells[width:]):
+        return (
+            f"malformed row: {len(cells)} columns where the first row has {width}; a cell with a "
+            "comma in it is written in quotes"
+        )
+    return ""
 
 
 def _bad(path: str, problem: str, remedy: str = "") -> InputError:
@@ -190,6 +197,8 @@ def _delimiter(path: str) -> str:
     with open(path, "rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise _bad(path, "it is in UTF-16.", "Save it in UTF-8.")
+    if stated := _stated_delimiter(path):
+        return stated
     with _open(path) as file:
         first = next((line for line in file if line.strip()), "")
     best = max(",;\t", key=first.count)
@@ -199,6 +208,13 @@ def _delimiter(path: str) -> str:
             "it has one column; it needs filename and label, separated by comma, semicolon or tab.",
         )
     return best
+
+
+def _stated_delimiter(path: str) -> str:
+    """What a first line such as `sep=;` says, as Excel writes and understands it; else ""."""
+    with _open(path) as file:
+        match = re.fullmatch(r'"?sep=(,|;|\t)"?[,;\t]*', file.readline().rstrip("\r\n"), re.I)
+    return match[1] if match else ""
 
 
 def _header(path: str, cells: list[str]) -> dict[str, int]:
@@ -230,24 +246,29 @@ def _without_header(path: str, cells: list[str]) -> dict[str, int]:
 
 
 def _understand(
-    row: dict[str, str], images: ImageFolder
-) -> tuple[str, LabeledObject, str, tuple[int, int] | None]:
-    """Photograph, object, split and stated size of a row; ValueError with what is wrong."""
+    row: dict[str, str], images: ImageFolder, place: str
+) -> Iterator[Statement | Finding]:
+    """Yields what a row says; raises ValueError with what is wrong."""
     if "problem" in row:
         raise ValueError(row["problem"])
     if not row["filename"]:
         raise ValueError("no filename")
-    label = " ".join(row["label"].split())
+    label = class_labels.clean(row["label"])
     if not label:
         raise ValueError("no label")
     split = splits.named(row.get("split", ""))
     if row.get("split") and not split:
         raise ValueError(f"unknown split: {row['split']}; train, validation or test")
-    sides = {side: row.get(side, "") for side in _SIDES}
-    box = objects.parse_box(**sides) if any(sides.values()) else None
     found = images.find(row["filename"])
     if not found:
         raise ValueError(f"missing photograph: {row['filename']}")
+    if found.remark:
+        yield Finding(place, found.remark, Effect.CORRECTED)
+    sides, box = {side: row.get(side, "") for side in _SIDES}, None
+    try:
+        box = objects.parse_box(**sides) if any(sides.values()) else None
+    except ValueError as error:
+        yield Finding(place, str(error), Effect.CORRECTED)
     size = (row.get("width", ""), row.get("height", ""))
     size = tuple(map(int, size)) if all(side.isdecimal() and int(side) for side in size) else None
-    return found, LabeledObject(label, box), split, size
+    yield Statement(found.path, (LabeledObject(label, box),), split, size)

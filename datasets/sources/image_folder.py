@@ -6,8 +6,11 @@ A name in a source may be wrong, may lack its extension, or may try to lead out 
 import functools
 import os
 import posixpath
+import re
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from datasets.disk_table import DiskTable
 from foundation.errors import InputError
@@ -22,6 +25,13 @@ _OTHER_SUFFIXES = (
 ).split()
 
 
+class Found(NamedTuple):
+    """A photograph by its path in the folder, and what is remarkable about how it was found."""
+
+    path: str
+    remark: str = ""
+
+
 class ImageFolder:
     """Photographs under one folder, named by their path in it, with `/`."""
 
@@ -33,33 +43,53 @@ class ImageFolder:
         self._real_path = os.path.realpath(path)
         self._known_folders: dict[str, bool] = {}
 
-    def find(self, name: str, near: str = "") -> str | None:
+    def find(self, name: str, near: str = "") -> Found | None:
         """The photograph that a source means, or None.
 
         Args:
-          name: as the source calls it, with or without folders and extension.
+          name: as the source calls it, with or without folders and extension. Of a path on another
+            machine as much of its end is used as exists here, be it the bare name.
           near: folder to prefer: where the source's own file lies in its tree.
 
         Raises:
           ValueError: the name leads out of the folder, or fits several photographs.
         """
-        name = self._inside(name)
+        given, name = name, _plain(name)
+        if posixpath.isabs(name):
+            name = posixpath.normpath(os.path.relpath(name, self.path))
+        if not _is_foreign(name):
+            return self._find(name, near)
+        parts = [part for part in name.split("/") if part not in ("", "..")]
+        for start in range(len(parts)):
+            if found := self._find("/".join(parts[start:]), "", outside=False):
+                return Found(found.path, f"foreign path: {given}, taken for {found.path}")
+        raise ValueError(f"leaves --image_dir: {given}")
+
+    def _find(self, name: str, near: str, outside: bool = True) -> Found | None:
         wanted = []
-        for path in self._meanings(name, near):
+        for path in self._meanings(name, near, outside):
             if os.path.isfile(os.path.join(self.path, path)):
-                return path
+                return Found(path)
             wanted.append(path)
         base = posixpath.basename(name)
-        alike = self._by_stem.get(_key(base)) or self._by_stem.get(_key(_stem(base)))
+        alike = self._named(base) or self._named(_stem(base))
         for folder in map(posixpath.dirname, wanted):
-            if found := [path for path in alike if posixpath.dirname(path) == folder]:
+            if found := [p for p in alike if _form(posixpath.dirname(p)) == _form(folder)]:
                 break
         else:
             # A name with a folder means that folder: the same name elsewhere is another picture.
             found = [] if "/" in name else alike
         if len(found) > 1:
             raise ValueError(f"ambiguous name: {name} may be {found[0]} or {found[1]}")
-        return found[0] if found else None
+        if not found:
+            return None
+        is_same = _form(_stem(found[0])) in (_form(base), _form(_stem(base)))
+        return Found(found[0], "" if is_same else f"name in another case: {name}, {found[0]}")
+
+    def _named(self, stem: str) -> list[str]:
+        """The photographs of a name without folder and extension; else those in another case."""
+        alike = self._by_stem.get(_key(stem))
+        return [path for path in alike if _form(_stem(path)) == _form(stem)] or alike
 
     def read(self, path: str) -> bytes:
         """The bytes of a photograph.
@@ -95,24 +125,13 @@ class ImageFolder:
             self._known_folders[folder] = within
         return self._known_folders[folder]
 
-    def _inside(self, name: str) -> str:
-        """The name relative to the folder."""
-        if "\0" in name:
-            raise ValueError("leaves --image_dir: its name holds a null character")
-        # Tables made on Windows; a backslash in a POSIX file name is rarer than such tables.
-        name = name.strip().replace("\\", "/")
-        if posixpath.isabs(name):
-            name = os.path.relpath(name, self.path)
-        name = posixpath.normpath(name)
-        if name == ".." or name.startswith("../"):
-            raise ValueError(f"leaves --image_dir: {name}")
-        return name
-
-    def _meanings(self, name: str, near: str) -> Iterator[str]:
+    def _meanings(self, name: str, near: str, outside: bool) -> Iterator[str]:
         """The paths in this folder that a name may stand for, the likeliest first."""
         if near:
             yield posixpath.join(near, name)
         yield name
+        if not outside:
+            return
         # It may have been written from the folder above, or from the working folder.
         for start in (os.path.dirname(os.path.abspath(self.path)), "."):
             path = os.path.relpath(os.path.join(start, name), self.path)
@@ -165,4 +184,22 @@ def _stem(path: str) -> str:
 
 
 def _key(stem: str) -> bytes:
-    return stem.encode(errors="surrogateescape")
+    return _form(stem).casefold().encode(errors="surrogateescape")
+
+
+def _form(name: str) -> str:
+    """A name with its accents in the one form that names are compared in."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _plain(name: str) -> str:
+    """A name with `/` and no detours."""
+    if "\0" in name:
+        raise ValueError("leaves --image_dir: its name holds a null character")
+    # Tables made on Windows; a backslash in a POSIX file name is rarer than such tables.
+    return posixpath.normpath(name.strip().replace("\\", "/"))
+
+
+def _is_foreign(name: str) -> bool:
+    """Whether a plain relative name leads out of the folder, by `..`, a drive or an address."""
+    return name.split("/")[0] == ".." or bool(re.match(r"[A-Za-z]:/|[a-z]\w+:/", name))

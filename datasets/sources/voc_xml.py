@@ -1,7 +1,7 @@
-"""Reads Pascal-VOC annotations, one XML file a photograph, into labelled images.
+"""Reads Pascal-VOC annotations, XML files that each describe a photograph, into labelled images.
 
-Stanford Dogs' annotations are such files without extension, in a folder per class. What the files
-say of where the photograph lies, in `path` and `folder`, is never used: it is nearly always wrong.
+Stanford Dogs' annotations are such files without extension, in a folder per class. `path` and
+`folder` in them are never used: they are nearly always wrong.
 """
 
 import math
@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from lxml import etree
 
 from datasets import splits
-from datasets.findings import Finding
-from datasets.schema import LabeledImage
-from datasets.sources import image_folder, objects
-from datasets.sources.image_folder import ImageFolder
+from datasets.findings import Effect, Finding
+from datasets.schema import Box, LabeledImage
+from datasets.sources import image_folder, objects, statements
+from datasets.sources.image_folder import Found, ImageFolder
 from datasets.sources.objects import LabeledObject
+from datasets.sources.statements import Statement
+from foundation import labels
 from foundation.errors import InputError
 
 # An annotation has a few kilobytes.
@@ -24,7 +26,7 @@ _MAX_FILE_BYTES = 4 << 20
 
 
 def read(annotations_dir: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | Finding]:
-    """Yields what each annotation file under a folder says, in the order of their names.
+    """Yields the annotated photographs, in the order of the annotation files.
 
     Args:
       annotations_dir: folder with `.xml` files, or files without extension, at any depth; where
@@ -39,10 +41,14 @@ def read(annotations_dir: str, images: ImageFolder, rule: str) -> Iterator[Label
         raise InputError(
             "there is no such folder.", option="annotations_dir", value=annotations_dir
         )
+    yield from statements.gather(_statements(annotations_dir, images), rule)
+
+
+def _statements(annotations_dir: str, images: ImageFolder) -> Iterator[Statement | Finding]:
     found = False
     for path in image_folder.walk(annotations_dir, ("", ".xml").__contains__):
         found = True
-        yield from _read_file(annotations_dir, path, images, rule)
+        yield from _read_file(annotations_dir, path, images)
     if not found:
         raise InputError(
             "it has no .xml files, nor files without extension.",
@@ -51,24 +57,30 @@ def read(annotations_dir: str, images: ImageFolder, rule: str) -> Iterator[Label
         )
 
 
-def _read_file(
-    top: str, path: str, images: ImageFolder, rule: str
-) -> Iterator[LabeledImage | Finding]:
+def _read_file(top: str, path: str, images: ImageFolder) -> Iterator[Statement | Finding]:
     try:
         root = _parse(os.path.join(top, path))
         photograph = _photograph(root, path, images)
     except ValueError as error:
         yield Finding(path, str(error))
         return
+    if photograph.remark:
+        yield Finding(path, photograph.remark, Effect.CORRECTED)
     things = []
     for i, element in enumerate(root.iterchildren("object"), start=1):
+        label = labels.clean(_text(element, "name"))
+        if not label:
+            yield Finding(path, f"no label: an object without name (object {i})")
+            continue
         try:
-            things.append(_object(element))
+            box = _box(element)
         except ValueError as error:
-            yield Finding(path, f"{error} (object {i})")
+            yield Finding(path, f"{error} (object {i})", Effect.CORRECTED)
+            box = None
+        things.append(LabeledObject(label, box))
     if things:
         split = splits.named(path.split("/")[0]) if "/" in path else ""
-        yield from objects.examples(photograph, things, rule, split, _size(root))
+        yield Statement(photograph.path, tuple(things), split, _size(root), path)
     elif root.find("object") is None:
         yield Finding(path, "no object in the annotation")
 
@@ -108,27 +120,37 @@ def _parse(path: str):
     return root
 
 
-def _photograph(root, path: str, images: ImageFolder) -> str:
-    """The path of the photograph: by <filename>, else by the annotation's own name."""
+def _photograph(root, path: str, images: ImageFolder) -> Found:
+    """The photograph: by <filename>, else by the annotation's own name.
+
+    The own name goes first where both have a photograph of another name: tiles that were cut from a
+    picture often still name that picture.
+    """
     stem, suffix = posixpath.splitext(path)
     stem = posixpath.basename(stem if suffix.lower() == ".xml" else path)
     name = _text(root, "filename")
     near = posixpath.dirname(path)
-    found = (name and images.find(name, near)) or images.find(stem, near)
-    if not found:
-        raise ValueError(f"missing photograph: {name or stem}")
-    return found
+    stated = problem = None
+    try:
+        stated = images.find(name, near) if name else None
+    except ValueError as error:
+        problem = error
+    if stated and posixpath.splitext(posixpath.basename(stated.path))[0] == stem:
+        return stated
+    own = images.find(stem, near)
+    if stated and own and own != stated:
+        return Found(own.path, f"photograph by the annotation's own name: {own.path}, not {name}")
+    if not (stated or own):
+        raise problem or ValueError(f"missing photograph: {name or stem}")
+    return stated or own
 
 
-def _object(element) -> LabeledObject:
-    label = " ".join(_text(element, "name").split())
-    if not label:
-        raise ValueError("no label: an object without name")
+def _box(element) -> Box | None:
+    """The box of an object, in pixels; raises ValueError where it can't be used."""
     box = element.find("bndbox")
     if box is None:
-        return LabeledObject(label, None)
-    sides = (_text(box, side) for side in ("ymin", "xmin", "ymax", "xmax"))
-    return LabeledObject(label, objects.parse_box(*sides))
+        return None
+    return objects.parse_box(*(_text(box, side) for side in ("ymin", "xmin", "ymax", "xmax")))
 
 
 def _size(root) -> tuple[int, int] | None:

@@ -1,0 +1,115 @@
+"""What a source says of photographs, gathered by photograph: one behaviour for all sources."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+from datasets.disk_table import DiskTable
+from datasets.findings import Effect, Finding
+from datasets.schema import Box, LabeledImage
+from datasets.sources import objects
+from datasets.sources.objects import LabeledObject
+
+# Boxes of two annotators that overlap so much, as intersection over union, are of one object.
+_SAME_OBJECT = 0.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Statement:
+    """What one annotation file, or one row of a table, says of a photograph.
+
+    Attributes:
+      path: the photograph, by its path in the image folder.
+      objects: the objects in it, at least one.
+      split: "train", "validation" or "test"; "" where it says none.
+      size: (width, height) that the boxes refer to, or None.
+      origin: the annotation file; "" for the rows of one table.
+    """
+
+    path: str
+    objects: tuple[LabeledObject, ...]
+    split: str = ""
+    size: tuple[int, int] | None = None
+    origin: str = ""
+
+    def by(self) -> str:
+        return f" ({self.origin})" if self.origin else ""
+
+
+def gather(items: Iterable[Statement | Finding], rule: str) -> Iterator[LabeledImage | Finding]:
+    """Turns statements into examples, the photographs in the order in which they first appear.
+
+    All objects of a photograph are brought together, whatever files or rows name them. The first
+    split named holds for all of them. What contradicts it, or another label of the same object, is
+    a finding.
+
+    Args:
+      items: statements in any order; findings are handed through.
+      rule: see `objects.examples`.
+    """
+    table = DiskTable()
+    for item in items:
+        if isinstance(item, Finding):
+            yield item
+        else:
+            table.add(item.path.encode(errors="surrogateescape"), item)
+    for statements in table.by_group():
+        yield from _merged(statements, rule)
+
+
+def _merged(statements: Sequence[Statement], rule: str) -> Iterator[LabeledImage | Finding]:
+    first = statements[0]
+    split_by = next((one for one in statements if one.split), first)
+    size = next((one.size for one in statements if one.size), None)
+    known: list[tuple[LabeledObject, Statement]] = []
+    for statement in statements:
+        if statement.split not in ("", split_by.split):
+            clash = f"{split_by.split}{split_by.by()} and {statement.split}{statement.by()}"
+            yield Finding(first.path, f"two splits: {clash}")
+        for thing in _scaled(statement, size):
+            same = [known_one for known_one in known if _are_one(*known_one, thing, statement)]
+            if any(other.label == thing.label for other, _ in same):
+                continue
+            if same:
+                other, origin = same[0]
+                labels = f"{other.label}{origin.by()} and {thing.label}{statement.by()}"
+                yield Finding(first.path, f"two labels: {labels}", Effect.CORRECTED)
+            known.append((thing, statement))
+    things = [thing for thing, _ in known]
+    yield from objects.examples(first.path, things, rule, split_by.split, size)
+
+
+def _scaled(statement: Statement, size: tuple[int, int] | None) -> Sequence[LabeledObject]:
+    """The objects with boxes in pixels of `size`, where the statement refers to another."""
+    if statement.size in (None, size):
+        return statement.objects
+    x, y = size[0] / statement.size[0], size[1] / statement.size[1]
+    return [
+        dataclasses.replace(
+            thing,
+            box=thing.box
+            and Box(thing.box.ymin * y, thing.box.xmin * x, thing.box.ymax * y, thing.box.xmax * x),
+        )
+        for thing in statement.objects
+    ]
+
+
+def _are_one(
+    known: LabeledObject, by: Statement, thing: LabeledObject, statement: Statement
+) -> bool:
+    """Whether two statements mean one object; within one file only equal boxes do."""
+    if known.box == thing.box:
+        return True
+    if by.origin == statement.origin:
+        return False
+    if known.box is None or thing.box is None:
+        # A label of the whole photograph names the object of that label.
+        return known.label == thing.label or len(by.objects) == len(statement.objects) == 1
+    return _overlap(known.box, thing.box) >= _SAME_OBJECT
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
+    width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
+    common = max(height, 0.0) * max(width, 0.0)
+    return common / (one.area + other.area - common)
