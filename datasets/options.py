@@ -131,6 +131,12 @@ class PhotographsOptions(Options):
         "or the names themselves, separated by commas. Unset: the sorted names of the labels.",
         path=True,
     )
+    unannotated: str = option(
+        "skip",
+        "What becomes of a photograph in --image_dir that no annotation names: it is left out and "
+        "listed, its folder's name is its label, or it is an error.",
+        choices=("skip", "folder", "error"),
+    )
     tfds_data_dir: str | None = option(
         None, "Where TensorFlow Datasets keeps its data; unset: its own choice.", path=True
     )

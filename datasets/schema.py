@@ -35,6 +35,9 @@ _GZIP_MAGIC = b"\x1f\x8b\x08"
 _NO_IMAGE, _NO_LABEL = b"\x00none", -(2**62)
 
 
+_ROUNDING = 0.01  # how far fractions may lie outside of 0 to 1
+
+
 class Box(NamedTuple):
     """A rectangle: in pixels from a reader, in fractions of the image's sides in a record."""
 
@@ -46,6 +49,14 @@ class Box(NamedTuple):
     @property
     def area(self) -> float:
         return (self.ymax - self.ymin) * (self.xmax - self.xmin)
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether the sides are fractions of an image's: as pixels the box were less than one."""
+        return all(-_ROUNDING <= side <= 1 + _ROUNDING for side in self)
+
+    def scaled(self, height: float, width: float) -> "Box":
+        return Box(self.ymin * height, self.xmin * width, self.ymax * height, self.xmax * width)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

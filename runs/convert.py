@@ -4,17 +4,19 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from datasets.conversion import convert as conversion
 from datasets.conversion import image_bytes, summary
 from datasets.conversion.convert import Job, Progress, Source
 from datasets.conversion.destination import Destination
 from datasets.conversion.tally import Conversion
-from datasets.findings import Finding, until_error
+from datasets.findings import Effect, Finding, until_error
 from datasets.schema import LabeledImage
 from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml
 from datasets.sources.image_folder import ImageFolder
+from datasets.sources.objects import LabeledObject
+from datasets.sources.statements import Statement
 from foundation import options as foundation_options
 from foundation.errors import InputError
 from preprocessing import zca
@@ -28,6 +30,8 @@ _NOTED = (
     "multiple_objects crop_to_box box_margin max_side equalize denoise verify near_duplicates "
     "on_error zca_size zca_epsilon"
 ).split()
+# Younger ones, which dataset.json holds only where they are not at their defaults.
+_NOTED_IF_CHANGED = ("unannotated",)
 
 
 def convert(
@@ -55,7 +59,7 @@ def convert(
     job = Job(
         options.destination,
         options.conversion,
-        flags={name: values[name] for name in _NOTED},
+        flags={name: values[name] for name in (*_NOTED, *_changed(values))},
         whitening=whitening,
         say=say,
         progress=progress,
@@ -66,6 +70,11 @@ def convert(
     for line in summary.lines(made, destination, options.destination.dry_run):
         say(line)
     return made
+
+
+def _changed(values: Mapping[str, object]) -> list[str]:
+    defaults = foundation_options.values(ConvertOptions())
+    return [name for name in _NOTED_IF_CHANGED if values[name] != defaults[name]]
 
 
 @contextlib.contextmanager
@@ -96,9 +105,9 @@ def _labelled(
     given = options.photographs
     if not given.csv_file and not given.annotations_dir:
         _check_place(folder, options)
-        return class_folders.read(folder)
+        return _by_folders(folder, options, say)
     if not given.csv_file:
-        return voc_xml.read(given.annotations_dir, folder, given.multiple_objects)
+        return _annotated(given.annotations_dir, folder, options)
     if os.path.exists(given.csv_file):
         if given.annotations_dir:
             say(
@@ -115,13 +124,49 @@ def _labelled(
             value=given.csv_file,
         )
     else:
-        annotated = voc_xml.read(given.annotations_dir, folder, given.multiple_objects)
+        annotated = _annotated(given.annotations_dir, folder, options)
         if options.destination.dry_run:
             return annotated
         stops = options.conversion.on_error == "fail"
         csv_table.write(given.csv_file, until_error(annotated) if stops else annotated)
         say(f"Wrote {given.csv_file} from {given.annotations_dir}.")
     return csv_table.read(given.csv_file, folder, given.multiple_objects)
+
+
+def _by_folders(
+    folder: ImageFolder, options: ConvertOptions, say: _Say
+) -> Iterable[LabeledImage | Finding]:
+    """By the folders' names, or by annotations among the photographs where these are no classes."""
+    one_is_enough = bool(options.photographs.classes)
+    try:
+        class_folders.layout(folder, one_is_enough)
+    except InputError as error:
+        if not voc_xml.are_among(folder):
+            raise
+        say(f"Labels come from the .xml files among the photographs: {error.problem}")
+        return _annotated(folder.path, folder, options)
+    return class_folders.read(folder, say, one_is_enough)
+
+
+def _annotated(
+    annotations_dir: str, folder: ImageFolder, options: ConvertOptions
+) -> Iterable[LabeledImage | Finding]:
+    rule = options.photographs.multiple_objects
+
+    def others(path: str) -> Statement | Finding:
+        label, split = class_folders.label_of(path)
+        if label and options.photographs.unannotated == "folder":
+            return Statement(path, (LabeledObject(label, None),), split, origin=path)
+        if options.photographs.unannotated == "error":
+            raise InputError(
+                f"{os.path.join(folder.path, path)} has no annotation.",
+                option="unannotated",
+                value="error",
+            )
+        hint = f": its folder is called {label} (--unannotated=folder)" if label else ""
+        return Finding(path, f"no annotation{hint}", Effect.LEFT_OUT)
+
+    return voc_xml.read(annotations_dir, folder, rule, others)
 
 
 def _check_place(folder: ImageFolder, options: ConvertOptions) -> None:

@@ -1,7 +1,12 @@
+import unicodedata
+
 import pytest
 
+from datasets.findings import Finding
+from datasets.schema import Box, LabeledImage
 from datasets.sources import class_folders
 from datasets.sources.image_folder import ImageFolder
+from foundation.errors import InputError
 
 
 def _read(tmp_path, *paths):
@@ -38,20 +43,21 @@ def test_train_may_be_a_class(tmp_path):
 
 def test_an_empty_class_folder_is_an_error_where_it_is_for_training(tmp_path):
     (tmp_path / "val" / "cow").mkdir(parents=True)
-    assert _read(tmp_path, "train/cow/1.jpg") == [("train/cow/1.jpg", "cow", "train")]
+    found = _read(tmp_path, "train/cow/1.jpg", "train/ant/2.jpg")
+    assert [path for path, *_ in found] == ["train/ant/2.jpg", "train/cow/1.jpg"]
     (tmp_path / "train" / "dog").mkdir()
     with pytest.raises(ValueError, match="class folder .*train/dog holds no photograph"):
         _read(tmp_path, "train/dog/notes.txt")
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path):
-    found = _read(tmp_path, "cat/1.jpg", "cat/._1.jpg", ".git/x", "__MACOSX/cat/1.jpg")
-    assert found == [("cat/1.jpg", "cat", "")]
+    found = _read(tmp_path, "cat/1.jpg", "cat/._1.jpg", ".git/x", "__MACOSX/cat/1.jpg", "dog/2.jpg")
+    assert found == [("cat/1.jpg", "cat", ""), ("dog/2.jpg", "dog", "")]
 
 
 def test_a_class_must_have_a_name_in_utf8(tmp_path):
     with pytest.raises(ValueError, match="The name of the class folder .* is not in UTF-8"):
-        _read(tmp_path, "caf\udce9/1.jpg")
+        _read(tmp_path, "caf\udce9/1.jpg", "tea/1.jpg")
 
 
 def test_splits_and_other_folders_side_by_side_are_an_error(tmp_path):
@@ -62,3 +68,67 @@ def test_splits_and_other_folders_side_by_side_are_an_error(tmp_path):
 def test_no_folders_are_an_error_that_names_the_other_ways(tmp_path):
     with pytest.raises(ValueError, match="no folder per class.*--annotations_dir or --csv_file"):
         _read(tmp_path, "1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["train/1.jpg", "valid/2.jpg", "test/3.jpg"], "splits that hold no folder per class"),
+        (["train/images/1.jpg", "valid/images/2.jpg"], "its folders are no classes: images"),
+        (["train/images/1.jpg", "train/labels/1.txt"], "are no classes: images, labels"),
+        (["images/train/1.jpg", "labels/train/1.txt"], "are no classes: images, labels"),
+        (["Photos/1.jpg"], "its folders are no classes: Photos"),
+        (["cat/1.jpg"], "it has a folder for one class only: cat"),
+        (["train/cat/1.jpg", "test/cat/2.jpg"], "it has a folder for one class only: cat"),
+    ],
+)
+def test_folders_that_are_no_classes_name_the_other_ways(tmp_path, paths, message):
+    with pytest.raises(InputError, match=f"{message}.*--annotations_dir or --csv_file"):
+        _read(tmp_path, *paths)
+
+
+def test_accents_in_either_form_are_one_class(tmp_path):
+    forms = [unicodedata.normalize(form, "épagneul") for form in ("NFC", "NFD")]
+    found = _read(tmp_path, *(f"{form}/{i}.jpg" for i, form in enumerate(forms)), "dog/3.jpg")
+    assert [label for _, label, _ in found] == ["dog", forms[0], forms[0]]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("cat/1.jpg", ("cat", "")),
+        ("train/cat/deep/1.jpg", ("cat", "train")),
+        ("1.jpg", ("", "")),
+        ("train/1.jpg", ("", "")),
+        ("images/1.jpg", ("", "")),
+        ("val/images/1.jpg", ("", "validation")),
+    ],
+)
+def test_the_label_of_a_photograph_by_its_folders(path, expected):
+    assert class_folders.label_of(path) == expected
+
+
+def test_annotations_beside_the_photographs_give_boxes(tmp_path):
+    xml = (
+        "<annotation><filename>%s</filename><object><name>%s</name><bndbox><xmin>1</xmin>"
+        "<ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox></object></annotation>"
+    )
+    for path in ("cat/1.jpg", "cat/2.jpg", "dog/3.jpg"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    (tmp_path / "cat/1.xml").write_text(xml % ("1.jpg", "cat"))
+    (tmp_path / "dog/3.xml").write_text(xml % ("/far/3.jpg", "puppy"))
+    said = []
+    items = list(class_folders.read(ImageFolder(str(tmp_path)), said.append))
+    assert said == ["Boxes come from the .xml files beside the photographs."]
+    findings = [item for item in items if isinstance(item, Finding)]
+    assert [item.kind for item in findings] == ["foreign path", "label by the folder"]
+    assert findings[1].reason == "label by the folder: dog, not puppy"
+    images = {item.path: item for item in items if isinstance(item, LabeledImage)}
+    assert {path: image.label for path, image in images.items()} == {
+        "cat/1.jpg": "cat",
+        "cat/2.jpg": "cat",
+        "dog/3.jpg": "dog",
+    }
+    assert images["cat/1.jpg"].boxes == images["dog/3.jpg"].boxes == (Box(2, 1, 4, 3),)
+    assert images["cat/2.jpg"].boxes == ()

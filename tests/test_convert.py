@@ -198,7 +198,9 @@ def test_exact_duplicates_are_told_and_share_a_split(images, tmp_path):
 def test_duplicates_across_splits_of_the_source_are_told(tmp_path):
     _draw(tmp_path, [f"images/{split}/cat/{i}.png" for split in ("train", "test") for i in (1, 2)])
     shutil.copy(tmp_path / "images/train/cat/1.png", tmp_path / "images/test/cat/x.png")
-    summary = _convert(tmp_path / "images", tmp_path / "out")
+    folder = ImageFolder(str(tmp_path / "images"))
+    source = class_folders.read(folder, one_is_enough=True)
+    summary = _convert(tmp_path / "images", tmp_path / "out", source=source)
     (duplicate,) = summary.duplicates
     assert {duplicate.file, duplicate.same_as} == {"test/cat/x.png", "train/cat/1.png"}
     assert duplicate.problem in ("splits train and test", "splits test and train")

@@ -243,9 +243,9 @@ def _hostile(folder):
     annotate("gone", "gone.jpg")
     annotate("up", "../secret.jpg")
     annotate("absolute", folder / "secret.jpg")
-    annotate("inverted", "1.jpg", box=(20, 1, 1, 20))
-    annotate("nan", "1.jpg", box=("nan", 1, 9, 20))
-    annotate("outside", "1.jpg", box=(50, 50, 90, 90))
+    annotate("inverted", "1.jpg", "dog", box=(20, 1, 1, 20))
+    annotate("nan", "1.jpg", "dog", box=("nan", 1, 9, 20))
+    annotate("outside", "1.jpg", "dog", box=(50, 50, 90, 90))
     entity = f'<!DOCTYPE a [<!ENTITY x SYSTEM "file://{folder}/secret.jpg">]><annotation>'
     annotate("external", "1.jpg", label="&x;", start=entity)
     laughs = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
@@ -290,6 +290,59 @@ def test_hostile_input_is_listed_counted_and_stops_nothing(tmp_path):
     _, err = _run(*words, f"--output_dir={tmp_path}/other", "--on_error=fail", code=1)
     assert err.strip().splitlines()[-1].startswith("convert_data.py: error: absolute.xml: leaves")
     assert list((tmp_path / "other").glob("*")) == []
+
+
+_XML = (
+    "<annotation><filename>{}</filename><object><name>{}</name><bndbox><xmin>4</xmin>"
+    "<ymin>4</ymin><xmax>40</xmax><ymax>40</ymax></bndbox></object></annotation>"
+)
+
+
+def test_annotations_in_split_folders_without_classes_are_used_and_that_is_said(tmp_path):
+    for split, count in (("train", 6), ("valid", 4), ("test", 4)):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        for i in range(count):
+            stem = tmp_path / "images" / split / f"{split}{i}"
+            Image.new("RGB", (64, 48), (9 * i, 0, 0)).save(f"{stem}.jpg")
+            stem.with_suffix(".xml").write_text(_XML.format(f"{split}{i}.jpg", "ab"[i % 2]))
+    out, _ = _run(f"--image_dir={tmp_path}/images", f"--output_dir={tmp_path}/out")
+    assert "Labels come from the .xml files among the photographs: its folders are splits" in out
+    content = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    counts = {split: part["classes"] for split, part in content["splits"].items()}
+    assert counts == {
+        "test": {"a": 2, "b": 2},
+        "train": {"a": 3, "b": 3},
+        "validation": {"a": 2, "b": 2},
+    }
+    for path in (tmp_path / "images").rglob("*.xml"):
+        path.unlink()
+    _, err = _run(f"--image_dir={tmp_path}/images", f"--output_dir={tmp_path}/more", code=1)
+    assert "splits that hold no folder per class: test, train, valid. Give the labels by" in err
+
+
+def test_photographs_without_annotation_are_counted_and_may_take_their_folders_name(tmp_path):
+    (tmp_path / "xml").mkdir()
+    for i in range(20):
+        folder = tmp_path / "images" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48), (9 * i, 0, 0)).save(folder / f"{i}.jpg")
+        if i < 6:
+            (tmp_path / "xml" / f"{i}.xml").write_text(_XML.format(f"{i}.jpg", "ab"[i % 2]))
+    words = [f"--image_dir={tmp_path}/images", f"--annotations_dir={tmp_path}/xml"]
+    words += ["--validation_fraction=0", f"--output_dir={tmp_path}/out"]
+    out, _ = _run(*words)
+    assert "out: 6 examples of 2 classes" in out and "no annotation (14)" in out
+    assert "WARNING: 14 photographs have no annotation and are left out" in out
+    assert "flags" in (content := json.loads((tmp_path / "out" / "dataset.json").read_text()))
+    assert "unannotated" not in content["flags"]
+    reasons = _rejected(tmp_path / "out" / "rejected.csv")
+    assert reasons["a/6.jpg"] == "no annotation: its folder is called a (--unannotated=folder)"
+    out, _ = _run(*words, "--unannotated=folder", "--overwrite")
+    assert "out: 20 examples of 2 classes" in out and "no annotation" not in out
+    content = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert content["flags"]["unannotated"] == "folder"
+    _, err = _run(*words, "--unannotated=error", "--overwrite", code=1)
+    assert "--unannotated=error: " in err and "a/10.jpg has no annotation" in err
 
 
 def test_file_names_that_are_no_text_are_printed_all_the_same(tmp_path):

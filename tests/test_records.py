@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_a_record_holds_the_photograph_and_its_label(folder):
     assert example["text"].numpy() == b"red"
     assert example["filename"].numpy() == b"p.png"
     np.testing.assert_allclose(example["boxes"], [[0.25, 0.25, 0.5, 0.5]])
-    assert (record.width, record.height, record.change, record.clipped) == (40, 20, "", "")
+    assert (record.width, record.height, record.change, record.remarks) == (40, 20, "", ())
 
 
 def test_boxes_of_the_picture_in_another_size_are_scaled(folder):
@@ -61,19 +62,38 @@ def test_a_size_that_does_not_fit_is_not_believed(folder, size):
 def test_a_box_is_clipped_to_the_image_and_that_is_told(folder):
     record, example, _ = _make(folder, (Box(-5, 10, 10, 60),))
     np.testing.assert_allclose(example["boxes"], [[0, 0.25, 0.5, 1]])
-    assert record.clipped == "box clipped: xmin 10, ymin -5, xmax 60, ymax 10 in 40 x 20"
+    assert record.remarks == ("box clipped: xmin 10, ymin -5, xmax 60, ymax 10 in 40 x 20",)
 
 
 def test_a_pixel_over_the_edge_is_nothing_to_tell(folder):
     record, example, _ = _make(folder, (Box(1, 1, 21, 41),))
     np.testing.assert_allclose(example["boxes"], [[0.05, 0.025, 1, 1]])
-    assert record.clipped == ""
+    assert record.remarks == ()
 
 
 @pytest.mark.parametrize("box", [Box(0, 40, 5, 50), Box(-9, 0, -1, 5), Box(20, 0, 30, 5)])
-def test_a_box_outside_is_refused(folder, box):
-    with pytest.raises(ValueError, match=r"^box outside the image: xmin .* in 40 x 20$"):
-        _make(folder, (box,))
+def test_a_box_outside_goes_and_the_label_stays(folder, box):
+    record, example, _ = _make(folder, (box, _RED))
+    (remark,) = record.remarks
+    assert re.fullmatch(r"box outside the image: xmin .* in 40 x 20", remark)
+    assert example["label"].numpy() == 1
+    np.testing.assert_allclose(example["boxes"], [[0.25, 0.25, 0.5, 0.5]])
+    message = r"^no box: nothing to crop to; box outside the image: xmin .* in 40 x 20$"
+    with pytest.raises(ValueError, match=message):
+        _make(folder, (box, _RED), crop_to_box=True)
+
+
+@pytest.mark.parametrize("size", [None, (40, 20), (400, 200)])
+def test_boxes_in_fractions_are_understood_and_said(folder, size):
+    box = Box(0.25, 0.25, 0.5, 0.5)
+    record, example, pixels = _make(folder, (box,), size, crop_to_box=True)
+    assert pixels.shape == (5, 10, 3) and (pixels[..., 0] == 255).all()
+    text = "xmin 0.25, ymin 0.25, xmax 0.5, ymax 0.5"
+    assert record.remarks == (f"box in fractions: {text}, understood as such",)
+    whole = Box(-0.001, 0, 1, 1.003)  # rounded
+    record, example, pixels = _make(folder, (whole,), size, crop_to_box=True)
+    assert pixels.shape == (20, 40, 3)
+    np.testing.assert_allclose(example["boxes"], [[0, 0, 1, 1]])
 
 
 def test_cropping_to_the_box(folder):

@@ -6,7 +6,7 @@ TensorFlow is not imported.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from datasets import schema
@@ -37,7 +37,7 @@ class Record:
       source_format, stored_format: such as JPEG, and jpeg.
       change: why the bytes are not those of the file, "" where they are.
       height, width: as stored, in pixels.
-      clipped: what was cut off its boxes, "" where nothing.
+      remarks: what was corrected in its boxes; each begins with its kind, up to a colon.
       small: see `Whitening.shrunk`; empty where nothing is fitted.
     """
 
@@ -48,7 +48,7 @@ class Record:
     change: str
     height: int
     width: int
-    clipped: str
+    remarks: tuple[str, ...]
     small: bytes = b""
 
 
@@ -78,13 +78,13 @@ class RecordMaker:
             raise ValueError(f"label not in --classes: {image.label}")
         data = self.folder.read(image.path)
         photograph = Photograph(data)
-        boxes, clipped = _fractions(image.boxes, image.size, photograph)
+        boxes, remarks = _fractions(image.boxes, image.size, photograph)
         crop = None
         if self.options.crop_to_box:
-            if not boxes:
-                raise ValueError("no box: nothing to crop to")
+            if not boxes or boxes[0] is None:
+                raise ValueError("; ".join(("no box: nothing to crop to", *remarks)))
             crop = _crop_rectangle(boxes[0], self.options.box_margin, photograph.size)
-            boxes = _within(boxes, crop, photograph.size)
+            boxes = _within(filter(None, boxes), crop, photograph.size)
             if crop == (0, 0, *photograph.size):
                 crop = None
         encoded = photograph.encode(
@@ -99,7 +99,7 @@ class RecordMaker:
             label=self.class_numbers[image.label],
             text=image.label,
             filename=image.path,
-            boxes=boxes,
+            boxes=tuple(filter(None, boxes)),
             sha256=digest.hexdigest(),
         ).serialize()
         return Record(
@@ -110,7 +110,7 @@ class RecordMaker:
             change=encoded.change,
             height=encoded.height,
             width=encoded.width,
-            clipped=clipped,
+            remarks=remarks,
             small=self._small(encoded),
         )
 
@@ -129,8 +129,12 @@ class RecordMaker:
 
 def _fractions(
     boxes: Sequence[Box], stated_size: tuple[int, int] | None, photograph: Photograph
-) -> tuple[tuple[Box, ...], str]:
-    """Boxes in fractions of the photograph as it should be seen, and what was cut off them."""
+) -> tuple[tuple[Box | None, ...], tuple[str, ...]]:
+    """Boxes in fractions of the photograph as it should be seen, and remarks on them.
+
+    A box is None where it lies outside. Boxes that are fractions already are no boxes of a single
+    pixel, and are understood.
+    """
     (width, height), turned = photograph.size, False
     if stated_size:
         stated_width, stated_height = stated_size
@@ -140,21 +144,34 @@ def _fractions(
         elif abs(stated_width * height - stated_height * width) <= max(stated_size):
             # The same picture in another size: it was shrunk after it had been annotated.
             width, height = stated_size
-    fractions, clipped = [], ""
+    fractions, remarks = [], []
     for box in boxes:
-        inside = Box(
-            max(box.ymin, 0.0), max(box.xmin, 0.0), min(box.ymax, height), min(box.xmax, width)
-        )
-        if inside.ymin >= inside.ymax or inside.xmin >= inside.xmax:
-            raise ValueError(f"box outside the image: {_text(box)} in {width} x {height}")
-        # Tools count pixels from 0 or from 1: a single one over the edge means nothing.
-        if max(abs(a - b) for a, b in zip(inside, box, strict=True)) > 1:
-            clipped = f"box clipped: {_text(box)} in {width} x {height}"
-        fraction = Box(
-            inside.ymin / height, inside.xmin / width, inside.ymax / height, inside.xmax / width
-        )
-        fractions.append(_turned(fraction, photograph.orientation) if turned else fraction)
-    return tuple(fractions), clipped
+        scale = (1, 1)
+        if box.is_fraction and min(width, height) > 1:
+            remarks.append(f"box in fractions: {_text(box)}, understood as such")
+            scale = (height, width)
+        fraction, remark = _inside(box.scaled(*scale), width, height)
+        if remark:
+            remarks.append(remark)
+        if fraction and turned:
+            fraction = _turned(fraction, photograph.orientation)
+        fractions.append(fraction)
+    return tuple(fractions), tuple(remarks)
+
+
+def _inside(box: Box, width: int, height: int) -> tuple[Box | None, str]:
+    """The part of a box in pixels that is in the image, in fractions of it; and a remark."""
+    inside = Box(
+        max(box.ymin, 0.0), max(box.xmin, 0.0), min(box.ymax, height), min(box.xmax, width)
+    )
+    if inside.ymin >= inside.ymax or inside.xmin >= inside.xmax:
+        return None, f"box outside the image: {_text(box)} in {width} x {height}"
+    remark = ""
+    # Tools count pixels from 0 or from 1: a single one over the edge means nothing.
+    if max(abs(a - b) for a, b in zip(inside, box, strict=True)) > 1:
+        remark = f"box clipped: {_text(box)} in {width} x {height}"
+    ymin, xmin, ymax, xmax = inside
+    return Box(ymin / height, xmin / width, ymax / height, xmax / width), remark
 
 
 def _turned(box: Box, orientation: int) -> Box:
@@ -180,7 +197,7 @@ def _crop_rectangle(box: Box, margin: float, size: tuple[int, int]) -> Rectangle
     return left, upper, max(right, left + 1), max(lower, upper + 1)
 
 
-def _within(boxes: Sequence[Box], crop: Rectangle, size: tuple[int, int]) -> tuple[Box, ...]:
+def _within(boxes: Iterable[Box], crop: Rectangle, size: tuple[int, int]) -> tuple[Box, ...]:
     """The boxes, in fractions of the image, in fractions of a crop of it; those outside go."""
     left, upper, right, lower = crop
     width, height = size

@@ -57,6 +57,16 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
     if absent := [name for name in conversion.classes if name not in present]:
         yield f"\nWARNING: no example of {len(absent)} of the classes:"
         yield from _some(absent)
+    if unseen := _without_validation(conversion):
+        yield f"\nWARNING: no validation photograph of {len(unseen)} of the classes:"
+        yield from _some(unseen)
+    if len(conversion.classes) == 1:
+        yield f"\nWARNING: there is one class only, {printable(conversion.classes[0])}: whatever a "
+        yield "  net says of it is right."
+    left_out = [item for item in conversion.findings if item.kind == "no annotation"]
+    if 2 * len(left_out) > conversion.num_examples + len(left_out):
+        yield f"\nWARNING: {len(left_out)} photographs have no annotation and are left out; with"
+        yield "  --unannotated=folder the names of their folders are their labels."
     if conversion.mixed_splits:
         mixed = ", ".join(split or "none" for split in conversion.mixed_splits)
         yield f"\nWARNING: the source's splits ({mixed}) are mixed in the one file;"
@@ -73,6 +83,16 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
         if problems := [item for item in conversion.duplicates if item.problem]:
             yield f"\nWARNING: {len(problems)} of the duplicates contradict each other:"
             yield from _some([f"{item}: {item.problem}" for item in problems])
+
+
+def _without_validation(conversion: Conversion) -> list[str]:
+    """The classes of the training photographs that a validation split lacks."""
+    training, validation = (
+        conversion.counts.get(split, {}) for split in (splits.TRAIN, splits.VALIDATION)
+    )
+    if not validation:
+        return []
+    return [name for name in conversion.classes if training.get(name) and not validation.get(name)]
 
 
 def _some(entries: Sequence[str]) -> Iterator[str]:

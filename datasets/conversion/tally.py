@@ -145,8 +145,8 @@ class Tally:
         self.heights = _range(*self.heights, result.height)
         if result.change:
             self.changes[result.change] += 1
-        if result.clipped:
-            self.findings.append(Finding(image.path, result.clipped, Effect.CORRECTED))
+        for remark in result.remarks:
+            self.findings.append(Finding(image.path, remark, Effect.CORRECTED))
         if earlier := self._first_of.get(result.digest):
             if earlier[0].path != image.path:
                 self.duplicates.append(self._duplicate(image, earlier[0], split, result.digest))

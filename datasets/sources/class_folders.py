@@ -2,62 +2,107 @@
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from datasets import splits
+from datasets.findings import Finding
 from datasets.schema import LabeledImage
-from datasets.sources import image_folder
+from datasets.sources import image_folder, voc_xml
 from datasets.sources.image_folder import ImageFolder
 from foundation import labels
 from foundation.errors import InputError
 
+# Folders that hold all photographs, or what belongs to them, and are no classes.
+_NO_CLASSES = set(
+    "images image imgs img jpegimages photos photographs pictures labels label annotations "
+    "annotation xml xmls data imagesets".split()
+)
+_REMEDY = (
+    "Give the labels by --annotations_dir or --csv_file, or sort the photographs into folders, one "
+    "for each class."
+)
 
-def read(images: ImageFolder) -> Iterator[LabeledImage]:
+
+def read(
+    images: ImageFolder, say: Callable[[str], None] = print, one_is_enough: bool = False
+) -> Iterator[LabeledImage | Finding]:
     """Yields every file under the class folders, at any depth, in the order of their names.
 
     The folders are splits where they are called train, validation (also valid, val) or test, and
-    hold folders themselves; so a class may be called `train`.
+    hold folders themselves; so a class may be called `train`. An annotation file beside a
+    photograph, of its name and with .xml, gives it boxes.
+
+    Args:
+      images: the folder of the photographs.
+      say: gets a line where there are such annotations.
+      one_is_enough: whether a single class makes sense, as part of others.
 
     Raises:
-      InputError: no folder can be a class, one for training is empty, the name of one is not
-        UTF-8, or split folders and others lie side by side.
+      InputError: see `layout`; or a class for training is empty.
+    """
+    annotated = False
+    for within, names, split in layout(images, one_is_enough):
+        for name in names:
+            label, path = _label(images.path, within, name), None
+            for path in image_folder.photographs(os.path.join(images.path, within, name)):
+                image = LabeledImage(posixpath.join(within, name, path), label, split=split)
+                if not voc_xml.beside(image.path, images):
+                    yield image
+                    continue
+                if not annotated:
+                    say("Boxes come from the .xml files beside the photographs.")
+                annotated = True
+                yield from voc_xml.with_boxes(image, images)
+            if path is None and split in ("", splits.TRAIN):
+                raise InputError(
+                    f"The class folder {os.path.join(images.path, within, name)} holds no "
+                    "photograph.",
+                    remedy="Fill it or remove it.",
+                )
+
+
+def layout(images: ImageFolder, one_is_enough: bool = False) -> list[tuple[str, list[str], str]]:
+    """The folders of the classes: for each split its folder, the names in it, and its name.
+
+    Raises:
+      InputError: no folder can be a class, they are splits or hold all photographs, there is only
+        one, or split folders and others lie side by side.
     """
     top = images.path
     folders = _folders(top)
-    split_folders = [name for name in folders if splits.named(name) and _folders(top, name)]
-    if not split_folders:
-        if not folders:
+    found = [("", folders, "")]
+    if split_folders := [name for name in folders if splits.named(name) and _folders(top, name)]:
+        if others := sorted(set(folders) - set(split_folders)):
             raise InputError(
-                "it has no folder per class.",
+                f"it holds the split {split_folders[0]!r} and, beside it, the folder "
+                f"{others[0]!r} that is none.",
                 option="image_dir",
                 value=top,
-                remedy="Give the labels by --annotations_dir or --csv_file, or sort the "
-                "photographs into folders.",
+                remedy="Move one of them away.",
             )
-        yield from _read_classes(top, "", folders, "")
-        return
-    if others := sorted(set(folders) - set(split_folders)):
-        raise InputError(
-            f"it holds the split {split_folders[0]!r} and, beside it, the folder {others[0]!r} "
-            "that is none.",
-            option="image_dir",
-            value=top,
-            remedy="Move one of them away.",
-        )
-    for folder in split_folders:
-        yield from _read_classes(top, folder, _folders(top, folder), splits.named(folder))
+        found = [(name, _folders(top, name), splits.named(name)) for name in split_folders]
+    names = sorted({name for _, within, _ in found for name in within})
+    problem = ""
+    if not names:
+        problem = "it has no folder per class."
+    elif all(map(splits.named, names)):
+        problem = f"its folders are splits that hold no folder per class: {', '.join(names)}."
+    elif all(name.lower() in _NO_CLASSES or splits.named(name) for name in names):
+        problem = f"its folders are no classes: {', '.join(names)}."
+    elif len(names) == 1 and not one_is_enough:
+        problem = f"it has a folder for one class only: {names[0]}."
+    if problem:
+        raise InputError(problem, option="image_dir", value=top, remedy=_REMEDY)
+    return found
 
 
-def _read_classes(top: str, within: str, names: list[str], split: str) -> Iterator[LabeledImage]:
-    for name in names:
-        label, path = _label(top, within, name), None
-        for path in image_folder.photographs(os.path.join(top, within, name)):
-            yield LabeledImage(posixpath.join(within, name, path), label, split=split)
-        if path is None and split in ("", splits.TRAIN):
-            raise InputError(
-                f"The class folder {os.path.join(top, within, name)} holds no photograph.",
-                remedy="Fill it or remove it.",
-            )
+def label_of(path: str) -> tuple[str, str]:
+    """Label and split of a photograph by the folders it lies in; "" for none."""
+    *folders, _ = path.split("/")
+    split = splits.named(folders[0]) if folders[1:] else ""
+    folders = folders[1:] if split else folders
+    is_class = folders and folders[0].lower() not in _NO_CLASSES and not splits.named(folders[0])
+    return labels.clean(folders[0]) if is_class else "", split
 
 
 def _label(top: str, within: str, name: str) -> str:

@@ -84,11 +84,9 @@ def _scaled(statement: Statement, size: tuple[int, int] | None) -> Sequence[Labe
         return statement.objects
     x, y = size[0] / statement.size[0], size[1] / statement.size[1]
     return [
-        dataclasses.replace(
-            thing,
-            box=thing.box
-            and Box(thing.box.ymin * y, thing.box.xmin * x, thing.box.ymax * y, thing.box.xmax * x),
-        )
+        dataclasses.replace(thing, box=thing.box.scaled(y, x))
+        if thing.box and not thing.box.is_fraction
+        else thing
         for thing in statement.objects
     ]
 

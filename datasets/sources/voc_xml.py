@@ -4,14 +4,16 @@ Stanford Dogs' annotations are such files without extension, in a folder per cla
 `folder` in them are never used: they are nearly always wrong.
 """
 
+import dataclasses
 import math
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lxml import etree
 
 from datasets import splits
+from datasets.disk_table import DiskTable
 from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
 from datasets.sources import image_folder, objects, statements
@@ -21,11 +23,15 @@ from datasets.sources.statements import Statement
 from foundation import labels
 from foundation.errors import InputError
 
+Others = Callable[[str], Statement | Finding]
+
 # An annotation has a few kilobytes.
 _MAX_FILE_BYTES = 4 << 20
 
 
-def read(annotations_dir: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | Finding]:
+def read(
+    annotations_dir: str, images: ImageFolder, rule: str, others: Others | None = None
+) -> Iterator[LabeledImage | Finding]:
     """Yields the annotated photographs, in the order of the annotation files.
 
     Args:
@@ -33,6 +39,7 @@ def read(annotations_dir: str, images: ImageFolder, rule: str) -> Iterator[Label
         its folders are called train, validation or test, these are taken as the splits.
       images: where the photographs are.
       rule: see `objects.examples`.
+      others: what to make of each photograph without annotation; None passes them over.
 
     Raises:
       InputError: there is no such folder, or no annotation in it.
@@ -41,14 +48,54 @@ def read(annotations_dir: str, images: ImageFolder, rule: str) -> Iterator[Label
         raise InputError(
             "there is no such folder.", option="annotations_dir", value=annotations_dir
         )
-    yield from statements.gather(_statements(annotations_dir, images), rule)
+    yield from statements.gather(_statements(annotations_dir, images, others), rule)
 
 
-def _statements(annotations_dir: str, images: ImageFolder) -> Iterator[Statement | Finding]:
-    found = False
+def are_among(images: ImageFolder) -> bool:
+    """Whether annotations lie in the folder of the photographs."""
+    return any(image_folder.walk(images.path, (".xml").__eq__))
+
+
+def beside(path: str, images: ImageFolder) -> str:
+    """The annotation beside a photograph, by its path in the folder; "" where there is none."""
+    annotation = f"{posixpath.splitext(path)[0]}.xml"
+    return annotation if os.path.isfile(os.path.join(images.path, annotation)) else ""
+
+
+def with_boxes(image: LabeledImage, images: ImageFolder) -> Iterator[LabeledImage | Finding]:
+    """A photograph of known label with the boxes of the annotation beside it.
+
+    Where objects bear the label these are taken, else all of them; the largest goes first.
+    """
+    path = beside(image.path, images)
+    things, size = [], None
+    for item in _read_file(images.path, path, images):
+        if isinstance(item, Finding):
+            yield item
+        elif item.path == image.path:
+            things, size = item.objects, item.size
+    if things and not (same := [thing for thing in things if thing.label == image.label]):
+        reason = f"label by the folder: {image.label}, not {things[0].label}"
+        yield Finding(path, reason, Effect.CORRECTED)
+        same = things
+    boxes = sorted((thing.box for thing in same if thing.box), key=lambda box: -box.area)
+    yield dataclasses.replace(image, boxes=tuple(boxes), size=size)
+
+
+def _statements(
+    annotations_dir: str, images: ImageFolder, others: Others | None
+) -> Iterator[Statement | Finding]:
+    found, annotated = False, DiskTable()
     for path in image_folder.walk(annotations_dir, ("", ".xml").__contains__):
         found = True
-        yield from _read_file(annotations_dir, path, images)
+        for item in _read_file(annotations_dir, path, images):
+            if others and isinstance(item, Statement):
+                annotated.add(item.path.encode(errors="surrogateescape"), True)
+            yield item
+    if found and others:
+        for path in image_folder.photographs(images.path):
+            if not annotated.get(path.encode(errors="surrogateescape")):
+                yield others(path)
     if not found:
         raise InputError(
             "it has no .xml files, nor files without extension.",
