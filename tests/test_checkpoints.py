@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from foundation.errors import InputError
 from nets import checkpoints, nets_factory, slim_names
 from tests.fixtures.slim_parity import weights
 
@@ -156,6 +158,46 @@ def test_nothing_is_none_to_latest_and_an_error_to_read(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "nowhere.tar.gz"):
         with pytest.raises(ValueError, match="no checkpoint there"):
             checkpoints.read(str(path))
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "model.ckpt-3.meta", "model.ckpt-3.index"])
+def test_a_file_of_a_checkpoint_means_the_checkpoint(train_dir, name):
+    (train_dir / "model.ckpt-3.meta").write_bytes(b"a graph")
+    assert checkpoints.read(str(train_dir / name)).path == str(train_dir / "model.ckpt-3")
+
+
+def test_the_state_file_of_the_working_directory(train_dir, monkeypatch):
+    monkeypatch.chdir(train_dir)
+    assert checkpoints.read("checkpoint").get("global_step") == 3
+
+
+def test_a_meta_file_alone_names_the_file_that_is_missing(tmp_path):
+    (tmp_path / "model.ckpt-3.meta").write_bytes(b"a graph")
+    with pytest.raises(
+        InputError, match=r"no checkpoint there\. .*model\.ckpt-3\.index is missing"
+    ):
+        checkpoints.read(str(tmp_path / "model.ckpt-3.meta"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("frozen_graph.pb", "frozen_graph.pb is a frozen graph"),
+        ("saved_model.pb", "saved_model.pb is the graph of a SavedModel"),
+        ("model.tflite", "a TFLite model"),
+        (".", "the folder of an exported model"),
+    ],
+)
+def test_an_exported_model_is_named_as_one(tmp_path, name, kind):
+    for file in ("frozen_graph.pb", "saved_model.pb", "model.tflite", "export.json"):
+        (tmp_path / file).write_bytes(b"\x0a\x10")
+    with pytest.raises(InputError, match=f"{kind}, not a checkpoint.* classify_image.py --model"):
+        checkpoints.read(str(tmp_path / name))
+
+
+def test_an_export_inside_of_a_train_dir_hides_no_checkpoint(train_dir):
+    (train_dir / "export.json").write_text("{}")
+    assert checkpoints.read(str(train_dir)).path == str(train_dir / "model.ckpt-3")
 
 
 # Fitting a checkpoint to a model
@@ -345,6 +387,27 @@ def test_a_damaged_checkpoint_is_one_clear_line(small_net, train_dir, apply):
         checkpoints.restore(small_net, str(train_dir))
     assert "\n" not in str(error.value)
     assert_untouched(small_net, before)
+
+
+@pytest.mark.parametrize(
+    ("apply", "reason"),
+    [
+        (damage(DATA, 0, 1000), f"{DATA}: it is cut short"),
+        (lambda folder: (folder / DATA).unlink(), f"{DATA}: it is missing"),
+        (damage(INDEX, 0, 9000), f"{INDEX}: "),
+    ],
+    ids=["short", "no data", "short index"],
+)
+def test_the_file_that_is_damaged_is_named(small_net, train_dir, apply, reason):
+    apply(train_dir)
+    with pytest.raises(InputError, match=re.escape(f"({reason}")):
+        checkpoints.restore(small_net, str(train_dir))
+
+
+def test_a_missing_shard_of_several_is_named(train_dir):
+    (train_dir / DATA).rename(train_dir / "model.ckpt-3.data-00000-of-00002")
+    with pytest.raises(InputError, match=r"\(model\.ckpt-3\.data-00001-of-00002: it is missing"):
+        checkpoints.read(str(train_dir)).get(STEM)
 
 
 def test_a_damaged_last_checkpoint_names_the_one_before_it(small_net, tmp_path):
@@ -554,7 +617,9 @@ except OSError as error:
         capture_output=True,
         text=True,
     )
-    assert f"refused: {prefix}2: could not be written" in done.stdout, done.stderr
+    refused = f"refused: {prefix}2: could not be written: the file would be larger than is allowed"
+    assert refused in done.stdout, done.stderr
+    assert "SaveV2" not in done.stdout
     assert checkpoints.latest(str(tmp_path)) == prefix + "1"
 
 

@@ -17,6 +17,7 @@ from nets.checkpoints.fit import (
     plan,
     restore,
     values,
+    weights,
 )
 from nets.checkpoints.reader import Reader, Values, global_step, read
 from nets.checkpoints.writer import write
@@ -34,5 +35,6 @@ __all__ = [
     "read",
     "restore",
     "values",
+    "weights",
     "write",
 ]

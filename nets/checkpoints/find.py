@@ -11,7 +11,7 @@ from foundation.errors import InputError
 
 PARTIAL = ".partial"  # in the name of a checkpoint that is being written
 PREVIOUS = ".previous"  # in the name of the checkpoint that one of the same step is replacing
-SHARD = ".data-00000-of-00001"
+SHARD = ".data-00000-of-00001"  # of the checkpoints that this program writes
 STATE = "checkpoint"
 OTHER_ENDINGS = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
@@ -21,8 +21,8 @@ def latest(path: str) -> str | None:
 
     Args:
       path: a directory, whose `checkpoint` state file is followed to the files in that directory,
-        since its absolute paths often belong to another machine; or a checkpoint or one of its
-        files; or an archive, which is returned as it is.
+        since its absolute paths often belong to another machine; or that state file; or a
+        checkpoint or one of its files; or an archive, which is returned as it is.
 
     Returns:
       None when there is nothing.
@@ -30,6 +30,8 @@ def latest(path: str) -> str | None:
     Raises:
       InputError: a directory without a state file has several checkpoints and none is the last.
     """
+    if os.path.basename(path) == STATE and os.path.isfile(path):
+        path = os.path.dirname(path) or "."
     if not os.path.isdir(path):
         if os.path.isfile(path) and not OTHER_ENDINGS.search(path):
             return path
@@ -46,7 +48,22 @@ def latest(path: str) -> str | None:
 
 def exists(prefix: str) -> bool:
     """Whether a V1 or V2 checkpoint has this path without endings."""
-    return os.path.isfile(prefix + ".index") or os.path.isfile(prefix)
+    return os.path.isfile(first_file(prefix))
+
+
+def first_file(prefix: str) -> str:
+    """The file that says what a checkpoint holds: the index of V2, the only file of V1."""
+    index = prefix + ".index"
+    return index if os.path.isfile(index) else prefix
+
+
+def data_files(prefix: str) -> list[str]:
+    """The files that hold the values of a checkpoint, whether they are there or not."""
+    if first_file(prefix) == prefix:
+        return [prefix]
+    present = glob.glob(f"{glob.escape(prefix)}.data-?????-of-?????")
+    count = int(present[0][-5:]) if present else 1
+    return [f"{prefix}.data-{i:05}-of-{count:05}" for i in range(count)]
 
 
 def in_order(directory: str) -> list[str]:

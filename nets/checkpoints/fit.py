@@ -215,6 +215,16 @@ def restore(
     report = plan(model, reader, exclude, use_moving_averages)
     if problem := report.problem(ignore_missing):
         raise InputError(problem)
+    assign(model, weights(reader, report), partial=True)
+    return report
+
+
+def weights(reader: Reader | Values, report: Report) -> dict[str, np.ndarray]:
+    """Reads all that a plan restores, by the model's slim names.
+
+    Raises:
+      InputError: the file is broken, or a weight is not a number.
+    """
     found = {name: reader.get(stored) for name, stored in report.restored.items()}
     if broken := [name for name, value in found.items() if not np.all(np.isfinite(value))]:
         raise InputError(
@@ -222,8 +232,7 @@ def restore(
             "it diverged.",
             remedy="Choose an earlier checkpoint.",
         )
-    assign(model, found, partial=True)
-    return report
+    return found
 
 
 def _shortened(names: Iterable[str], most: int = 4) -> str:

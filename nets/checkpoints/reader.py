@@ -1,6 +1,7 @@
 """What is in a checkpoint: names, shapes, types, and values when asked for."""
 
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -15,6 +16,19 @@ import tensorflow as tf
 from foundation.errors import InputError
 from nets.checkpoints import find
 
+_EXPORTS = {  # by the end of a file's name
+    "saved_model.pb": "the graph of a SavedModel",
+    ".pb": "a frozen graph",
+    ".pbtxt": "a graph as text",
+    ".tflite": "a TFLite model",
+    ".onnx": "an ONNX model",
+}
+_INSTEAD = (
+    "Training, evaluation and export start from what it was made of: a training folder or a "
+    "checkpoint (model.ckpt-N). The folder that export_model.py wrote names pictures: "
+    "classify_image.py --model=FOLDER."
+)
+
 
 class Reader:
     """An open checkpoint; values are read when asked for."""
@@ -23,7 +37,8 @@ class Reader:
         """Opens a directory, a V1 or V2 checkpoint (its prefix or any file of it) or an archive.
 
         Raises:
-          InputError: there is no checkpoint, several that could be meant, or a broken one.
+          InputError: there is no checkpoint, several that could be meant, a broken one, or an
+            exported model.
         """
         self.path = path
         if _is_archive(path):
@@ -32,10 +47,14 @@ class Reader:
             _unpack(path, self._unpacked.name)
             prefix = find.latest(self._unpacked.name)
         else:
-            prefix = self.path = find.latest(path) or path
-        if prefix is None or not find.exists(prefix):
-            raise InputError(f"{path}: no checkpoint there.")
-        with self._input_errors():
+            prefix = find.latest(path)
+            self.path = prefix or path
+        if (exported := _exported(path)) and (os.path.isfile(path) or not prefix):
+            raise InputError(f"{path} is {exported}, not a checkpoint.", remedy=_INSTEAD)
+        if not prefix:
+            raise InputError(f"{path}: no checkpoint there.{_missing_index(path)}")
+        self._prefix = prefix
+        with self._input_errors([find.first_file(prefix)]):
             self._reader = tf.train.load_checkpoint(prefix)
             dtypes = self._reader.get_variable_to_dtype_map()
             shapes = self._reader.get_variable_to_shape_map()
@@ -50,23 +69,31 @@ class Reader:
         """Reads one value; InputError when it is absent or its bytes are damaged."""
         if name not in self.shapes:
             raise InputError(f"{self.path}: has no {name}.")
-        with self._input_errors():
+        with self._input_errors(find.data_files(self._prefix)):
             return self._reader.get_tensor(name)
 
     @contextlib.contextmanager
-    def _input_errors(self) -> Iterator[None]:
+    def _input_errors(self, files: list[str]) -> Iterator[None]:
+        """Errors of TensorFlow in this block become InputErrors that name these files."""
         # TensorFlow raises different kinds for different damages: IndexError for a short file.
         try:
             yield
         except (tf.errors.OpError, IndexError, RuntimeError) as error:
-            reason = " ".join(str(getattr(error, "message", error)).split())
+            missing = [file for file in files if not os.path.exists(file)]
+            reason = " ".join(str(getattr(error, "message", error)).split())[:200]
+            if missing:
+                reason = "it is missing"
+            elif isinstance(error, IndexError):
+                reason = "it is cut short"
+            at_fault = " or ".join(map(os.path.basename, missing or files))
             folder, name = os.path.split(self.path)
             rescue = "Copy or download it again, with all its files."
             names = [os.path.basename(prefix) for prefix in find.in_order(folder or ".")]
             if names[-1:] == [name] and names[:-1]:
                 rescue = f"Remove {name}.* from {folder or '.'}: {names[-2]} takes its place."
             raise InputError(
-                f"{self.path}: not a checkpoint, or a damaged one ({reason[:200]}).", remedy=rescue
+                f"{self.path}: not a checkpoint, or a damaged one ({at_fault}: {reason}).",
+                remedy=rescue,
             ) from error
 
 
@@ -98,6 +125,21 @@ def global_step(reader: Reader | Values) -> int | None:
         return int(reader.get("global_step"))
     number = re.search(r"-(\d+)$", reader.path)
     return int(number[1]) if number else None
+
+
+def _exported(path: str) -> str | None:
+    """What kind of exported model a file or a folder is; None for anything else."""
+    if os.path.isdir(path):
+        files = (os.path.join(path, name) for name in ("export.json", "saved_model.pb"))
+        return "the folder of an exported model" if any(map(os.path.isfile, files)) else None
+    return next((kind for ending, kind in _EXPORTS.items() if path.endswith(ending)), None)
+
+
+def _missing_index(path: str) -> str:
+    """Says so where other files of a checkpoint are there, and the index is not."""
+    prefix = find.OTHER_ENDINGS.sub("", path)
+    alone = prefix != path or glob.glob(f"{glob.escape(prefix)}.data-*")
+    return f" {prefix}.index is missing." if alone else ""
 
 
 def _is_archive(path: str) -> bool:

@@ -12,6 +12,7 @@ from nets.checkpoints import find
 
 _REASONS = {
     tf.errors.ResourceExhaustedError: "the disk is full, or a quota is used up",
+    tf.errors.OutOfRangeError: "the file would be larger than is allowed here (ulimit -f)",
     tf.errors.PermissionDeniedError: "no permission to write there",
     tf.errors.NotFoundError: "the folder is gone",
 }
@@ -63,7 +64,7 @@ def _save(prefix: str, values: Mapping[str, object]) -> None:
                 tensors=[tf.convert_to_tensor(value) for value in values.values()],
             )
     except tf.errors.OpError as error:
-        reason = _REASONS.get(type(error), error.message)
+        reason = _REASONS.get(type(error), "the file system refused it")
         raise OSError(
             f"{prefix}: could not be written: {reason}. Earlier checkpoints are untouched."
         ) from error
