@@ -141,7 +141,7 @@ def _examples(run: OpenRun, options: ExportModelOptions) -> tuple[list[bytes], s
         except tf.errors.OpError as error:
             raise InputError(f"{dataset.files[0]}: can't be read: {error.message}") from error
         return examples, f"pictures of {dataset.name or 'the dataset'}, split {dataset.split}"
-    except (ValueError, OSError):
+    except (InputError, OSError):
         if options.source.is_given:
             raise
     return _waves(), "drawn pictures (the run's dataset is not within reach)"

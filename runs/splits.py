@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datasets import tfrecord_dataset
 from datasets.options import SourceOptions
 from datasets.tfrecord_dataset import Dataset
+from foundation.errors import InputError
 from runs.config import RunConfig
 
 _PLACE = ("dataset_dir", "dataset_name", "tfrecord_file", "path_to_csv")
@@ -17,7 +18,7 @@ class Found:
     """A dataset; `passed_over` says why it is not of the split that was tried first."""
 
     dataset: Dataset
-    passed_over: ValueError | None = None
+    passed_over: InputError | None = None
 
 
 def place(config: RunConfig | None, given: SourceOptions) -> dict[str, object]:
@@ -58,6 +59,6 @@ def first_there(config: RunConfig | None, given: SourceOptions, splits: Sequence
     for split in splits:
         try:
             return Found(tfrecord_dataset.find(split=split, **source), problem)
-        except ValueError as error:
+        except InputError as error:
             problem = problem or error
     raise problem

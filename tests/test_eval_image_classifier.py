@@ -97,6 +97,8 @@ def expected(place):
 def test_everything_comes_from_the_run(place, expected):
     said = succeed(f"--checkpoint_path={place}/train", f"--eval_dir={place}/eval", "--batch_size=4")
     assert "no such split, but train, validation. Evaluating the validation split." in said
+    # Of a run of ours all variables are known: the optimizer's are no news.
+    assert "model.ckpt-7: 8 variables restored.\n" in said and "unused" not in said
     labels = np.arange(COUNT) % 3
     right = np.argmax(expected, axis=1) == labels
     assert said.splitlines()[-2:] == [
@@ -203,6 +205,34 @@ def test_zoo_checkpoint_with_its_background_class(slim_data):
     best = np.argmax(softmax(model, "inception", 128, 2, first_class=1), axis=1)
     with open(slim_data / "eval_zoo/predictions.csv", newline="", encoding="utf-8") as file:
         assert [row["prediction"] for row in csv.DictReader(file)] == [f"class {i}" for i in best]
+
+
+def test_another_number_of_classes_is_said_without_a_flag_of_training(slim_data, tmp_path):
+    for folder, names in (("7", "abcdefg"), ("6", "abcdef")):
+        (tmp_path / folder).mkdir()
+        write_records(tmp_path / folder / "x_test-00000-of-00001.tfrecord", [0, 1], names)
+        (tmp_path / folder / "labels.txt").write_text("\n".join(names))
+    done = run(
+        f"--checkpoint_path={CHECKPOINTS}/train_dir",
+        f"--eval_dir={tmp_path}/eval",
+        f"--dataset_dir={tmp_path}/7",
+        "--model_name=mobilenet_v1_025",
+        "--eval_image_size=128",
+    )
+    assert done.returncode == 1 and "has 5 classes, but 7 are named." in done.stderr
+    assert "checkpoint_exclude_scopes" not in done.stderr
+
+
+def test_tensorboard_is_shown_where_the_events_are(place, tmp_path):
+    """Those of a training lie above its best/."""
+    shutil.copytree(place / "train", tmp_path / "run" / "best")
+    (tmp_path / "run" / "events.out.tfevents.1").write_bytes(b"")
+    base = (f"--eval_dir={tmp_path}/eval", "--max_num_batches=1", "--batch_size=2")
+    said = succeed(f"--checkpoint_path={tmp_path}/run/best", *base)
+    assert f"--logdir_spec=train:{tmp_path}/run,eval:{tmp_path}/eval\n" in said
+    (tmp_path / "run" / "events.out.tfevents.1").unlink()
+    said = succeed(f"--checkpoint_path={tmp_path}/run/best", *base)
+    assert f"--logdir_spec=eval:{tmp_path}/eval\n" in said
 
 
 def test_values_that_contradict_the_run(place):

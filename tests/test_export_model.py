@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -200,6 +201,23 @@ def test_the_frozen_graph_is_given_the_recipe_of_its_export(export, picture, exp
     found = {found["label"]: found["probability"] for found in answer["classes"]}
     assert found == pytest.approx(dict(expected), abs=1e-5)
     assert len(said.splitlines()) == 4
+
+
+def test_names_of_any_script_on_a_terminal_of_any_encoding(export, picture, tmp_path):
+    """`LABELS` hold an ñ, which latin-1 has, and these are Greek, which it lacks."""
+    shutil.copytree(export, tmp_path / "export")
+    (tmp_path / "export" / "labels.txt").write_text("0:γάτα\n1:σκύλος\n2:αετός\n", "utf-8")
+    (tmp_path / "φωτο.jpg").write_bytes(jpeg(picture))
+    model, answers = tmp_path / "export" / "frozen_graph.pb", tmp_path / "answers.csv"
+    done = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "classify_image.py")]
+        + [f"--model={model}", f"--csv={answers}", str(tmp_path / "φωτο.jpg")],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"????" in done.stdout
+    assert "σκύλος" in answers.read_text("utf-8") and "φωτο.jpg" in answers.read_text("utf-8")
 
 
 # Checkpoints of TF-Slim's own, without run.json.

@@ -373,6 +373,24 @@ def test_an_export_that_was_set_aside_when_the_power_went_comes_back(subject, tm
     assert os.listdir(tmp_path) == ["model"]
 
 
+def test_an_export_with_a_whitening_is_replaced(subject, tmp_path):
+    (tmp_path / "own.npz").write_bytes(b"whitening")
+    options = {"zca_file": "zca_0a1b2c3d.npz"}
+    config = dataclasses.replace(
+        subject.config, run=subject.config.run | {"preprocessing_options": options}
+    )
+    companions = {"zca_0a1b2c3d.npz": str(tmp_path / "own.npz")}
+    whitened = dataclasses.replace(subject, config=config, companions=companions)
+    folder = tmp_path / "model"
+    export_folder(str(folder), whitened, ["frozen_graph"])
+    assert (folder / "zca_0a1b2c3d.npz").exists()
+    export_folder(str(folder), whitened, ["frozen_graph"], overwrite=True)
+    assert (folder / "zca_0a1b2c3d.npz").read_bytes() == b"whitening"
+    (folder / "zca_of_mine.npz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"no part of an export \(zca_of_mine\.npz\)"):
+        export_folder(str(folder), subject, ["frozen_graph"], overwrite=True)
+
+
 def test_backups_of_the_users_own_stay(subject, tmp_path):
     mine = [tmp_path / name for name in ("model.previous", "model.partial", ".model.previous")]
     for folder in mine[:2]:

@@ -1,6 +1,7 @@
 """The scripts have TF-Slim's flags, under its names and with its defaults."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -73,3 +74,11 @@ def test_help_shows_every_flag_without_tensorflow(script):
     assert shown.returncode == 0
     for name in known:
         assert re.search(rf"--(\[no\])?{name}\b", shown.stdout), name
+
+
+@pytest.mark.parametrize(
+    "script", [EVALUATE, "export_model.py", "classify_image.py", "convert_data.py"]
+)
+def test_help_shows_on_a_terminal_of_any_encoding(script):
+    shown = run_script(script, "--help", env={**os.environ, "PYTHONIOENCODING": "latin-1"})
+    assert shown.returncode == 0 and "--debug" in shown.stdout
