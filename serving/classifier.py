@@ -135,7 +135,7 @@ def _model_file(path: str) -> str:
 
 
 def _companion(model_file: str, name: str) -> str:
-    path = export_config.beside(model_file, name)
+    path = export_config.path_of(model_file, name)
     if not os.path.exists(path):
         raise InputError(
             f"{path} is missing; {os.path.basename(model_file)} can't be used without it.",

@@ -19,7 +19,7 @@ _FIELDS_OF_RUN_1 = (
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """How to feed an exported model, and where it comes from.
+    """How to feed an exported model, and which run it is of.
 
     Attributes:
       run: what run.json says of the net's training, by its names. The frozen graph, TFLite and ONNX
@@ -93,7 +93,7 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     return {"run": {**run, "labels": []}, **content}
 
 
-def beside(model_file: str, name: str) -> str:
+def path_of(model_file: str, name: str) -> str:
     """The path of a file of that name that belongs to a model file.
 
     `frozen_graph.pb` has labels.txt and export.json in its folder; a single file written by

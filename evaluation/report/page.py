@@ -1,4 +1,4 @@
-"""The data of report.html; page.html beside this file is its template."""
+"""The data of report.html; page.html in this folder is its template."""
 
 import base64
 import functools
