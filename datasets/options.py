@@ -233,6 +233,13 @@ class ConversionOptions(Options):
         "Shrink larger photographs to this many pixels, once and for all; 0: keep their size.",
         bounds=(0, None),
     )
+    sixteen_bit: str = option(
+        "auto",
+        "How photographs of 16 bits a channel are brought to 8: auto scales by the bits that the "
+        "largest value of all of them needs, full by 16, a number by that; percentile stretches "
+        "each one by itself.",
+        choices=("auto", "full", "10", "12", "14", "percentile"),
+    )
     equalize: bool = option(False, "Spread each channel's histogram evenly, once and for all.")
     denoise: str = option(
         "none", "nlm: non-local means, once and for all (extra opencv).", choices=("none", "nlm")

@@ -31,7 +31,7 @@ _NOTED = (
     "on_error zca_size zca_epsilon"
 ).split()
 # Younger ones, which dataset.json holds only where they are not at their defaults.
-_NOTED_IF_CHANGED = ("unannotated",)
+_NOTED_IF_CHANGED = ("unannotated", "sixteen_bit")
 
 
 def convert(

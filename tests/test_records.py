@@ -8,6 +8,7 @@ from PIL import Image
 
 from datasets import schema
 from datasets.conversion import image_bytes
+from datasets.conversion.depth import Depth
 from datasets.conversion.records import RecordMaker
 from datasets.options import ConversionOptions
 from datasets.schema import Box, LabeledImage
@@ -31,7 +32,8 @@ _RED = Box(5, 10, 10, 20)
 def _make(folder, boxes, size=None, path="p.png", **options):
     image = LabeledImage(path, "red", boxes, size=size)
     options = ConversionOptions(**options)
-    record = RecordMaker(folder, {"blue": 0, "red": 1}, options).make(image)
+    depth = Depth("auto", lambda: [12])
+    record = RecordMaker(folder, {"blue": 0, "red": 1}, options, depth).make(image)
     example = schema.parse_example(tf.constant(record.framed[12:-4]))
     pixels = tf.io.decode_image(example["encoded"], channels=3).numpy()
     return record, example, pixels
@@ -150,5 +152,5 @@ def test_boxes_drawn_on_the_picture_as_stored_turn_with_it(folder, orientation):
 
 def test_a_label_outside_the_classes_is_refused(folder):
     with pytest.raises(ValueError, match="^label not in --classes: green$"):
-        maker = RecordMaker(folder, {"red": 0}, ConversionOptions())
+        maker = RecordMaker(folder, {"red": 0}, ConversionOptions(), Depth("full", list))
         maker.make(LabeledImage("p.png", "green"))

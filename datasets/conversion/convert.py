@@ -14,8 +14,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 from datasets import splits
 from datasets.conversion import description, near_duplicates, workers
+from datasets.conversion.depth import Depth
 from datasets.conversion.description import Identity
 from datasets.conversion.destination import NEAR_DUPLICATES, REJECTED, Destination
+from datasets.conversion.image_bytes import Photograph
 from datasets.conversion.records import Record, RecordMaker, Whitening
 from datasets.conversion.shards import ShardWriter
 from datasets.conversion.tally import Conversion, Tally
@@ -111,7 +113,8 @@ def _convert(
     photographs: DiskTable, tally: Tally, folder: ImageFolder, destination: Destination, job: Job
 ) -> Conversion:
     numbers = {name: i for i, name in enumerate(tally.classes)}
-    maker = RecordMaker(folder, numbers, job.options, job.whitening)
+    depth = Depth(job.options.sixteen_bit, lambda: _bits_used(photographs, folder, job.say))
+    maker = RecordMaker(folder, numbers, job.options, depth, job.whitening)
     results = workers.results(photographs.by_key(), maker.make, job.num_workers)
     with contextlib.closing(results), job.shown(results, "converting", len(photographs)) as shown:
         if job.destination.dry_run:
@@ -133,6 +136,18 @@ def _convert(
             _refuse_to_replace(destination, difference)
         with destination.writing():
             return _write(shown, tally, identity, destination, job, replaces=bool(earlier))
+
+
+def _bits_used(
+    photographs: DiskTable, folder: ImageFolder, say: Callable[[str], None]
+) -> Iterator[int]:
+    """Yields the bits that each 16-bit photograph uses."""
+    say("Finding out how many bits the 16-bit photographs use …")
+    for image in photographs.by_key():
+        with contextlib.suppress(Exception):  # those that can't be read are reported by and by
+            photograph = Photograph(folder.read(image.path))
+            if photograph.is_deep:
+                yield photograph.bits_used()
 
 
 def _read(source: Source, job: Job) -> tuple[DiskTable, list[Finding]]:

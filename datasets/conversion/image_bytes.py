@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+from datasets.conversion import depth
 from foundation.errors import missing_extra
 
 # Every plugin of Pillow is one more parser for bytes that nobody vouches for, and one of them (EPS)
@@ -99,6 +100,7 @@ class Photograph:
         max_side: int = 0,
         filters: Sequence[str] = (),
         verify: bool = True,
+        bits: int | None = None,
     ) -> Encoded:
         """Decodes the image, so that no training run stops at it, and gives what to store.
 
@@ -107,19 +109,29 @@ class Photograph:
           max_side: larger images are shrunk to it; 0 for no limit.
           filters: names in `FILTERS`, applied to the pixels one after the other.
           verify: False trusts an image whose bytes stay: only its header was read.
+          bits: how many a deep image is scaled by, or `depth.STRETCHED`; None: as many as it uses.
 
         Raises:
           ValueError: the image does not decode, or not to pixels we know how to show.
         """
         try:
             if change := self._change(crop, max_side, verify) or ", ".join(filters):
-                return self._encode_anew(crop, max_side, filters, change)
+                return self._encode_anew(crop, max_side, filters, change, bits)
             if verify:
                 self._check()
         except Exception as error:  # as above
             raise ValueError(f"damaged image: {error}") from error
         width, height = self.size
         return Encoded(self._data, self.format.lower(), height, width, "")
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has more than eight bits a channel."""
+        return depth.is_deep(self._image, self._data)
+
+    def bits_used(self) -> int:
+        """The bits that the largest value of a deep image needs; see `depth.bits_used`."""
+        return depth.bits_used(self._image, self._data)
 
     def _change(self, crop: Rectangle | None, max_side: int, verify: bool) -> str:
         """Why the bytes cannot stay; "" when they can."""
@@ -152,20 +164,30 @@ class Photograph:
         self._image.load()
 
     def _encode_anew(
-        self, crop: Rectangle | None, max_side: int, filters: Sequence[str], change: str
+        self,
+        crop: Rectangle | None,
+        max_side: int,
+        filters: Sequence[str],
+        change: str,
+        bits: int | None,
     ) -> Encoded:
         if self.format == "PNG":
             _check_png(self._data)
         if max_side and not crop:
             # JPEG decodes to a half, a quarter or an eighth by itself; other formats ignore it.
             self._image.draft(None, (2 * max_side, 2 * max_side))
-        image = _visible(self._image)
+        if self.is_deep and bits is None:
+            bits = self.bits_used()
+        image = _visible(self._image, self._data, bits)
         if self.orientation in _TURNS:
             image = image.transpose(_TURNS[self.orientation])
         if crop:
             image = image.crop(crop)
         if max_side:
             image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        if image.mode == "F":
+            image = depth.to_eight(image, bits, "equalize" in filters)
+            filters = [name for name in filters if name != "equalize"]
         for name in filters:
             image = FILTERS[name](image)
         file = io.BytesIO()
@@ -223,14 +245,14 @@ def _is_transparent(image: Image.Image) -> bool:
     return image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
 
 
-def _visible(image: Image.Image) -> Image.Image:
-    """The pixels as they should be seen, in mode L or RGB."""
+def _visible(image: Image.Image, data: bytes, bits: int | None) -> Image.Image:
+    """The pixels as they should be seen, in mode L or RGB; F for deep ones in gray."""
     image.load()
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise ValueError("32-bit pixels; save it with 8 or 16 bits")
-        return Image.fromarray((pixels >> 8).astype(np.uint8))
+    if depth.is_deep(image, data):
+        if image.mode.startswith("I"):
+            return depth.to_float(image)
+        if bits != 16:  # of which Pillow keeps the upper eight
+            return depth.colour_to_eight(image, data, bits)
     if image.mode == "F":
         raise ValueError("floating-point pixels; save it with 8 or 16 bits")
     if image.has_transparency_data:

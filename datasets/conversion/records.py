@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from datasets import schema
+from datasets.conversion.depth import STRETCHED, Depth
 from datasets.conversion.image_bytes import Encoded, Photograph, Rectangle
 from datasets.options import ConversionOptions
 from datasets.schema import Box, LabeledImage
@@ -60,12 +61,14 @@ class RecordMaker:
       folder: where the photographs are.
       class_numbers: the label of each class name.
       options: what is stored of a photograph.
+      depth: how 16-bit photographs are scaled.
       whitening: gets a small copy of each image; None where nothing is fitted.
     """
 
     folder: ImageFolder
     class_numbers: Mapping[str, int]
     options: ConversionOptions
+    depth: Depth
     whitening: Whitening | None = None
 
     def make(self, image: LabeledImage) -> Record:
@@ -87,8 +90,12 @@ class RecordMaker:
             boxes = _within(filter(None, boxes), crop, photograph.size)
             if crop == (0, 0, *photograph.size):
                 crop = None
+        bits = None
+        if photograph.is_deep:
+            bits = self.depth.bits()
+            remarks = (*remarks, *_remarks_on_depth(bits))
         encoded = photograph.encode(
-            crop, self.options.max_side, self._filters(), self.options.verify == "full"
+            crop, self.options.max_side, self._filters(), self.options.verify == "full", bits
         )
         digest = hashlib.sha256(data)
         record = schema.Example(
@@ -125,6 +132,14 @@ class RecordMaker:
             return self.whitening.shrunk(encoded.data)
         except Exception as error:  # not seen before where only headers are verified
             raise ValueError(f"damaged image: {error}") from error
+
+
+def _remarks_on_depth(bits: int) -> Sequence[str]:
+    if bits == 16:  # all that there are: nothing is lost but precision
+        return ()
+    if bits == STRETCHED:
+        return ("16-bit pixels: stretched between percentiles of its own",)
+    return (f"16-bit pixels: scaled by the {bits} bits in use",)
 
 
 def _fractions(
