@@ -55,7 +55,9 @@ def test_values_are_scaled_by_the_bits_in_use(save):
     assert stretched[24, 0] == int((_RAMP[24, 0] - low) * 256 / (high - low)) > 130
 
 
-@pytest.mark.parametrize(("largest", "bits"), [(255, 8), (256, 10), (1023, 10), (1024, 12), (9999, 14)])
+@pytest.mark.parametrize(
+    ("largest", "bits"), [(255, 8), (256, 10), (1023, 10), (1024, 12), (9999, 14)]
+)
 def test_the_bits_in_use(largest, bits):
     values = np.array([[0, largest]], np.uint16)
     assert Photograph(_png(values)).bits_used() == bits
