@@ -11,8 +11,8 @@ from datasets import bad_records, batches
 from datasets.bad_records import BadRecord
 from datasets.tfrecord_dataset import Dataset
 from evaluation import evaluator, views
+from evaluation import folder as report
 from evaluation.evaluator import Evaluation
-from evaluation.report import folder as report
 from foundation import labels
 from foundation.errors import InputError
 from preprocessing.preprocessing_factory import Recipe

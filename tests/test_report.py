@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from evaluation import evaluator
-from evaluation.report import folder as report
+from evaluation import folder as report
 from evaluation.report import pictures
 
 # Names that CSV, HTML and matplotlib would take for something else.

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import jinja2
 import numpy as np
 
-from evaluation import metrics
+from evaluation import metrics, tables
 from evaluation.evaluator import Evaluation
-from evaluation.report import pictures, tables
+from evaluation.report import pictures
 
 _MOST_CONFUSED = 10
 

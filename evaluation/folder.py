@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from evaluation import metrics
+from evaluation import metrics, tables
 from evaluation.evaluator import Evaluation
-from evaluation.report import page, pictures, tables
+from evaluation.report import page, pictures
 from foundation import files
 
 
