@@ -37,9 +37,8 @@ def pipelines(dataset, recipe, size: int, batch_size: int, num_threads: int | No
     is_inception = recipe.name == "inception"
 
     def training(decode, finish=None):
-        return batches.training_batches(
-            dataset, decode, batch_size, finish=finish, num_threads=num_threads, cache=cache
-        )
+        preparation = batches.Preparation(decode, finish, num_threads=num_threads)
+        return batches.training_batches(dataset, preparation, batch_size, cache=cache)
 
     def evaluation(decode):
         ds = batches.evaluation_batches(

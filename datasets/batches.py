@@ -6,7 +6,7 @@ alone, whatever the number of threads, and any position in it can be jumped to. 
 each example once, in the order of the files.
 """
 
-import os
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from datasets import bad_records, data_services, file_cache, schema
 from datasets.tfrecord_dataset import Dataset
+from foundation import machine, seeds
+from foundation.errors import InputError
 
 _Result = TypeVar("_Result")
 
@@ -27,131 +29,144 @@ _READ_BUFFER_BYTES = 2**20
 _BATCHES_AHEAD = 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """How examples become training images.
+
+    Attributes:
+      decode: (encoded scalar string, boxes float32 [n, 4], seed int32 [2]) → float32 image; all
+        images of one shape. With `finish`, anything that it takes.
+      finish: a batch of what `decode` returns → float32 [B, H, W, C]; for what is done faster on
+        many images at once.
+      mix: (images, labels, seed int32 [2]) → images and labels of a finished batch, such as those
+        of MixUp.
+      seed: decides the order of the examples, and through `decode` the augmentation.
+      num_threads: threads that decode; None means as many as processors.
+    """
+
+    decode: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Any]
+    finish: Callable[[Any], tf.Tensor] | None = None
+    mix: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
+    seed: int = 0
+    num_threads: int | None = None
+
+    def example(self, dataset: Dataset, shard: "Shard"):
+        """(number of an example in the shard's sequence, its record) → image and label."""
+
+        def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, Any]:
+            example = schema.parse_example(record)
+            label = _label(example["label"], dataset)
+            image_seed = _seeds(self.seed, shard.place(index))[0]
+            image = self.decode(example["encoded"], example["boxes"], image_seed)
+            return {"image": image, "label": label}
+
+        return prepare
+
+    def batch(self, ds: tf.data.Dataset, place: Callable[[tf.Tensor], tf.Tensor]):
+        """Batches of decoded images, finished and mixed; `place` numbers a batch's first example.
+
+        The number decides how a batch is mixed, so that a resumed run mixes alike.
+        """
+
+        def whole(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, tf.Tensor]:
+            images, labels = batch["image"], batch["label"]
+            images = self.finish(images) if self.finish else images
+            if self.mix:
+                images, labels = self.mix(images, labels, _seeds(self.seed, place(number))[1])
+            return {"image": images, "label": labels}
+
+        if self.finish or self.mix:
+            parallel = {"num_parallel_calls": _BATCHES_AHEAD, "deterministic": True}
+            ds = ds.enumerate().map(whole, **parallel)
+        return ds.prefetch(_BATCHES_AHEAD).with_options(_options(self.num_threads))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One worker's part of the data: every `count`-th file, from number `index` on.
+
+    Where there are fewer files than workers, it is every `count`-th record.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def place(self, number: tf.Tensor) -> tf.Tensor:
+        """A number of this worker's sequence as one that no other worker has."""
+        return number * self.count + self.index
+
+
 def training_batches(
     dataset: Dataset,
-    decode: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Any],
+    preparation: Preparation,
     batch_size: int,
     *,
-    finish: Callable[[Any], tf.Tensor] | None = None,
-    seed: int = 0,
-    shuffle_buffer: int = SHUFFLE_BUFFER,
-    skip_examples: int = 0,
-    num_threads: int | None = None,
-    shard_index: int = 0,
-    num_shards: int = 1,
-    cache: str = "none",
+    consumed: int = 0,
+    shard: Shard = Shard(),
     repeats: np.ndarray | None = None,
-    mix: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None,
-    data_services: Sequence[str] = (),
+    cache: str = "none",
+    services: Sequence[str] = (),
 ) -> tf.data.Dataset:
-    """Draws batches without end; equal arguments give equal batches.
+    """Batches without end; equal arguments give equal batches.
 
     Args:
       dataset: what `tfrecord_dataset.find` returns.
-      decode: (encoded scalar string, boxes float32 [n, 4], seed int32 [2]) → float32 image; all
-        images of one shape. With `finish`, anything that it takes.
+      preparation: how examples become images, and in which order.
       batch_size: of every batch; may exceed the number of examples.
-      finish: a batch of what `decode` returns → float32 [B, H, W, C]; for what is done faster on
-        many images at once.
-      seed: decides the order, and through `decode` the augmentation.
-      shuffle_buffer: encoded records to shuffle among; fewer where they would fill 256 MiB.
-      skip_examples: how many examples of this sequence were consumed already: to resume after
+      consumed: how many examples of this worker's sequence were consumed already: to resume after
         `steps` batches, `steps * batch_size`.
-      num_threads: threads that decode; None means as many as processors.
-      shard_index, num_shards: this worker's part of the data: every num_shards-th file, or record
-        where there are fewer files than workers. Each worker's skip_examples counts its own.
-      cache: "memory" or "disk" copies this worker's files there first, see `file_cache`.
+      shard: this worker's part of the data.
       repeats: int64, how often each example, in the order of the files, comes in an epoch, from
         `balanced_repeats`; None: once.
-      mix: (images, labels, seed int32 [2]) → images and labels of a finished batch, such as
-        those of MixUp.
-      data_services: HOST:PORT of tf.data services (data_service.py), which then read, shuffle and
-        prepare the images: each reads all records and prepares every so-manieth batch. This process
-        gets finished batches, the same ones in the same order.
+      cache: "memory" or "disk" copies this worker's files there first, see `file_cache`.
+      services: HOST:PORT of tf.data services (data_service.py), which then read, shuffle and
+        prepare the images: each of n services reads all records and prepares every n-th batch.
+        This process gets finished batches, the same ones in the same order.
 
     Returns:
       Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}, or what `mix` makes of them.
 
     Raises:
-      ValueError: the files are damaged, or the part of a worker is empty.
+      InputError: the files are damaged, or the part of a worker is empty.
       tf.errors.OpError: while iterating, for a record that cannot be read; `explained` names it.
     """
-    _check(dataset)
-    if repeats is None:
-        repeats = np.ones(dataset.num_examples, np.int64)
-    part = _Part.of(dataset, shard_index, num_shards, repeats)
-    mean_bytes = max(1, dataset.num_bytes // dataset.num_examples)
-    buffer = max(1, min(shuffle_buffer, _SHUFFLE_BYTES // mean_bytes, part.num_examples))
-    epoch, position = divmod(skip_examples, part.num_examples)
-    paths, compression = file_cache.copies(part.files, dataset.compression, cache)
-
-    @tf.autograph.experimental.do_not_convert
-    def records(number: tf.Tensor) -> tf.data.Dataset:
-        order_seed, shuffle_seed = _seeds(seed, number)
-        order = tf.range(len(paths))
-        order = tf.random.experimental.stateless_shuffle(order, seed=order_seed)
-        ds = tf.data.Dataset.from_tensor_slices(order)
-        ds = ds.interleave(
-            lambda file: part.repeated(_read(tf.gather(paths, file), compression), file),
-            cycle_length=_OPEN_FILES,
-            num_parallel_calls=_READ_AHEAD,
-            deterministic=True,
-        )
-        ds = part.own_records(ds)
-        return _shuffle(ds, buffer, shuffle_seed)
-
-    # Epochs in a row, each in its own order; of the first, what was consumed already is passed
-    # over while still encoded.
-    first = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64))
-    later = tf.data.Dataset.counter(epoch + 1)
-    ds = first.flat_map(records).skip(position).concatenate(later.flat_map(records))
-
-    ds = ds.enumerate(skip_examples)
-    prepare = _training_example(dataset, decode, seed, num_shards, shard_index)
+    part = _Part.of(dataset, shard, repeats)
+    examples = _shuffled(part, preparation.seed, cache, consumed).enumerate(consumed)
+    prepare = preparation.example(dataset, shard)
+    threads = _threads(preparation.num_threads)
 
     def prepared(index: int, count: int) -> tf.data.Dataset:
         """Every count-th batch, from number `index` on."""
-        own = ds
+        own = examples
         if count > 1:
             own = own.batch(batch_size, drop_remainder=True).shard(count, index).unbatch()
-        own = own.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
+        own = own.map(prepare, num_parallel_calls=threads, deterministic=True)
         own = own.batch(batch_size, drop_remainder=True)
-        if mix is None:
-            return _finished(own, finish, num_threads)
 
-        def mixed(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, tf.Tensor]:
-            # By the first example of the batch, so that a resumed run mixes alike.
-            first_example = skip_examples + (number * count + index) * batch_size
-            place = first_example * num_shards + shard_index
-            images = batch["image"] if finish is None else finish(batch["image"])
-            images, labels = mix(images, batch["label"], _seeds(seed, place)[1])
-            return {"image": images, "label": labels}
+        def place(number: tf.Tensor) -> tf.Tensor:
+            return shard.place(consumed + (number * count + index) * batch_size)
 
-        own = own.enumerate().map(mixed, num_parallel_calls=_BATCHES_AHEAD, deterministic=True)
-        return _finished(own, None, num_threads)
+        return preparation.batch(own, place)
 
-    if not data_services:
+    if not services:
         return prepared(0, 1)
-    count = len(data_services)
-    parts = [_served(prepared(i, count), address) for i, address in enumerate(data_services)]
+    count = len(services)
+    parts = [_served(prepared(i, count), address) for i, address in enumerate(services)]
     return tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(count).repeat())
 
 
 def single_pass_batches(
     dataset: Dataset,
-    decode: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Any],
+    preparation: Preparation,
     batch_size: int,
     *,
-    finish: Callable[[Any], tf.Tensor] | None = None,
-    seed: int = 0,
     draw: int = 0,
-    num_threads: int | None = None,
     cache: str = "none",
 ) -> tf.data.Dataset:
-    """Each example once, in the order of the files, prepared as for training.
+    """Each example once, in the order of the files, prepared as for training but not mixed.
 
     Args:
-      dataset, decode, finish, seed, num_threads, cache: as `training_batches` takes them.
+      dataset, preparation, cache: as `training_batches` takes them.
       batch_size: of all batches but the last, which may be smaller.
       draw: which of the seed's draws of the augmentation, from 0.
 
@@ -159,15 +174,18 @@ def single_pass_batches(
       Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}.
 
     Raises:
-      ValueError: the files are damaged.
+      InputError: the files are damaged.
       tf.errors.OpError: while iterating, for a record that cannot be read; `explained` names it.
     """
     _check(dataset)
+    preparation = dataclasses.replace(preparation, mix=None)
     paths, compression = file_cache.copies(dataset.files, dataset.compression, cache)
     ds = _read(list(paths), compression).enumerate(draw * dataset.num_examples)
-    prepare = _training_example(dataset, decode, seed)
-    ds = ds.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
-    return _finished(ds.batch(batch_size), finish, num_threads)
+    threads = _threads(preparation.num_threads)
+    ds = ds.map(
+        preparation.example(dataset, Shard()), num_parallel_calls=threads, deterministic=True
+    )
+    return preparation.batch(ds.batch(batch_size), place=lambda number: number)
 
 
 def evaluation_batches(
@@ -195,7 +213,7 @@ def evaluation_batches(
       else "record" and its number.
 
     Raises:
-      ValueError: the files are damaged.
+      InputError: the files are damaged.
       tf.errors.OpError: while iterating, for a record that cannot be read; `explained` names it.
     """
     _check(dataset)
@@ -224,7 +242,7 @@ def first_examples(dataset: Dataset, count: int) -> list[dict[str, tf.Tensor]]:
     """The first examples of the files, as `schema.parse_example` gives them, with checked labels.
 
     Raises:
-      ValueError: the files are damaged.
+      InputError: the files are damaged.
       tf.errors.OpError: for a record that cannot be read; `explained` names it.
     """
     _check(dataset)
@@ -239,7 +257,7 @@ def labels(dataset: Dataset) -> np.ndarray:
     """int64 [N], the class of each example in the order of the files; reads them all once.
 
     Raises:
-      ValueError: the files are damaged, or a label is outside the classes.
+      InputError: the files are damaged, or a label is outside the classes.
       tf.errors.OpError: for a record that cannot be read; `explained` names it.
     """
     _check(dataset)
@@ -273,7 +291,7 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
     is searched for it.
 
     Raises:
-      ValueError: a record cannot be read, one line with file, number and reason; or a tf.data
+      InputError: a record cannot be read, one line with file, number and reason; or a tf.data
         service was restarted.
       tf.errors.OpError: as the function raised it, where no record is the cause.
     """
@@ -281,7 +299,7 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
         return function()
     except tf.errors.OpError as error:
         if problem := data_services.forgotten(error):
-            raise ValueError(problem) from error
+            raise InputError(problem) from error
         # Failures of the net itself are no reason to search a large dataset.
         if "Iterator" not in str(error) and "Dataset" not in str(error):
             raise
@@ -289,29 +307,6 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
         if not found:
             raise
         raise _named(found[0]) from error
-
-
-def _training_example(dataset: Dataset, decode, seed: int, num_shards: int = 1, shard_index=0):
-    """From the number of an example in a worker's sequence, and its record, to image and label."""
-
-    def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, Any]:
-        example = schema.parse_example(record)
-        label = _label(example["label"], dataset)
-        image_seed = _seeds(seed, index * num_shards + shard_index)[0]
-        image = decode(example["encoded"], example["boxes"], image_seed)
-        return {"image": image, "label": label}
-
-    return prepare
-
-
-def _finished(ds: tf.data.Dataset, finish, num_threads: int | None) -> tf.data.Dataset:
-    if finish is not None:
-        ds = ds.map(
-            lambda batch: batch | {"image": finish(batch["image"])},
-            num_parallel_calls=_BATCHES_AHEAD,
-            deterministic=True,
-        )
-    return ds.prefetch(_BATCHES_AHEAD).with_options(_options(num_threads))
 
 
 def _served(ds: tf.data.Dataset, address: str) -> tf.data.Dataset:
@@ -328,43 +323,83 @@ def _served(ds: tf.data.Dataset, address: str) -> tf.data.Dataset:
     return ds.prefetch(_BATCHES_AHEAD)
 
 
-class _Part:
-    """What one worker reads of a dataset."""
+def _shuffled(part: "_Part", seed: int, cache: str, consumed: int) -> tf.data.Dataset:
+    """A worker's records epoch after epoch, each in its own order, from `consumed` on."""
+    dataset = part.dataset
+    mean_bytes = max(1, dataset.num_bytes // dataset.num_examples)
+    buffer = max(1, min(SHUFFLE_BUFFER, _SHUFFLE_BYTES // mean_bytes, part.num_examples))
+    epoch, position = divmod(consumed, part.num_examples)
+    paths, compression = file_cache.copies(part.files, dataset.compression, cache)
 
-    def __init__(self, files: tuple[str, ...], repeats: list[np.ndarray], every: int, offset: int):
-        self.files = files
-        self.num_examples = len(range(offset, sum(int(part.sum()) for part in repeats), every))
-        self._repeats = repeats  # by file
-        self._every = every
-        self._offset = offset
+    @tf.autograph.experimental.do_not_convert
+    def records(number: tf.Tensor) -> tf.data.Dataset:
+        order_seed, shuffle_seed = _seeds(seed, number)
+        order = tf.range(len(paths))
+        order = tf.random.experimental.stateless_shuffle(order, seed=order_seed)
+        ds = tf.data.Dataset.from_tensor_slices(order)
+        ds = ds.interleave(
+            lambda file: part.repeated(_read(tf.gather(paths, file), compression), file),
+            cycle_length=_OPEN_FILES,
+            num_parallel_calls=_READ_AHEAD,
+            deterministic=True,
+        )
+        return _shuffle(part.own_records(ds), buffer, shuffle_seed)
+
+    # Of the first epoch, what was consumed already is skipped while still encoded.
+    first = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64))
+    later = tf.data.Dataset.counter(epoch + 1)
+    return first.flat_map(records).skip(position).concatenate(later.flat_map(records))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """What one worker reads: files, how often each of their examples, every which of the records.
+
+    Of the records of all `files`, in turn, it takes every `every`-th from number `offset` on.
+    """
+
+    dataset: Dataset
+    files: tuple[str, ...]
+    repeats: list[np.ndarray]
+    every: int = 1
+    offset: int = 0
 
     @classmethod
-    def of(cls, dataset: Dataset, index: int, count: int, repeats: np.ndarray) -> "_Part":
+    def of(cls, dataset: Dataset, shard: Shard, repeats: np.ndarray | None) -> "_Part":
+        _check(dataset)
+        index, count = shard.index, shard.count
         if not 0 <= index < count:
             raise ValueError(f"There is no part {index} of {count}.")
+        if repeats is None:
+            repeats = np.ones(dataset.num_examples, np.int64)
         by_file = np.split(repeats, np.cumsum(dataset.file_counts)[:-1])
         if len(dataset.files) >= count:
-            part = cls(dataset.files[index::count], by_file[index::count], 1, 0)
+            part = cls(dataset, dataset.files[index::count], by_file[index::count])
         else:
-            part = cls(dataset.files, by_file, count, index)
+            part = cls(dataset, dataset.files, by_file, count, index)
         if not part.num_examples:
-            raise ValueError(
+            raise InputError(
                 f"{dataset.files[0]}: with {dataset.num_examples} examples in "
                 f"{len(dataset.files)} files nothing is left for worker {index} of {count}."
             )
         return part
 
+    @property
+    def num_examples(self) -> int:
+        """In an epoch."""
+        return len(range(self.offset, sum(int(part.sum()) for part in self.repeats), self.every))
+
     def repeated(self, ds: tf.data.Dataset, file: tf.Tensor) -> tf.data.Dataset:
-        """The records of one file, each as often as it is wanted."""
-        if all((part == 1).all() for part in self._repeats):
+        """The records of one file, each as often as `repeats` says."""
+        if all((part == 1).all() for part in self.repeats):
             return ds
-        lengths = [len(part) for part in self._repeats]
-        times = tf.RaggedTensor.from_row_lengths(np.concatenate(self._repeats), lengths)[file]
+        lengths = [len(part) for part in self.repeats]
+        times = tf.RaggedTensor.from_row_lengths(np.concatenate(self.repeats), lengths)[file]
         pairs = tf.data.Dataset.zip(ds, tf.data.Dataset.from_tensor_slices(times))
         return pairs.flat_map(lambda record, n: tf.data.Dataset.from_tensors(record).repeat(n))
 
     def own_records(self, ds: tf.data.Dataset) -> tf.data.Dataset:
-        return ds.shard(self._every, self._offset) if self._every > 1 else ds
+        return ds.shard(self.every, self.offset) if self.every > 1 else ds
 
 
 def _check(dataset: Dataset) -> None:
@@ -372,9 +407,9 @@ def _check(dataset: Dataset) -> None:
         raise _named(dataset.damage[0])
 
 
-def _named(record: bad_records.BadRecord | str) -> ValueError:
-    return ValueError(
-        f"{record}. Convert it anew, or pass over such records with --max_bad_records."
+def _named(record: bad_records.BadRecord | str) -> InputError:
+    return InputError(
+        f"{record}.", remedy="Convert it anew, or pass over such records with --max_bad_records."
     )
 
 
@@ -392,9 +427,7 @@ def _label(label: tf.Tensor, dataset: Dataset) -> tf.Tensor:
 
 def _seeds(seed: int, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Two seeds, int32 [2] each, for an int64 number such as an epoch's or an example's."""
-    words = tf.bitcast(tf.stack([tf.constant(seed, tf.int64), number]), tf.int32)
-    words = tf.reshape(words, [4])  # low and high word of the seed, then of the number
-    first = tf.stack([words[0] + words[3], words[2]])
+    first = tf.cast(tf.stack(seeds.pair(seed, tf.cast(number, tf.int64))), tf.int32)
     return first, tf.bitwise.invert(first)
 
 
@@ -415,7 +448,7 @@ def _shuffle(ds: tf.data.Dataset, buffer: int, seed: tf.Tensor) -> tf.data.Datas
 
 
 def _threads(num_threads: int | None) -> int:
-    return num_threads or os.cpu_count() or 1
+    return num_threads or machine.num_processors()
 
 
 def _options(num_threads: int | None) -> tf.data.Options:
@@ -424,9 +457,9 @@ def _options(num_threads: int | None) -> tf.data.Options:
     # The numbers are given here. And the thread that would tune them can hold up the end of a
     # program, after an error above all, by a minute.
     options.autotune.enabled = False
-    # The workers' parts are cut above.
+    # Workers get their shards above.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    # Images are prepared side by side; to split one image's work among threads costs more.
+    # Several images are prepared at a time; to split one image's work among threads costs more.
     options.threading.max_intra_op_parallelism = 1
     if num_threads is not None:
         options.threading.private_threadpool_size = num_threads

@@ -5,12 +5,19 @@ import dataclasses
 import os
 from collections.abc import Iterator
 
+from datasets import tfrecord_dataset
 from foundation.errors import InputError, UsageError
 from foundation.options import given_values
 from nets import names
 from runs import config as run_config
 from runs.config import RunConfig
-from runs.options import ClassifyImageOptions, EvaluateOptions, ExportModelOptions, OpenOptions
+from runs.options import (
+    ClassifyImageOptions,
+    EvaluateOptions,
+    ExportModelOptions,
+    OpenOptions,
+    TrainOptions,
+)
 
 # Options that must agree with the run where they are set by hand. The recipe is compared later:
 # the name of a net stands for its recipe, and the table of recipes needs TensorFlow.
@@ -50,6 +57,25 @@ def known_run(path: str, given: OpenOptions) -> RunConfig | None:
     by_hand["moving_average_decay"] = averages or None
     run_config.check_agrees(config, by_hand, folder_of(path))
     return dataclasses.replace(config, moving_average_decay=None) if averages == 0 else config
+
+
+def training(given: TrainOptions) -> None:
+    """Checks the names of net and dataset of a training."""
+    names.check(given.net.model_name)
+    if given.listing.list_models or given.listing.list_scopes:
+        return
+    source = given.source
+    # Whether --labels_offset fits is known together with the run that goes on.
+    tfrecord_dataset.find(
+        source.dataset_dir,
+        source.dataset_name,
+        source.dataset_split_name,
+        source.tfrecord_file,
+        source.path_to_csv,
+    )
+    if given.recipe.preprocessing_name == "addons":
+        # The addons need Keras 2, which TensorFlow must know before it is imported.
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 
 def evaluation(given: EvaluateOptions) -> RunConfig | None:

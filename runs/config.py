@@ -8,12 +8,15 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from foundation import files
+from foundation.errors import InputError
+from foundation.options import Options, values
 from nets.options import PRETRAINED
 
 FILE_NAME = "run.json"
 _FORMAT = 1
 
-# Flags of the scripts that must agree with the run, and the field each of them speaks of.
+# Options that must agree with the run, and the field that each of them speaks of.
 _FIELD_OF_FLAG = {
     "model_name": "model_name",
     "num_classes": "num_classes",
@@ -26,9 +29,6 @@ _FIELD_OF_FLAG = {
     "moving_average_decay": "moving_average_decay",
 }
 
-# Flags that decide which variables a checkpoint of the run has, and what its slots mean.
-_CARRIED_ON = ("optimizer", "trainable_scopes", "unfreeze", "frozen_batch_norm")
-
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
@@ -36,8 +36,8 @@ class RunConfig:
 
     `labels` are the class names in the order of the logits; `image_size` is the side in pixels.
     In `preprocessing_options`, `zca_file` is the name of a file beside run.json.
-    The dataset fields repeat the flags, so that evaluation finds the same examples. The last two
-    say where MLflow has the run.
+    The dataset fields repeat the options, so that evaluation finds the same examples. `flags` holds
+    all options of the training, and `mlflow_…` where MLflow has the run.
     """
 
     model_name: str
@@ -64,6 +64,17 @@ class RunConfig:
         return 1 if self.use_grayscale else 3
 
 
+def flags_of(options: Options) -> dict[str, Any]:
+    """All options of a job as run.json has them: pairs such as (1000, "A/b") as "1000:A/b"."""
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, tuple):
+            return value
+        return [":".join(map(str, one)) if isinstance(one, tuple) else one for one in value]
+
+    return {name: plain(value) for name, value in values(options).items()}
+
+
 def save(train_dir: str, config: RunConfig, companions_of: str | None = None) -> None:
     """Writes `train_dir`/run.json whole or not at all; raises OSError.
 
@@ -74,10 +85,9 @@ def save(train_dir: str, config: RunConfig, companions_of: str | None = None) ->
         shutil.copyfile(os.path.join(companions_of, name), os.path.join(train_dir, name))
     path = os.path.join(train_dir, FILE_NAME)
     content = {"format": _FORMAT, **dataclasses.asdict(config)}
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+    with files.whole(path) as file:
         json.dump(content, file, indent=2, ensure_ascii=False)
         file.write("\n")
-    os.replace(f"{path}.tmp", path)
 
 
 def load(path: str) -> RunConfig | None:
@@ -90,7 +100,7 @@ def load(path: str) -> RunConfig | None:
       The configuration, or None where there is no run.json (a checkpoint of TF-Slim's own).
 
     Raises:
-      ValueError: there is nothing at `path`, or the file is no run.json that this version reads.
+      InputError: there is nothing at `path`, or the file is no run.json that this version reads.
     """
     if path == PRETRAINED:
         return None  # a word, no place (nets.pretrained)
@@ -98,7 +108,7 @@ def load(path: str) -> RunConfig | None:
     file_path = os.path.join(directory, FILE_NAME)
     if not os.path.exists(file_path):
         if not os.path.isdir(path) and not glob.glob(f"{glob.escape(path)}*"):
-            raise ValueError(f"{path}: there is no such folder or checkpoint.")
+            raise InputError(f"{path}: there is no such folder or checkpoint.")
         return None
     try:
         with open(file_path, encoding="utf-8") as file:
@@ -107,7 +117,7 @@ def load(path: str) -> RunConfig | None:
             raise ValueError("another format version")
         return parsed(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{file_path} can't be read ({error}). It was damaged, or written by another version: "
             "restore it, or train into a new --train_dir."
         ) from error
@@ -119,16 +129,16 @@ def parsed(content: Mapping[str, Any]) -> RunConfig:
 
 
 def check_agrees(config: RunConfig, given: dict[str, Any], train_dir: str = "") -> None:
-    """Holds flags set by hand against the run.
+    """Compares options set by hand with the run.
 
     Args:
       config: of the run.
-      given: flag name → value, for flags set by hand; flags that the run says nothing of, and
-        the value None, are passed over.
+      given: option name → value; options that the run says nothing of, and the value None, are
+        ignored.
       train_dir: where the run lies, for the message.
 
     Raises:
-      ValueError: some differ; the message shows both values of each.
+      InputError: some differ; the message shows both values of each.
     """
     differing = [
         f"--{flag}={value}, but the run has {getattr(config, field)}"
@@ -139,45 +149,7 @@ def check_agrees(config: RunConfig, given: dict[str, Any], train_dir: str = "") 
     ]
     if differing:
         place = os.path.join(train_dir, FILE_NAME)
-        raise ValueError(
+        raise InputError(
             f"{'; '.join(differing)} ({place}). Leave the flag out to take the run's value, or "
             "train with other values into another --train_dir."
         )
-
-
-def check_continues(
-    earlier: RunConfig,
-    given: Mapping[str, tuple[Any, Any]],
-    flags: Mapping[str, Any],
-    train_dir: str,
-) -> None:
-    """Holds a training that is to go on against its earlier part; beside `check_agrees`.
-
-    Args:
-      earlier: the run so far.
-      given: flag → what it was set to by hand, and what the run so far had.
-      flags: all flags of the training.
-      train_dir: where the run lies, for the message.
-
-    Raises:
-      ValueError: they differ; the message shows both values.
-    """
-    carried_on = {flag: (flags.get(flag), earlier.flags.get(flag)) for flag in _CARRIED_ON}
-    carried_on = {flag: pair for flag, pair in carried_on.items() if flag in earlier.flags}
-    for flag, values in (given | carried_on).items():
-        now, before = map(_written, values)
-        same = now == before
-        if flag in carried_on:  # scopes, in any order
-            same = set(now.split(",")) == set(before.split(","))
-        if not same:
-            raise ValueError(
-                f"--{flag}={now}, but {train_dir} was trained with --{flag}={before}. Give the "
-                f"same, or start another --train_dir with --checkpoint_path={train_dir}."
-            )
-
-
-def _written(value: object) -> str:
-    """A flag's value as a command line has it, lists without blanks and empty entries."""
-    entries = value if isinstance(value, list | tuple) else [] if value is None else [value]
-    words = ",".join(map(str, entries)).split(",")
-    return ",".join(word.strip() for word in words if word.strip())

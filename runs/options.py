@@ -21,7 +21,7 @@ from preprocessing.options import (
     RecipeOptions,
 )
 from serving.options import ClassifyOptions, ExportOptions
-from training import options as training
+from training.options import TrackingOptions, TrainingOptions
 
 
 @options
@@ -110,24 +110,11 @@ class TrainOptions(Options):
     source: SourceOptions = group(SourceOptions)
     reading: TrainingReadingOptions = group(TrainingReadingOptions)
     net: TrainedNetOptions = group(TrainedNetOptions)
-    restoring: training.RestoringOptions = group(training.RestoringOptions)
-    download: DownloadOptions = group(DownloadOptions)
-    scopes: training.ScopesOptions = group(training.ScopesOptions)
-    length: training.LengthOptions = group(training.LengthOptions)
-    batch: training.BatchOptions = group(training.BatchOptions)
-    saving: training.SavingOptions = group(training.SavingOptions)
-    validation: training.ValidationOptions = group(training.ValidationOptions)
-    schedule: training.ScheduleOptions = group(training.ScheduleOptions)
-    optimizer: training.OptimizerOptions = group(training.OptimizerOptions)
-    loss: training.LossOptions = group(training.LossOptions)
-    batch_norm: training.BatchNormOptions = group(training.BatchNormOptions)
-    feature_cache: training.FeatureCacheOptions = group(training.FeatureCacheOptions)
+    training: TrainingOptions = group(TrainingOptions)
     recipe: RecipeOptions = group(RecipeOptions)
     pixels: PixelsOptions = group(PixelsOptions)
     augmentation: AugmentationOptions = group(AugmentationOptions)
     preview: PreviewOptions = group(PreviewOptions)
-    machine: training.MachineOptions = group(training.MachineOptions)
-    tracking: training.TrainingTrackingOptions = group(training.TrainingTrackingOptions)
     legacy: TrainingLegacyOptions = group(TrainingLegacyOptions)
 
     def check(self) -> None:
@@ -138,8 +125,9 @@ class TrainOptions(Options):
                 "say where the data is: --dataset_dir=FOLDER as convert_data.py wrote it, or "
                 "--tfrecord_file=FILE."
             )
-        self.batch.accumulation(len(self.machine.worker_hosts) or self.machine.worker_replicas)
-        draws = self.feature_cache.feature_cache_augmentations
+        machine = self.training.machine
+        self.training.batch.accumulation(len(machine.worker_hosts) or machine.worker_replicas)
+        draws = self.training.feature_cache.feature_cache_augmentations
         if draws and self.augmentation.mixes_images:
             raise UsageError("--mixup_alpha and --cutmix_alpha mix pixels, not cached features.")
         if draws and not self.augmentation.augment:
@@ -187,7 +175,7 @@ class ExportModelOptions(OpenOptions):
     source: SourceOptions = group(SourceOptions, dataset_split_name="validation")
     reading: ThreadsOptions = group(ThreadsOptions)
     export: ExportOptions = group(ExportOptions)
-    tracking: training.TrackingOptions = group(training.TrackingOptions)
+    tracking: TrackingOptions = group(TrackingOptions)
     legacy: ExportLegacyOptions = group(ExportLegacyOptions)
 
     @property

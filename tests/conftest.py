@@ -1,7 +1,6 @@
 """What many tests share: a small dataset on disk, and the scripts run as a user runs them."""
 
 import io
-import json
 import os
 import pathlib
 import signal
@@ -22,26 +21,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = pathlib.Path(__file__).parent.parent
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (210, 50, 40)}
-
-
-@pytest.fixture(scope="session")
-def training_flags() -> dict[str, dict]:
-    """Of each flag of the training script, its "default" and, where it is a choice, its "values".
-
-    From a process of its own: two scripts' flags do not go into one.
-    """
-    code = """
-import json
-import train_image_classifier
-from absl.flags import FLAGS
-found = {}
-for name in FLAGS:
-    flag = FLAGS[name]
-    found[name] = {"default": flag.default, "values": getattr(flag.parser, "enum_values", None)}
-print(json.dumps(found, default=str))
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    return json.loads(done.stdout)
 
 
 def run_script(script: str, *args: str, **options) -> subprocess.CompletedProcess:

@@ -85,7 +85,7 @@ def test_a_bad_record_is_named_or_passed_over(tmp_path, kind, compress):
     dataset, path = _dataset(tmp_path, middle, [] if kind == "cut off" else _GOOD[3:], compress)
     for consume in (
         lambda: _evaluated(dataset),
-        lambda: list(batches.training_batches(dataset, _decode, 2).take(10)),
+        lambda: list(batches.training_batches(dataset, batches.Preparation(_decode), 2).take(10)),
     ):
         with pytest.raises(ValueError, match=f"record 3: .*{words}.*--max_bad_records") as caught:
             batches.explained(dataset, consume)
@@ -96,7 +96,7 @@ def test_a_bad_record_is_named_or_passed_over(tmp_path, kind, compress):
     assert [(record.file, record.record) for record in bad] == [(path, 3)]
     expected = 5 if kind in _BAD else 3
     assert without.num_examples == _evaluated(without) == expected
-    taken = batches.training_batches(without, _decode, expected).take(2)
+    taken = batches.training_batches(without, batches.Preparation(_decode), expected).take(2)
     assert len(list(taken)) == 2
 
 
@@ -116,7 +116,7 @@ def test_boxes_that_make_no_sense_are_bad_too(tmp_path, record, words):
             return _decode(encoded)
 
     def consume():
-        return list(batches.training_batches(dataset, with_boxes, 2).take(10))
+        return list(batches.training_batches(dataset, batches.Preparation(with_boxes), 2).take(10))
 
     with pytest.raises(ValueError, match=f"record 3: .*{words}.*--max_bad_records") as caught:
         batches.explained(dataset, consume)

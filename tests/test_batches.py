@@ -44,9 +44,23 @@ def _decode(encoded, boxes, seed):
     )
 
 
+def _training(dataset, batch_size=1, decode=_decode, index=0, num_shards=1, **arguments):
+    preparation = {"decode": decode}
+    for name in ("seed", "num_threads", "finish", "mix"):
+        if name in arguments:
+            preparation[name] = arguments.pop(name)
+    return batches.training_batches(
+        dataset,
+        batches.Preparation(**preparation),
+        batch_size,
+        shard=batches.Shard(index, num_shards),
+        **arguments,
+    )
+
+
 def _draw(dataset, num_batches, batch_size=4, **arguments):
     """Batches as arrays of (number, seed, seed, boxes), with the labels beside them."""
-    ds = batches.training_batches(dataset, _decode, batch_size, **arguments)
+    ds = _training(dataset, batch_size, **arguments)
     taken = list(ds.take(num_batches).as_numpy_iterator())
     return np.stack([np.column_stack([b["image"], b["label"]]) for b in taken])
 
@@ -72,7 +86,7 @@ def test_labels_belong_to_their_images(dataset):
 
 
 def test_the_elements_are_as_promised(dataset):
-    ds = batches.training_batches(dataset, lambda e, b, s: _pixel(e), 4)
+    ds = _training(dataset, 4, lambda e, b, s: _pixel(e))
     spec = ds.element_spec
     assert spec["label"] == tf.TensorSpec([4], tf.int32)
     assert spec["image"].dtype == tf.float32 and spec["image"].shape[0] == 4
@@ -90,12 +104,12 @@ def test_equal_seeds_give_equal_batches_for_any_parallelism(dataset):
 @pytest.mark.parametrize("seed, steps", [(0, 1), (3, 5), (-1, 6), (2**40, 23), (3, 40)])
 def test_a_run_resumes_where_it_was(dataset, seed, steps):
     expected = _draw(dataset, 45, seed=seed)[steps:]
-    resumed = _draw(dataset, 45 - steps, seed=seed, skip_examples=4 * steps)
+    resumed = _draw(dataset, 45 - steps, seed=seed, consumed=4 * steps)
     np.testing.assert_array_equal(resumed, expected)
 
 
 def test_resuming_far_ahead_takes_no_longer(dataset):
-    drawn = _draw(dataset, 3, skip_examples=23 * 10**9 + 5)
+    drawn = _draw(dataset, 3, consumed=23 * 10**9 + 5)
     assert set(_numbers(drawn)) <= set(range(23))
 
 
@@ -116,8 +130,9 @@ def test_a_wide_buffer_mixes_all_files(dataset):
     assert len(np.unique(epochs[:, 0])) > 15
 
 
-def test_the_shuffle_buffer_can_be_turned_down(dataset):
-    one = _numbers(_draw(dataset, 1, 23, shuffle_buffer=1))
+def test_the_shuffle_buffer_can_be_turned_down(dataset, monkeypatch):
+    monkeypatch.setattr(batches, "SHUFFLE_BUFFER", 1)
+    one = _numbers(_draw(dataset, 1, 23))
     # Files in turn, then one record of each at a time, in their order.
     file_of = np.repeat(range(4), [7, 5, 8, 3])
     for file in range(4):
@@ -135,11 +150,11 @@ def test_the_buffer_is_bounded_by_memory(dataset, monkeypatch):
         return shuffle(ds, buffer, seed)
 
     monkeypatch.setattr(batches, "_shuffle", note)
-    batches.training_batches(dataset, _decode, 1)
+    _training(dataset)
     assert set(asked) == {23}
     asked.clear()
     monkeypatch.setattr(batches, "_SHUFFLE_BYTES", dataset.num_bytes // 4)
-    batches.training_batches(dataset, _decode, 1)
+    _training(dataset)
     assert set(asked) == {5}
 
 
@@ -148,7 +163,7 @@ def test_workers_share_the_files(dataset, num_shards):
     seen, seeds = [], []
     for index in range(num_shards):
         size = sum(dataset.file_counts[index::num_shards])
-        drawn = _draw(dataset, 2, size, shard_index=index, num_shards=num_shards)
+        drawn = _draw(dataset, 2, size, index=index, num_shards=num_shards)
         first, second = drawn[..., 0].tolist()
         assert sorted(first) == sorted(second)
         seen += first
@@ -159,8 +174,7 @@ def test_workers_share_the_files(dataset, num_shards):
 
 def test_workers_without_a_file_of_their_own_share_the_records(dataset):
     parts = [
-        _draw(dataset, 2, len(range(index, 23, 5)), shard_index=index, num_shards=5)
-        for index in range(5)
+        _draw(dataset, 2, len(range(index, 23, 5)), index=index, num_shards=5) for index in range(5)
     ]
     for epoch in range(2):
         seen = np.concatenate([part[epoch, :, 0] for part in parts])
@@ -168,17 +182,17 @@ def test_workers_without_a_file_of_their_own_share_the_records(dataset):
 
 
 def test_a_worker_resumes_too(dataset):
-    part = {"shard_index": 1, "num_shards": 3}
+    part = {"index": 1, "num_shards": 3}
     expected = _draw(dataset, 12, **part)[7:]
-    np.testing.assert_array_equal(_draw(dataset, 5, skip_examples=28, **part), expected)
+    np.testing.assert_array_equal(_draw(dataset, 5, consumed=28, **part), expected)
 
 
 def test_a_worker_without_examples_is_an_error(tmp_path):
     dataset = _write_dataset(tmp_path, [2])
     with pytest.raises(ValueError, match="2 examples in 1 files nothing is left for worker 2 of 3"):
-        batches.training_batches(dataset, _decode, 1, shard_index=2, num_shards=3)
+        _training(dataset, index=2, num_shards=3)
     with pytest.raises(ValueError, match="no part 3 of 3"):
-        batches.training_batches(dataset, _decode, 1, shard_index=3, num_shards=3)
+        _training(dataset, index=3, num_shards=3)
 
 
 def test_what_suits_a_batch_is_done_on_the_batch(dataset):
@@ -186,9 +200,7 @@ def test_what_suits_a_batch_is_done_on_the_batch(dataset):
         assert drawn["number"].shape == [4]
         return drawn["number"][:, None, None, None] * 2
 
-    ds = batches.training_batches(
-        dataset, lambda e, b, s: {"number": _pixel(e)[0, 0, 0]}, 4, finish=finish
-    )
+    ds = _training(dataset, 4, lambda e, b, s: {"number": _pixel(e)[0, 0, 0]}, finish=finish)
     plain = _draw(dataset, 3)
     for batch, expected in zip(ds.take(3).as_numpy_iterator(), plain, strict=True):
         np.testing.assert_array_equal(batch["image"].ravel(), expected[:, 0] * 2)
@@ -197,7 +209,7 @@ def test_what_suits_a_batch_is_done_on_the_batch(dataset):
 def test_boxes_reach_the_decoder(tmp_path):
     boxes = (schema.Box(0.1, 0.2, 0.3, 0.4), schema.Box(0.5, 0.6, 0.7, 0.8))
     dataset = _write_dataset(tmp_path, [2], boxes=boxes)
-    ds = batches.training_batches(dataset, lambda e, b, s: b, 1)
+    ds = _training(dataset, 1, lambda e, b, s: b)
     np.testing.assert_allclose(next(ds.as_numpy_iterator())["image"][0], boxes)
 
 
@@ -257,7 +269,7 @@ def test_a_cache_changes_nothing(tmp_path, kind, compress):
 
 def test_an_unknown_cache_is_refused(dataset):
     with pytest.raises(ValueError, match="--cache=ram must be one of none, memory, disk"):
-        batches.training_batches(dataset, _decode, 1, cache="ram")
+        _training(dataset, cache="ram")
 
 
 # Balanced sampling
@@ -274,15 +286,15 @@ def test_rare_classes_come_as_often_as_the_largest():
 
 
 @pytest.mark.parametrize("num_shards", [1, 2, 5])
-def test_balanced_epochs_hold_each_example_as_often_as_told(dataset, num_shards):
+def test_balanced_epochs_hold_each_example_as_often_as_asked(dataset, num_shards):
     repeats = np.where(np.arange(23) % 3 == 0, 4, 1)
     drawn, total = collections.Counter(), int(repeats.sum())
     for index in range(num_shards):
-        shard = {"shard_index": index, "num_shards": num_shards, "repeats": repeats}
+        shard = {"index": index, "num_shards": num_shards, "repeats": repeats}
         whole = _numbers(_draw(dataset, 60, batch_size=1, **shard))
-        resumed = _numbers(_draw(dataset, 20, batch_size=1, skip_examples=40, **shard))
+        resumed = _numbers(_draw(dataset, 20, batch_size=1, consumed=40, **shard))
         assert resumed == whole[40:60]
-        part = batches._Part.of(dataset, index, num_shards, repeats).num_examples
+        part = batches._Part.of(dataset, batches.Shard(index, num_shards), repeats).num_examples
         drawn.update(_numbers(_draw(dataset, part, batch_size=1, **shard)))
     assert sum(drawn.values()) == total
     assert [drawn[i] for i in range(23)] == repeats.tolist()

@@ -1,10 +1,11 @@
-import dataclasses
 import os
+import pathlib
 
 import pytest
 
 from runs import config as run_config
 
+FIXTURES = pathlib.Path(__file__).parent / "fixtures/run_json"
 CONFIG = run_config.RunConfig(
     model_name="inception_v3",
     num_classes=2,
@@ -40,15 +41,12 @@ def test_flags_that_contradict_the_run_are_shown_with_both_values():
     run_config.check_agrees(CONFIG, {"eval_image_size": 250, "use_grayscale": None})
 
 
-def test_what_a_run_is_carried_on_with_must_be_the_same():
-    flags = {"optimizer": "adam", "trainable_scopes": "", "unfreeze": ["5:A/b", " 9:A"]}
-    earlier = dataclasses.replace(CONFIG, flags=flags)
-    same = {"optimizer": "adam", "trainable_scopes": None, "unfreeze": ["5:A/b", "9:A"]}
-    given = {"small_cnn_filters": (["8", "16"], (8, 16)), "head": ("dense:8,", "dense:8")}
-    run_config.check_continues(earlier, given, same, "run")
-    run_config.check_continues(earlier, given, same | {"unfreeze": ["9:A", "5:A/b"]}, "run")
-    for changed in ({"optimizer": "sgd"}, {"trainable_scopes": "A"}, {"unfreeze": []}):
-        with pytest.raises(ValueError, match=f"--{next(iter(changed))}=.*, but run was trained"):
-            run_config.check_continues(earlier, given, same | changed, "run")
-    with pytest.raises(ValueError, match="--fit=crop, but run was trained with --fit=letterbox"):
-        run_config.check_continues(earlier, {"fit": ("crop", "letterbox")}, same, "run")
+def test_a_run_json_of_an_earlier_version_is_loaded():
+    config = run_config.load(str(FIXTURES / "earlier"))
+    assert (config.model_name, config.image_size) == ("small_cnn", 16)
+    assert config.labels == ("blue", "green", "red")
+    assert (
+        config.net_options == {"filters": [4, 4], "dense_units": 4}
+        and config.moving_average_decay == 0.9
+    )
+    assert config.preprocessing_options == {"fit": "letterbox"}

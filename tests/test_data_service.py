@@ -41,16 +41,14 @@ def training(folder, **options):
     """Batches of a training, mixed."""
     recipe = preprocessing_factory.get("cifarnet")
     decode, finish = recipe.training_stages(16)
-    return batches.training_batches(
-        tfrecord_dataset.find(str(folder)),
+    preparation = batches.Preparation(
         decode,
-        8,
-        finish=finish,
+        finish,
+        lambda images, labels, seed: (images + tf.cast(seed[0] % 97, tf.float32), labels),
         seed=3,
-        skip_examples=16,
-        mix=lambda images, labels, seed: (images + tf.cast(seed[0] % 97, tf.float32), labels),
-        **options,
     )
+    dataset = tfrecord_dataset.find(str(folder))
+    return batches.training_batches(dataset, preparation, 8, consumed=16, **options)
 
 
 def drawn(folder, count=6, **options):
@@ -59,14 +57,14 @@ def drawn(folder, count=6, **options):
 
 
 def test_its_batches_are_ours_in_their_order(colours, service):
-    for one, other in zip(drawn(colours), drawn(colours, data_services=[service]), strict=True):
+    for one, other in zip(drawn(colours), drawn(colours, services=[service]), strict=True):
         np.testing.assert_array_equal(one["label"], other["label"])
         np.testing.assert_allclose(one["image"], other["image"], atol=1e-5)
 
 
 def test_several_services_take_turns_and_no_batch_comes_twice(colours, service):
     with running() as second:
-        served = drawn(colours, 60, data_services=[service, second])
+        served = drawn(colours, 60, services=[service, second])
     for one, other in zip(drawn(colours, 60), served, strict=True):
         np.testing.assert_array_equal(one["label"], other["label"])
         np.testing.assert_allclose(one["image"], other["image"], atol=1e-5)
@@ -101,7 +99,7 @@ def test_another_service_or_a_worker_out_of_reach_is_told():
 
 def test_a_service_that_was_started_anew_is_told(colours):
     with running() as address:
-        iterator = iter(training(colours, data_services=[address]))
+        iterator = iter(training(colours, services=[address]))
         next(iterator)
     with running(address.rpartition(":")[2]):
         dataset = tfrecord_dataset.find(str(colours))

@@ -8,13 +8,15 @@ import pytest
 import tensorflow as tf
 
 from datasets import batches, tfrecord_dataset
+from foundation.options import changed
 from nets import checkpoints, nets_factory, slim_names
 from preprocessing import preprocessing_factory
-from runs import config as run_config
 from tests.conftest import run_script
 from training import batch_norm, distribution, feature_cache, run
-
-LABELS = ("blue", "green", "red")
+from training.contracts import Examples
+from training.log import Log
+from training.options import TrainingOptions
+from training.restoring import NetConfig
 
 
 def frozen_but(model, *scopes):
@@ -112,20 +114,33 @@ def make(colours, tmp_path):
     dataset = tfrecord_dataset.find(str(colours))
     recipe = preprocessing_factory.get("cifarnet")
 
-    def decode(encoded, boxes, seed):
-        return recipe.evaluate(encoded, 32)
+    class Pictures:
+        """The colours, or other batches in their place; a `training.contracts.Data`."""
 
-    def read_once(draw):
-        return batches.single_pass_batches(dataset, decode, 10, draw=draw)
+        def __init__(self, data_key, read):
+            self.identity, self._read = {"data": data_key}, read
 
-    def make_run(train_dir="run", data_key="one", read=None, **options):
-        config = run_config.RunConfig("mobilenet_v1_025", 3, LABELS, 32, "cifarnet")
-        given = {"batch_size": 8, "last_step": 6, "trainable_scopes": ("MobilenetV1/Logits",)}
-        given |= {"feature_cache": "auto", "augment": False, "optimizer": "sgd"} | options
-        lines = []
-        chosen = run.Options(train_dir=str(tmp_path / train_dir), **given)
-        current = run.Run(chosen, config, distribution.create(), 24, lines.append)
-        return current, lambda: current.train(read, read_once, data_key), lines
+        def batches(self, image_size, consumed):
+            return self._read(image_size)
+
+        def single_pass(self, draw):
+            preparation = batches.Preparation(lambda e, b, s: recipe.evaluate(e, 32))
+            return batches.single_pass_batches(dataset, preparation, 10, draw=draw)
+
+    def make_run(train_dir="run", data_key="one", read=None, augment=False, balanced=False, **more):
+        given = {"batch_size": 8, "max_number_of_steps": 6, "optimizer": "sgd"}
+        given |= {"trainable_scopes": ("MobilenetV1/Logits",), "feature_cache": "auto"} | more
+        chosen = changed(TrainingOptions(), {"train_dir": str(tmp_path / train_dir)} | given)
+        examples = Examples(24, augmented=augment, balanced=balanced)
+        net, lines = NetConfig("mobilenet_v1_025", 3, 32), []
+        current = run.Run(chosen, net, examples, distribution.create(), lines.append)
+
+        def train():
+            data = Pictures(data_key, read)
+            current.cache_features(data)
+            current.train(data, Log())
+
+        return current, train, lines
 
     return make_run
 
@@ -142,7 +157,9 @@ def test_the_result_is_that_of_training_on_images(make, colours, tmp_path):
     # The same order of the same images, without the cache.
     dataset = tfrecord_dataset.find(str(colours))
     recipe = preprocessing_factory.get("cifarnet")
-    once = batches.single_pass_batches(dataset, lambda e, b, s: recipe.evaluate(e, 32), 24)
+    once = batches.single_pass_batches(
+        dataset, batches.Preparation(lambda e, b, s: recipe.evaluate(e, 32)), 24
+    )
     images = next(iter(once))["image"].numpy()
     labels = next(iter(once))["label"].numpy()
     order = feature_cache.Features((np.arange(24, dtype=np.float32),), labels).batches(8, 0)
@@ -167,10 +184,10 @@ def test_it_is_found_again_and_made_anew_when_something_changed(make, tmp_path):
         return [line for line in lines if line.startswith("Feature cache:")][1:]
 
     folder = tmp_path / "run" / "feature_cache"
-    assert said(last_step=2)[-1].startswith("Feature cache: filled")
-    assert said(last_step=3) == [f"Feature cache: reused from {folder}."]
+    assert said(max_number_of_steps=2)[-1].startswith("Feature cache: filled")
+    assert said(max_number_of_steps=3) == [f"Feature cache: reused from {folder}."]
     for change in ({"data_key": "two"}, {"data_key": "two", "feature_cache_dtype": "float16"}):
-        lines = said(last_step=4, **change)
+        lines = said(max_number_of_steps=4, **change)
         assert "is of other weights, data or flags, so it is made anew" in lines[0]
     about = json.loads((folder / "cache.json").read_text())
     assert np.load(folder / f"{about['arrays'][0]}.npy").dtype == np.float16
@@ -178,7 +195,7 @@ def test_it_is_found_again_and_made_anew_when_something_changed(make, tmp_path):
     path = folder / f"{about['arrays'][0]}.npy"
     os.truncate(path, path.stat().st_size // 2)
     again = {"data_key": "two", "feature_cache_dtype": "float16"}
-    assert said(last_step=5, **again)[-1].startswith("Feature cache: filled")
+    assert said(max_number_of_steps=5, **again)[-1].startswith("Feature cache: filled")
     assert not list(folder.parent.glob("*.writing"))
 
 
@@ -194,13 +211,13 @@ def test_in_memory_nothing_is_written(make, tmp_path):
         ({"augment": True}, "each image is augmented anew"),
         ({"frozen_batch_norm": "slim"}, "something random or moving comes"),
         ({"trainable_scopes": ("MobilenetV1",)}, "nothing of the net is frozen"),
-        ({"balanced_sampling": True}, "--balanced_sampling draws some more often"),
+        ({"balanced": True}, "--balanced_sampling draws some more often"),
         ({"unfreeze": ((2, "MobilenetV1/Conv2d_13"),)}, "--unfreeze will change what is computed"),
     ],
 )
 def test_auto_says_why_it_is_off_and_on_refuses(make, options, reason):
     current, _, lines = make(**options)
-    assert current._split is None
+    assert current.trainee.split is None
     (line,) = [line for line in lines if line.startswith("Feature cache: off")]
     assert reason in line
     if "frozen_batch_norm" not in options:
@@ -228,4 +245,4 @@ def test_by_the_command_line_with_draws_and_a_kill(colours, tmp_path):
     clones = train("clones", 2, "--clone_on_cpu", "--num_clones=2")
     assert clones.returncode == 0, clones.stderr
     both = train("both", 1, "--augment=false")
-    assert both.returncode == 2 and "exclude each other" in both.stderr
+    assert both.returncode == 2 and "excludes --augment=false" in both.stderr

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from foundation.options import all_options
+from runs.options import JOBS
 from tests.conftest import ROOT, run_script
 
 FIXTURE = json.loads(
@@ -29,56 +31,34 @@ OTHER_DEFAULTS = {
     (EXPORT, "output_file"): (None, "in place of an empty string"),
 }
 SUCCESSOR = {"export_inference_graph.py": "export_model.py"}
-DUMP = """
-import json, runpy, sys
-from absl import flags
-if "import shared_flags" in open(sys.argv[1]).read():
-    import shared_flags
-    shared_flags.run = lambda main, **how: None
-else:
-    import command_line
-    command_line.run = lambda main, job, **how: command_line.define(job)
-runpy.run_path(sys.argv[1], run_name="__main__")
-modules = flags.FLAGS.flags_by_module_dict().items()
-print(json.dumps({flag.name: flag.default for module, defined in modules
-                  if not module.startswith("absl") for flag in defined}, default=str))
-print("tensorflow" in sys.modules)
-"""
 
 
-def flags_of(script):
-    command = [sys.executable, "-c", DUMP, script]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    dumped, imported = output.splitlines()
-    return json.loads(dumped), imported == "True"
+def defaults(script):
+    """The flags of a script and their defaults; an empty list stands for None."""
+    return {one.name: one.default or None for one in all_options(JOBS[script])}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_flag_of_tf_slim_is_there(script):
-    ours, _ = flags_of(SUCCESSOR.get(script, script))
+    ours = defaults(SUCCESSOR.get(script, script))
     for flag in FIXTURE[script]:
         name = flag["name"]
         assert name in ours, name
         expected, _ = OTHER_DEFAULTS.get((script, name), (flag["default"], ""))
-        assert ours[name] == expected, name
+        assert ours[name] == (expected or None), name
 
 
-@pytest.mark.parametrize(
-    "script",
-    [*SCRIPTS[:2], "export_model.py", "classify_image.py", "convert_data.py"],
-)
+@pytest.mark.parametrize("script", JOBS)
 def test_help_shows_every_flag_without_tensorflow(script):
-    known, imported = flags_of(script)
-    assert not imported
-    shown = run_script(script, "--help")
+    command = [sys.executable, "-X", "importtime", script, "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 0
-    for name in known:
+    assert not re.search(r"\| +(tensorflow|keras)\b", shown.stderr)
+    for name in defaults(script):
         assert re.search(rf"--(\[no\])?{name}\b", shown.stdout), name
 
 
-@pytest.mark.parametrize(
-    "script", [EVALUATE, "export_model.py", "classify_image.py", "convert_data.py"]
-)
+@pytest.mark.parametrize("script", JOBS)
 def test_help_shows_on_a_terminal_of_any_encoding(script):
     shown = run_script(script, "--help", env={**os.environ, "PYTHONIOENCODING": "latin-1"})
     assert shown.returncode == 0 and "debug: " in shown.stdout

@@ -45,7 +45,9 @@ def test_batches_are_mixed_alike_from_any_position(colours):
         return mixing.mix(images, labels, seed, 3, 0.4, 1.0)
 
     def drawn(skip):
-        ds = batches.training_batches(dataset, decode, 4, mix=mix, skip_examples=skip)
+        ds = batches.training_batches(
+            dataset, batches.Preparation(decode, mix=mix), 4, consumed=skip
+        )
         return [(b["image"].numpy(), b["label"].numpy()) for b in ds.take(4 - skip // 4)]
 
     whole = drawn(0)

@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import signal
 
@@ -7,45 +6,82 @@ import pytest
 import tensorflow as tf
 
 from datasets import batches, tfrecord_dataset
+from foundation.options import changed
 from nets import checkpoints, layers, slim_names
 from preprocessing import preprocessing_factory
-from runs import config as run_config
 from tests.conftest import events
-from training import distribution, reporting, run
+from training import distribution, log, phases, run, summaries, trainee
+from training.contracts import Ending, Examples
+from training.options import LengthOptions, TrainingOptions
+from training.restoring import NetConfig
+from training.run_state import Position
 
-LABELS = ("blue", "green", "red")
+
+class Pictures:
+    """The colours as a run's data, with some batches spoilt; a `training.contracts.Data`."""
+
+    identity = {}
+
+    def __init__(self, folder, spoilt=None):
+        self._dataset, self._spoilt = tfrecord_dataset.find(str(folder)), spoilt
+        self._recipe = preprocessing_factory.get("cifarnet")
+
+    def batches(self, image_size, consumed):
+        def decode(encoded, boxes, seed):
+            return self._recipe.train(encoded, image_size, boxes, seed)
+
+        ds = batches.training_batches(
+            self._dataset, batches.Preparation(decode, seed=1), 8, consumed=consumed
+        )
+        return ds if self._spoilt is None else ds.enumerate(consumed // 8).map(self._spoilt)
+
+
+class Evaluation:
+    """A `training.contracts.Validation` of a function from (model, stopped) to metrics."""
+
+    def __init__(self, metrics):
+        self.metrics, self.kept = metrics, []
+
+    def keep(self, folder):
+        self.kept.append(folder)
+
+
+def options_of(**given):
+    """Options by name; short log intervals and no cache unless said otherwise."""
+    defaults = {"batch_size": 8, "max_number_of_steps": 6, "feature_cache": "off"}
+    return changed(TrainingOptions(), defaults | given)
+
+
+def log_of(current, say):
+    folder = current.options.train_dir
+    saving = current.options.saving
+    sinks = [
+        log.Screen(say, current.last_step),
+        summaries.RunLog(folder, current.first_step),
+    ]
+    return log.Log(sinks, say, saving.save_summaries_secs, saving.add_image_summaries)
 
 
 @pytest.fixture
 def make(colours, tmp_path):
     """Makes runs of a small net on the colours; returns the run and a function that trains it."""
-    dataset = tfrecord_dataset.find(str(colours))
-    recipe = preprocessing_factory.get("cifarnet")
 
     def make_run(**options):
-        config = run_config.RunConfig(
-            "mobilenet_v1_025",
-            3,
-            LABELS,
-            32,
-            "cifarnet",
-            moving_average_decay=options.pop("moving_average_decay", None),
-        )
         evaluate, spoilt = options.pop("evaluate", None), options.pop("spoilt", None)
-        options = {"train_dir": str(tmp_path / "run"), "batch_size": 8, "last_step": 6} | options
-        lines = []
-        current = run.Run(run.Options(**options), config, distribution.create(), 24, lines.append)
+        weights = options.pop("class_weights", None)
+        chosen = options_of(**{"train_dir": str(tmp_path / "run")} | options)
+        net, lines = NetConfig("mobilenet_v1_025", 3, 32), []
+        examples = Examples(24, class_weights=weights)
+        current = run.Run(chosen, net, examples, distribution.create(), lines.append)
 
-        def read(size):
-            def decode(encoded, boxes, seed):
-                return recipe.train(encoded, size, boxes, seed)
-
-            ds = batches.training_batches(
-                dataset, decode, 8, seed=1, skip_examples=current.examples
+        def train():
+            validation = Evaluation(evaluate) if evaluate else None
+            current.ending = current.train(
+                Pictures(colours, spoilt), log_of(current, current._say), validation
             )
-            return ds if spoilt is None else ds.enumerate(current.examples // 8).map(spoilt)
+            return current.position.step
 
-        return current, lambda: current.train(read, evaluate=evaluate), lines
+        return current, train, lines
 
     return make_run
 
@@ -59,8 +95,7 @@ def make(colours, tmp_path):
     ],
 )
 def test_nets_train_with_their_auxiliary_head(name, given, options):
-    config = run_config.RunConfig(name, 3, LABELS, 32, "cifarnet", net_options=given)
-    assert run._net_options(config) == options
+    assert NetConfig(name, 3, 32, net_options=given).options_in_training == options
 
 
 def images_and_labels():
@@ -74,16 +109,20 @@ def test_what_changes_the_loss_does_so_by_its_formula(make):
     labels = np.array([0, 1, 2, 0, 1, 2, 0, 1])
     plain = make(train_dir="none", weight_decay=0.0, precision="float32")[0]
     # Without dropout, and with the batch's statistics, as in training.
-    for layer in plain.model.layers:
+    for layer in plain.trainee.model.layers:
         if isinstance(layer, layers.Dropout):
             layer.keep_prob = 1.0
     (batch,) = images_and_labels()
     with layers.batch_statistics(0.0):
-        logits = plain.model(batch["image"], training=False)["logits"].numpy().astype(np.float64)
+        logits = (
+            plain.trainee.model(batch["image"], training=False)["logits"].numpy().astype(np.float64)
+        )
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     true = log_p[np.arange(8), labels]
-    decayed = set(slim_names.regularized(plain.model))
-    penalty = sum((v.numpy() ** 2).sum() / 2 for n, v in plain.weights.items() if n in decayed)
+    decayed = set(slim_names.regularized(plain.trainee.model))
+    penalty = sum(
+        (v.numpy() ** 2).sum() / 2 for n, v in plain.trainee.weights.items() if n in decayed
+    )
     expected = {
         "label_smoothing": (0.1, -(0.9 * true + 0.1 * log_p.mean(axis=1)).mean()),
         "focal_gamma": (2.0, -((1 - np.exp(true)) ** 2 * true).mean()),
@@ -95,7 +134,7 @@ def test_what_changes_the_loss_does_so_by_its_formula(make):
         options = {"weight_decay": 0.0, "precision": "float32", "learning_rate": 0.0}
         options |= {option: value}
         current = make(train_dir="none", **options)[0]
-        for layer in current.model.layers:
+        for layer in current.trainee.model.layers:
             if isinstance(layer, layers.Dropout):
                 layer.keep_prob = 1.0
         found = current.step.run(iter(images_and_labels()), 1)["loss"]
@@ -106,9 +145,9 @@ def test_what_changes_the_loss_does_so_by_its_formula(make):
 def test_what_clips_gradients_does(make, options):
     options |= {"optimizer": "sgd", "weight_decay": 0.0, "learning_rate": 1.0}
     current = make(train_dir="none", **options)[0]
-    before = {name: value.numpy() for name, value in current.trained.items()}
+    before = {name: value.numpy() for name, value in current.trainee.trained.items()}
     current.step.run(iter(images_and_labels()), 1)
-    moved = [value.numpy() - before[name] for name, value in current.trained.items()]
+    moved = [value.numpy() - before[name] for name, value in current.trainee.trained.items()]
     if "clip_gradient_norm" in options:
         assert sum((part**2).sum() for part in moved) ** 0.5 == pytest.approx(1e-3, rel=1e-3)
     else:
@@ -123,19 +162,22 @@ _FIXED = {"learning_rate_decay_type": "fixed"}
     [
         ({"warmup_steps": 10} | _FIXED, {0: 0.0, 5: 0.005, 20: 0.01}),
         ({"warmup_epochs": 2.0} | _FIXED, {0: 0.0, 3: 0.005, 20: 0.01}),  # of 3 steps
-        ({"learning_rate_decay_type": "cosine", "last_step": 100}, {50: 0.00505, 100: 1e-4}),
+        (
+            {"learning_rate_decay_type": "cosine", "max_number_of_steps": 100},
+            {50: 0.00505, 100: 1e-4},
+        ),
         ({"num_epochs_per_decay": 10.0, "learning_rate_decay_factor": 0.5}, {30: 0.005}),
     ],
 )
 def test_what_changes_the_rate_does(make, options, rates):
-    current = make(train_dir="none", **{"last_step": None} | options)[0]
+    current = make(train_dir="none", **{"max_number_of_steps": None} | options)[0]
     rate = current._learning_rate()
     for step, expected in rates.items():
         assert float(rate(tf.constant(step, tf.int64))) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_time_limit_ends_a_run(make):
-    current, train, lines = make(last_step=None, max_minutes=0.02)
+    current, train, lines = make(max_number_of_steps=None, max_minutes=0.02)
     reached = train()
     assert reached > 0
     assert f"Stopped by the time limit at step {reached}" in lines[-1]
@@ -147,7 +189,7 @@ def test_the_time_limit_ends_a_run(make):
 )
 def test_a_profile_is_taken_of_as_many_steps_as_there_are(make, tmp_path, asked, resumes, said):
     if resumes:
-        make(last_step=resumes)[1]()
+        make(max_number_of_steps=resumes)[1]()
     current, train, lines = make(profile_steps=asked)
     assert train() == 6
     found = list((tmp_path / "run").glob("plugins/profile/*/*"))
@@ -162,7 +204,7 @@ def test_a_rollback_within_a_profile_goes_on(make, tmp_path):
         spoilt = tf.where(i == 3, np.nan, 1.0)
         return batch | {"image": batch["image"] * tf.cast(spoilt, tf.float32)}
 
-    make(last_step=2)[1]()
+    make(max_number_of_steps=2)[1]()
     options = {"on_nan": "rollback", "profile_steps": (3, 6), "log_every_n_steps": 1}
     current, train, lines = make(spoilt=nan_at_three, **options)
     assert train() == 6
@@ -176,13 +218,13 @@ def test_a_folder_without_a_checkpoint_has_no_best_step(make, tmp_path):
         eval_every_n_steps=3, evaluate=lambda model, stopped: {"Accuracy": 0.2, "loss": 1.0}
     )
     train()
-    assert any("best evaluation was at step 3, accuracy 0.2000" in line for line in lines)
+    assert (current.best.step, current.best.accuracy) == (3, 0.2)
 
 
 def test_rates_and_unfreezing_know_scopes_that_are_frozen_yet(make):
     scope = "MobilenetV1/Conv2d_13"
     options = {"trainable_scopes": ("MobilenetV1/Logits",), "unfreeze": ((2, scope),)}
-    current, train, lines = make(**options, learning_rate_multipliers={scope: 0.1})
+    current, train, lines = make(**options, learning_rate_multipliers=((scope, 0.1),))
     assert train() == 6
     assert any(line.startswith(f"--unfreeze: {scope} catches ") for line in lines)
     with pytest.raises(ValueError, match="--unfreeze"):
@@ -192,8 +234,8 @@ def test_rates_and_unfreezing_know_scopes_that_are_frozen_yet(make):
 def test_a_failure_leaves_the_history_and_a_failed_end(make, tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr(
-        "training.reporting.Log.close",
-        lambda self, status, close=reporting.Log.close: ended.append(status) or close(self, status),
+        "training.log.Log.close",
+        lambda self, status, close=log.Log.close: ended.append(status) or close(self, status),
     )
 
     def nan_at_four(i, batch):
@@ -221,7 +263,7 @@ def test_a_picture_that_fails_keeps_no_checkpoint_away(make, tmp_path, monkeypat
     def full(self):
         raise OSError("curves.png: could not be written: No space left on device.")
 
-    monkeypatch.setattr("training.summaries.RunLog.draw", full)
+    monkeypatch.setattr("training.summaries.RunLog.plot", full)
     current, train, lines = make()
     assert train() == 6
     assert checkpoints.latest(str(tmp_path / "run")).endswith("model.ckpt-6")
@@ -238,11 +280,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(make, tmp_path):
     make(train_dir=str(tmp_path / "whole"), **shared)[1]()
     for last_step in (4, 6):
         current, train, lines = make(
-            train_dir=str(tmp_path / "parts"), last_step=last_step, **shared
+            train_dir=str(tmp_path / "parts"), max_number_of_steps=last_step, **shared
         )
         assert train() == last_step
     assert any("Resuming from" in line for line in lines)
-    assert (current.first_step, current.examples) == (4, 32)
+    assert current.first_step == 4 and current.position == Position(6, 48)
     whole, parts = values_at(tmp_path / "whole"), values_at(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
@@ -252,11 +294,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(make, tmp_path):
 
 def test_only_the_named_scopes_move_and_frozen_batch_norms_stand_still(make, tmp_path):
     current, train, lines = make(trainable_scopes=("MobilenetV1/Logits", "MobilenetV1/Conv2d_13"))
-    before = checkpoints.values(current.model)
+    before = checkpoints.values(current.trainee.model)
     train()
     moved = {
         name
-        for name, value in checkpoints.values(current.model).items()
+        for name, value in checkpoints.values(current.trainee.model).items()
         if not np.array_equal(value, before[name])
     }
     assert moved
@@ -267,11 +309,11 @@ def test_only_the_named_scopes_move_and_frozen_batch_norms_stand_still(make, tmp
 
 def test_slims_frozen_batch_norm_moves_its_statistics(make):
     current, train, _ = make(
-        trainable_scopes=("MobilenetV1/Logits",), frozen_batch_norm="slim", last_step=2
+        trainable_scopes=("MobilenetV1/Logits",), frozen_batch_norm="slim", max_number_of_steps=2
     )
-    before = checkpoints.values(current.model)
+    before = checkpoints.values(current.trainee.model)
     train()
-    after = checkpoints.values(current.model)
+    after = checkpoints.values(current.trainee.model)
     name = "MobilenetV1/Conv2d_0/BatchNorm/moving_mean"
     assert not np.array_equal(before[name], after[name])
     assert np.array_equal(
@@ -285,11 +327,16 @@ def test_a_scope_that_catches_nothing_is_an_error(make):
 
 
 def test_learning_rate_multipliers_scale_a_scope(make):
-    options = {"optimizer": "sgd", "weight_decay": 0.0, "last_step": 1, "learning_rate": 0.1}
-    current, train, _ = make(**options, learning_rate_multipliers={"MobilenetV1/Conv2d_0/": 0.0})
-    before = checkpoints.values(current.model)
+    options = {
+        "optimizer": "sgd",
+        "weight_decay": 0.0,
+        "max_number_of_steps": 1,
+        "learning_rate": 0.1,
+    }
+    current, train, _ = make(**options, learning_rate_multipliers=(("MobilenetV1/Conv2d_0/", 0.0),))
+    before = checkpoints.values(current.trainee.model)
     train()
-    after = checkpoints.values(current.model)
+    after = checkpoints.values(current.trainee.model)
     still, moved = "MobilenetV1/Conv2d_0/weights", "MobilenetV1/Conv2d_1_pointwise/weights"
     assert np.array_equal(before[still], after[still])
     assert not np.array_equal(before[moved], after[moved])
@@ -306,15 +353,12 @@ def test_what_a_run_leaves_behind(make, tmp_path):
         "history.csv",
         "model.ckpt-6.data-00000-of-00001",
         "model.ckpt-6.index",
-        "run.json",
     }
-    assert run_config.load(str(tmp_path / "run")) == current.config
     shown = events(tmp_path / "run")
     weights = "MobilenetV1/Conv2d_0/weights"
     assert {weights, "activations/Conv2d_0", "sparsity/Conv2d_0", "inputs"} <= set(shown)
     assert [step for step, _ in shown[weights]] == [6]  # no more often than --save_summaries_secs
     assert [step for step, _ in shown["gradient_norm"]] == [1, 3, 6]
-    assert {"flags", "_hparams_/session_start_info"} <= set(shown)
     assert [line.split("  ")[0] for line in lines if line.startswith("step")] == [
         "step 1/6",
         "step 3/6",
@@ -323,7 +367,7 @@ def test_what_a_run_leaves_behind(make, tmp_path):
 
 
 def test_a_signal_ends_the_run_with_a_checkpoint(make, tmp_path):
-    current, train, lines = make(last_step=None, log_every_n_steps=1)
+    current, train, lines = make(max_number_of_steps=None, log_every_n_steps=1)
     original = current._say
 
     def kill_at_step_three(line):
@@ -338,41 +382,25 @@ def test_a_signal_ends_the_run_with_a_checkpoint(make, tmp_path):
     assert checkpoints.latest(str(tmp_path / "run")).endswith(f"model.ckpt-{reached}")
 
 
-def test_options_have_the_flags_defaults(training_flags):
-    apart = {
-        "train_dir",  # which has no default here
-        "last_step",  # of three flags
-        "augment",
-        "feature_cache",  # off, where no script gives the images apart
-        "opt_epsilon",
-        "adam_beta2",  # what suits the optimizer, where no flag is set
-    }
-    for field in dataclasses.fields(run.Options):
-        if field.name in apart or field.name not in training_flags:
-            continue
-        default = field.default
-        if default is dataclasses.MISSING:
-            default = field.default_factory()
-        flag = training_flags[field.name]["default"]
-        assert flag == default or (not flag and not default), field.name
-
-
 def test_where_a_run_ends():
-    assert run.last_step(None, None, 100, 10) is None
-    assert run.last_step(50, None, 100, 10) == 50
-    assert run.last_step(50, 2.05, 100, 10) == 21
-    assert run.last_step(5, 2.0, 100, 10) == 5
+    def last_step(steps, epochs):
+        return LengthOptions(max_number_of_steps=steps, num_epochs=epochs).last_step(100, 10)
+
+    assert last_step(None, None) is None
+    assert last_step(50, None) == 50
+    assert last_step(50, 2.05) == 21
+    assert last_step(5, 2.0) == 5
 
 
 def test_batch_norm_is_recalibrated_after_a_run_that_ended(make, tmp_path):
-    options = {"moving_average_decay": 0.9, "last_step": 3}
+    options = {"moving_average_decay": 0.9, "max_number_of_steps": 3}
     current, train, lines = make(**options)
     train()
     assert any("Add --batch_norm_decay=0.5" in line for line in lines)
     assert any(line.startswith("Batch norm: of the same 256 training images") for line in lines)
     before = values_at(tmp_path / "run")
     # Also where fewer steps are asked for than the run has taken.
-    current, train, lines = make(**options | {"last_step": 2}, recalibrate_batch_norm=2)
+    current, train, lines = make(**options | {"max_number_of_steps": 2}, recalibrate_batch_norm=2)
     assert train() == 3
     after = values_at(tmp_path / "run")
     changed = {name for name in before if (before[name] != after[name]).any()}
@@ -401,7 +429,9 @@ def test_sizes_and_scopes_change_within_a_run_and_across_its_parts(make, tmp_pat
     assert "Step 4: from here on images of 32 pixels." in lines
     assert any("Feature cache" in line for line in lines) is False
     for last_step in (2, 3, 4, 6):  # on both boundaries and between them
-        _, train, _ = make(train_dir=str(tmp_path / "parts"), last_step=last_step, **shared)
+        _, train, _ = make(
+            train_dir=str(tmp_path / "parts"), max_number_of_steps=last_step, **shared
+        )
         assert train() == last_step
     whole, parts = values_at(tmp_path / "whole"), values_at(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -423,19 +453,26 @@ def test_the_best_checkpoint_is_kept_apart_and_patience_ends(make, tmp_path):
         return {"Accuracy": next(accuracies), "Recall_5": 1.0, "loss": 2.0}
 
     options = {"evaluate": evaluate, "eval_every_n_steps": 2, "early_stopping_patience": 2}
-    _, train, lines = make(**options, last_step=6, moving_average_decay=0.9)
+    _, train, lines = make(**options, max_number_of_steps=6, moving_average_decay=0.9)
     assert train() == 6
-    _, train, lines = make(**options, last_step=20, moving_average_decay=0.9)
+    current, train, lines = make(**options, max_number_of_steps=20, moving_average_decay=0.9)
     assert train() == 8  # one evaluation without a better one came before the interruption
     assert any("Stopped by --early_stopping_patience=2 at step 8" in line for line in lines)
-    assert any("The best evaluation was at step 4, accuracy 0.7000" in line for line in lines)
+    assert current.ending is Ending.EARLY_STOPPING
+    assert (current.best.step, current.best.accuracy) == (4, 0.7)
+    # The same command has nothing left to do, with more patience it has.
+    assert (
+        make(**options, max_number_of_steps=20, moving_average_decay=0.9)[0].ended
+        is Ending.EARLY_STOPPING
+    )
+    more = options | {"early_stopping_patience": 3}
+    assert make(**more, max_number_of_steps=20, moving_average_decay=0.9)[0].ended is None
     best = values_at(tmp_path / "run" / "best")
     assert best["global_step"] == 4
     weights = "MobilenetV1/Logits/Conv2d_1c_1x1/weights"
     # What is evaluated are the averages.
     np.testing.assert_array_equal(seen[1], best[f"{weights}/ExponentialMovingAverage"])
     assert (best[weights] != seen[1]).any()
-    assert run_config.load(str(tmp_path / "run" / "best")).model_name == "mobilenet_v1_025"
     history = (tmp_path / "run" / "history.csv").read_text()
     assert "eval_accuracy" in history.splitlines()[0]
 
@@ -451,7 +488,7 @@ def nan_at(*bad):
 
 
 def test_a_loss_that_is_not_finite_names_step_and_gradients(make, tmp_path):
-    _, train, _ = make(spoilt=nan_at(4), last_step=9)
+    _, train, _ = make(spoilt=nan_at(4), max_number_of_steps=9)
     with pytest.raises(ValueError, match=r"loss became nan at step 5; largest gradients: Mobile.*"):
         train()
     assert not (tmp_path / "run" / "checkpoint").exists()
@@ -459,29 +496,32 @@ def test_a_loss_that_is_not_finite_names_step_and_gradients(make, tmp_path):
 
 def test_a_run_rolls_back_to_its_last_checkpoint_and_passes_the_bad_batch(make, tmp_path):
     options = {"on_nan": "rollback", "log_every_n_steps": 2, "spoilt": nan_at(4)}
-    _, train, _ = make(last_step=3, **options)
+    _, train, _ = make(max_number_of_steps=3, **options)
     train()
-    _, train, lines = make(last_step=6, **options)
+    _, train, lines = make(max_number_of_steps=6, **options)
     assert train() == 6
     (line,) = [line for line in lines if "Rolled back to" in line]
     assert "at step 5" in line and "model.ckpt-3" in line
     values = values_at(tmp_path / "run")
     assert all(np.isfinite(value).all() for value in values.values())
     assert values["run_state/examples"] == 8 * (5 + 3)
-    _, train, _ = make(last_step=20, **options | {"spoilt": nan_at(*range(8, 30))})
+    _, train, _ = make(max_number_of_steps=20, **options | {"spoilt": nan_at(*range(8, 30))})
     with pytest.raises(ValueError, match="The last checkpoint is untouched: .*model.ckpt-6"):
         train()
 
 
 def test_an_auxiliary_head_that_fits_no_smaller_image_rests(tmp_path):
-    config = run_config.RunConfig("inception_v3", 3, LABELS, 107, "inception")
-    options = run.Options(str(tmp_path), progressive_resizing=((75, 0), (107, 5)), batch_size=2)
+    options = options_of(
+        train_dir=str(tmp_path), progressive_resizing=((75, 0), (107, 5)), batch_size=2
+    )
+    first, second = phases.plan(107, (), options.batch.progressive_resizing)
     lines = []
-    current = run.Run(options, config, distribution.create(), 24, lines.append)
+    net = NetConfig("inception_v3", 3, 107)
+    learner = trainee.Trainee(options, net, distribution.create(), first, lines.append)
     assert "At 75 pixels the auxiliary head rests: it has weights for other sizes." in lines
-    assert not any("AuxLogits" in name for name in current.trained)
-    assert len(current._learner.output) == 1
-    current._enter(1)
-    assert any("AuxLogits" in name for name in current.trained)
-    assert current._loss_names() == ["main", "auxiliary"]
-    assert any("AuxLogits" in name for name in current._state.slots)
+    assert not any("AuxLogits" in name for name in learner.trained)
+    assert len(learner.learner.output) == 1
+    learner.enter(second)
+    assert any("AuxLogits" in name for name in learner.trained)
+    assert learner.loss_names == ["main", "auxiliary"]
+    assert any("AuxLogits" in name for name in learner.slots())

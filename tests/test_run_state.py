@@ -32,11 +32,13 @@ def test_everything_comes_back(tmp_path):
     for variable in [*slots.values(), *model.weights]:
         variable.assign(rng.uniform(size=variable.shape).astype("float32"))
     step.assign(7)
-    prefix = state.save(examples=56)
+    prefix = state.save(run_state.Position(7, 56))
     assert prefix == str(tmp_path / "model.ckpt-7")
 
     other, other_model, other_slots, other_step = make_run(tmp_path)
-    assert other.restore(checkpoints.latest(str(tmp_path)), images_per_step=99) == 56
+    assert other.restore(
+        checkpoints.latest(str(tmp_path)), images_per_step=99
+    ) == run_state.Position(7, 56)
     assert int(other_step) == 7
     for name, value in checkpoints.values(model).items():
         np.testing.assert_array_equal(checkpoints.values(other_model)[name], value)
@@ -46,7 +48,9 @@ def test_everything_comes_back(tmp_path):
 
 def test_a_run_of_tf_slim_itself_is_carried_on(tmp_path):
     state, model, slots, step = make_run(tmp_path)
-    assert state.restore(checkpoints.latest(str(TF_SLIM_RUN)), images_per_step=8) == 24
+    assert state.restore(
+        checkpoints.latest(str(TF_SLIM_RUN)), images_per_step=8
+    ) == run_state.Position(3, 24)
     assert int(step) == 3
     reader = checkpoints.read(str(TF_SLIM_RUN))
     name = "MobilenetV1/Conv2d_0/weights/RMSProp"
@@ -54,7 +58,7 @@ def test_a_run_of_tf_slim_itself_is_carried_on(tmp_path):
 
 
 def test_another_optimizer_is_refused_and_changes_nothing(tmp_path):
-    make_run(tmp_path, optimizer="momentum", averages=False)[0].save(examples=0)
+    make_run(tmp_path, optimizer="momentum", averages=False)[0].save(run_state.Position(0, 0))
     state, model, _, _ = make_run(tmp_path, averages=False)
     before = checkpoints.values(model)
     with pytest.raises(ValueError, match="RMSProp.*another --optimizer"):
@@ -67,36 +71,18 @@ def test_only_the_newest_checkpoints_stay(tmp_path):
     state, _, _, step = make_run(tmp_path, averages=False, keep_checkpoints=2)
     for n in (1, 2, 3):
         step.assign(n)
-        state.save(examples=n)
+        state.save(run_state.Position(n, n))
     assert sorted(p.name for p in tmp_path.glob("*.index")) == [
         "model.ckpt-2.index",
         "model.ckpt-3.index",
     ]
 
 
-def test_a_second_run_in_the_folder_is_kept_out(tmp_path):
-    with run_state.locked(str(tmp_path)):
-        with pytest.raises(ValueError, match="another process is training there"):
-            with run_state.locked(str(tmp_path)):
-                pass
-    with run_state.locked(str(tmp_path)):
-        pass
-
-
-def test_a_folder_that_cant_be_made_is_an_os_error(tmp_path):
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(OSError, match="--train_dir=.*can't be made"),
-        run_state.locked(str(tmp_path / "file" / "run")),
-    ):
-        pass
-
-
 def test_weights_that_are_not_numbers_are_not_saved(tmp_path):
     state, model, _, _ = make_run(tmp_path, averages=False)
     model.weights[0].assign(model.weights[0] * float("nan"))
     with pytest.raises(ValueError, match="Conv2d_0/weights and 0 more hold such numbers"):
-        state.save(examples=0)
+        state.save(run_state.Position(0, 0))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,7 +95,7 @@ def test_one_checkpoint_stays_for_each_so_many_hours(tmp_path, monkeypatch):
     for number in range(1, 9):
         now[0] += 1800
         step.assign(number)
-        prefix = state.save(examples=0)
+        prefix = state.save(run_state.Position(number, 0))
         os.utime(f"{prefix}.index", (now[0], now[0]))
     kept = sorted(path.stem for path in tmp_path.glob("*.index"))
     assert kept == ["model.ckpt-3", "model.ckpt-5", "model.ckpt-7", "model.ckpt-8"]
@@ -120,6 +106,6 @@ def test_a_checkpoint_kept_apart_is_alone_there(tmp_path):
     state, _, _, step = make_run(tmp_path, "sgd", averages=False)
     for number in (1, 2):
         step.assign(number)
-        state.save(0, apart=str(tmp_path / "best"))
+        state.save(run_state.Position(number, 0), apart=str(tmp_path / "best"))
     assert [path.stem for path in (tmp_path / "best").glob("*.index")] == ["model.ckpt-2"]
     assert checkpoints.latest(str(tmp_path)) is None

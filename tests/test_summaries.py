@@ -25,8 +25,8 @@ def test_a_log_line_reaches_tensorboard_history_and_curves(tmp_path):
     log.progress(progress(20, 1.0))
     log.images(np.linspace(-1, 1, 5 * 8 * 8 * 3, dtype=np.float32).reshape(5, 8, 8, 3), 20)
     log.save()
-    log.draw()
-    log.close()
+    log.plot()
+    log.close("FINISHED")
     assert [row["step"] for row in rows(tmp_path)] == ["10", "20"]
     assert float(rows(tmp_path)[1]["loss"]) == 2.0
     found = events(tmp_path)
@@ -43,11 +43,11 @@ def test_rows_of_a_lost_stretch_go_when_the_run_resumes(tmp_path):
     for step in (10, 20, 30):
         log.progress(progress(step, 1.0))
     log.save()
-    log.close()
+    log.close("FINISHED")
     resumed = RunLog(str(tmp_path), 20)
     resumed.progress(progress(25, 9.0))
     resumed.save()
-    resumed.close()
+    resumed.close("FINISHED")
     assert [row["step"] for row in rows(tmp_path)] == ["10", "20", "25"]
 
 
@@ -60,7 +60,7 @@ def test_a_damaged_history_is_set_aside_and_the_run_goes_on(tmp_path, damage):
     log = RunLog(str(tmp_path), 20, lines.append)
     log.progress(progress(30, 1.0))
     log.save()
-    log.close()
+    log.close("FINISHED")
     assert [row["step"] for row in rows(tmp_path)] == ["30"]
     assert (tmp_path / "history.csv.damaged").read_text() == damage
     assert len(lines) == 1 and f"{tmp_path}/history.csv is damaged" in lines[0]
@@ -73,7 +73,7 @@ def test_hyperparameters_histograms_and_sparsity_reach_tensorboard(tmp_path):
     spread[7] = np.nan
     sparse = np.array([[0, 0], [0, 5]], np.float32)
     log.histograms({"Net/weights": spread}, {"Mixed_7c": sparse}, 40)
-    log.close()
+    log.close("FINISHED")
     found = events(tmp_path)
     assert "_hparams_/session_start_info" in found
     step, buckets = found["Net/weights"][0]

@@ -39,7 +39,7 @@ def test_a_run_is_begun_and_carried_on(mlflow, tmp_path, monkeypatch):
     run = client.get_run(first.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["optimizer"] == "sgd" and len(run.data.params["flag_149"]) == 6000
-    history = client.get_metric_history(first.run_id, "losses/loss")
+    history = client.get_metric_history(first.run_id, "losses/total")
     assert [(one.step, one.value) for one in history] == [(10, 2.0), (20, 1.0)]
     kept = client.list_artifacts(first.run_id, "exported_model")
     assert [one.path for one in kept] == ["exported_model/labels.txt"]

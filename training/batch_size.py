@@ -1,6 +1,5 @@
 """How many images a step trains the most images a second."""
 
-import dataclasses
 import gc
 import os
 import tempfile
@@ -10,9 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from runs.config import RunConfig
+from foundation.errors import InputError
+from foundation.options import changed
 from training import run
 from training.distribution import Distribution
+from training.options import TrainingOptions
+from training.restoring import NetConfig
 
 _FIRST, _LARGEST = 8, 1024
 _WORTH_IT = 1.05
@@ -20,8 +22,8 @@ _STEPS = 2
 
 
 def find(
-    options: run.Options,
-    config: RunConfig,
+    options: TrainingOptions,
+    net: NetConfig,
     where: Distribution,
     num_examples: int,
     say: Callable[[str], None],
@@ -29,7 +31,7 @@ def find(
     """Doubles the batch until a second sees no more images by it, or memory runs short.
 
     Args:
-      options, config, where: of the run to come; a net of its own is measured on random images.
+      options, net, where: of the run to come; a net of its own is measured on random images.
       num_examples: of an epoch; the batch is no larger.
       say: gets a line for each size that is tried.
 
@@ -37,7 +39,7 @@ def find(
       The smallest batch size within 5 % of the fastest.
 
     Raises:
-      ValueError: not even the smallest batch fits into memory.
+      InputError: not even the smallest batch fits into memory.
     """
     speeds: dict[int, float] = {}
     size, used = _FIRST, 0
@@ -46,15 +48,11 @@ def find(
     with tempfile.TemporaryDirectory() as folder:
         # A larger batch would see images of one epoch several times.
         largest = min(_LARGEST, max(_FIRST, num_examples))
-        alone = dataclasses.replace(
-            options,
-            train_dir=folder,
-            checkpoint_path=None,
-            feature_cache="off",
-            progressive_resizing=(),
-            unfreeze=(),
-        )
-        current = run.Run(alone, config, where, num_examples=_LARGEST, say=lambda line: None)
+        changes = {"train_dir": folder, "batch_size": 1, "feature_cache": "off"}
+        changes |= {"checkpoint_path": None, "progressive_resizing": (), "unfreeze": ()}
+        alone = changed(options, changes)
+        examples = run.Examples(_LARGEST)
+        current = run.Run(alone, net, examples, where, say=lambda line: None)
         while size <= largest:
             try:
                 speeds[size] = _speed(current, size)
@@ -72,7 +70,9 @@ def find(
     del current
     gc.collect()
     if not speeds:
-        raise ValueError(f"--batch_size=auto: not even {_FIRST} images fit into memory.")
+        raise InputError(
+            f"not even {_FIRST} images fit into memory.", option="batch_size", value="auto"
+        )
     fastest = max(speeds.values())
     chosen = min(size for size, speed in speeds.items() if _WORTH_IT * speed >= fastest)
     say(f"--batch_size={chosen}. The learning rate stays as it is given.")
@@ -81,11 +81,11 @@ def find(
 
 def _speed(current: run.Run, size: int) -> float:
     """Images/s of a replica, on random images."""
-    shape = (size, *current.model.input.shape[1:])
+    shape = (size, *current.trainee.model.input.shape[1:])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    labels = np.arange(size, dtype=np.int32) % current.config.num_classes
+    labels = np.arange(size, dtype=np.int32) % current.net.num_classes
     dataset = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
-    batches = current.batches(lambda image_size: dataset)
+    batches = current.where.iterate(lambda: dataset)
     current.step.run(batches, 1)
     began = time.monotonic()
     current.step.run(batches, _STEPS)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -34,6 +35,12 @@ class Distribution:
             return value
         total = self._sum_up(tf.constant(value, tf.float32))
         return float(self.strategy.experimental_local_results(total)[0]) / self.num_workers
+
+    def iterate(self, read: Callable[[], tf.data.Dataset]) -> Iterator:
+        """The batches of `read()`; several replicas get them from the strategy."""
+        if self.strategy.num_replicas_in_sync > 1:
+            return iter(self.strategy.distribute_datasets_from_function(lambda context: read()))
+        return iter(read())
 
     @functools.cached_property
     def _sum_up(self):

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from foundation import seeds
 from foundation.errors import InputError
 from nets import layers, slim_names
 
@@ -183,10 +184,9 @@ class Features:
         epoch, position = divmod(skip_examples, count)
 
         def rows(number: tf.Tensor) -> tf.data.Dataset:
-            words = tf.bitcast(tf.stack([tf.constant(seed, tf.int64), number]), tf.int32)
-            words = tf.reshape(words, [4])
+            first = tf.cast(tf.stack(seeds.pair(seed, number)), tf.int32)
             order = tf.random.experimental.stateless_shuffle(
-                tf.range(count, dtype=tf.int64), seed=tf.stack([words[0] + words[3], words[2]])
+                tf.range(count, dtype=tf.int64), seed=first
             )
             draw = number % self.num_draws
             return tf.data.Dataset.from_tensor_slices(order + draw * count)

@@ -49,6 +49,21 @@ class Progress:
     compiled: bool = False
     gradient_norm: float | None = None
 
+    def tagged(self) -> dict[str, float]:
+        """All that is logged of it, by the tags of TensorBoard and MLflow."""
+        tagged = {
+            "losses/total" if name == "loss" else f"losses/{name}": value
+            for name, value in self.losses.items()
+        }
+        tagged |= {
+            "learning_rate": self.learning_rate,
+            "speed/images_per_second": self.images_per_second,
+            "speed/input_share": self.input_share,
+        }
+        if self.gradient_norm is not None:
+            tagged["gradient_norm"] = self.gradient_norm
+        return tagged
+
 
 @dataclasses.dataclass(frozen=True)
 class Pause:

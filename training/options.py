@@ -1,12 +1,11 @@
 """Options of the training, in groups; each is read by the module that acts on it."""
 
-import dataclasses
+import math
 import os
-from collections.abc import Mapping
 
 from foundation.errors import UsageError
-from foundation.options import Options as _Options
-from foundation.options import option, options
+from foundation.options import Options, group, option, options
+from nets.options import DownloadOptions
 
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "ftrl", "momentum", "rmsprop", "sgd")
 OPTIMIZERS += ("adamw", "lamb", "lion", "nadam")
@@ -47,7 +46,7 @@ def _scope_and_factor(text: str) -> tuple[str, float]:
 
 
 @options
-class LengthOptions(_Options):
+class LengthOptions(Options):
     """Length of the run."""
 
     max_number_of_steps: int | None = option(
@@ -63,9 +62,16 @@ class LengthOptions(_Options):
             if getattr(self, name) == 0:
                 raise UsageError("trains nothing: write a number above 0.", option=name, value=0)
 
+    def last_step(self, num_examples: int, images_per_step: int) -> int | None:
+        """The step at which a run ends: by steps or epochs, whichever is less; None for neither."""
+        ends = [] if self.max_number_of_steps is None else [self.max_number_of_steps]
+        if self.num_epochs is not None:
+            ends.append(max(1, math.ceil(self.num_epochs * num_examples / images_per_step)))
+        return min(ends, default=None)
+
 
 @options
-class BatchOptions(_Options):
+class BatchOptions(Options):
     """Batches."""
 
     batch_size: int | str = option(
@@ -120,7 +126,7 @@ class BatchOptions(_Options):
 
 
 @options
-class SavingOptions(_Options):
+class SavingOptions(Options):
     """Checkpoints and logs."""
 
     train_dir: str = option(
@@ -163,7 +169,7 @@ class SavingOptions(_Options):
 
 
 @options
-class ValidationOptions(_Options):
+class ValidationOptions(Options):
     """Evaluation inside the run."""
 
     eval_every_n_steps: int = option(
@@ -189,7 +195,7 @@ class ValidationOptions(_Options):
 
 
 @options
-class RestoringOptions(_Options):
+class RestoringOptions(Options):
     """Where training starts."""
 
     checkpoint_path: str | None = option(
@@ -212,7 +218,7 @@ class RestoringOptions(_Options):
 
 
 @options
-class ScopesOptions(_Options):
+class ScopesOptions(Options):
     """What is trained."""
 
     trainable_scopes: tuple[str, ...] = option(
@@ -232,7 +238,7 @@ class ScopesOptions(_Options):
 
 
 @options
-class BatchNormOptions(_Options):
+class BatchNormOptions(Options):
     """Batch norm."""
 
     batch_norm_decay: float | None = option(
@@ -256,7 +262,7 @@ class BatchNormOptions(_Options):
 
 
 @options
-class FeatureCacheOptions(_Options):
+class FeatureCacheOptions(Options):
     """Frozen layers computed once."""
 
     feature_cache: str = option(
@@ -284,7 +290,7 @@ class FeatureCacheOptions(_Options):
 
 
 @options
-class OptimizerOptions(_Options):
+class OptimizerOptions(Options):
     """Optimizer."""
 
     optimizer: str = option(
@@ -328,7 +334,7 @@ class OptimizerOptions(_Options):
 
 
 @options
-class LossOptions(_Options):
+class LossOptions(Options):
     """Loss."""
 
     label_smoothing: float = option(0.0, "Amount of label smoothing.", bounds=(0, 1))
@@ -343,7 +349,7 @@ class LossOptions(_Options):
 
 
 @options
-class ScheduleOptions(_Options):
+class ScheduleOptions(Options):
     """Learning rate."""
 
     learning_rate: float = option(0.01, "First learning rate.", bounds=(0, None))
@@ -369,7 +375,7 @@ class ScheduleOptions(_Options):
 
 
 @options
-class MachineOptions(_Options):
+class MachineOptions(Options):
     """Machines."""
 
     num_clones: int = option(1, "Copies of the net: one a GPU.", bounds=(1, None))
@@ -416,7 +422,7 @@ class MachineOptions(_Options):
 
 
 @options
-class TrackingOptions(_Options):
+class TrackingOptions(Options):
     """Tracking."""
 
     tracking: str = option(
@@ -442,76 +448,25 @@ class TrainingTrackingOptions(TrackingOptions):
             raise UsageError("--mlflow_uri needs --tracking=mlflow.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How to train; fields are named, and explained, as the flags of train_image_classifier.py.
+@options
+class TrainingOptions(Options):
+    """Training."""
 
-    `last_step` None trains until stopped. `progressive_resizing` holds pairs of image size and
-    step, `unfreeze` of step and scope, `class_weights` a factor for each class. None in
-    `opt_epsilon` and `adam_beta2` means what suits the optimizer.
-    """
+    length: LengthOptions = group(LengthOptions)
+    batch: BatchOptions = group(BatchOptions)
+    saving: SavingOptions = group(SavingOptions)
+    validation: ValidationOptions = group(ValidationOptions)
+    restoring: RestoringOptions = group(RestoringOptions)
+    download: DownloadOptions = group(DownloadOptions)
+    scopes: ScopesOptions = group(ScopesOptions)
+    schedule: ScheduleOptions = group(ScheduleOptions)
+    optimizer: OptimizerOptions = group(OptimizerOptions)
+    loss: LossOptions = group(LossOptions)
+    batch_norm: BatchNormOptions = group(BatchNormOptions)
+    feature_cache: FeatureCacheOptions = group(FeatureCacheOptions)
+    machine: MachineOptions = group(MachineOptions)
+    tracking: TrainingTrackingOptions = group(TrainingTrackingOptions)
 
-    train_dir: str
-    batch_size: int = 32
-    last_step: int | None = None
-    max_minutes: float | None = None
-    seed: int = 0
-    deterministic: bool = False
-    profile_steps: tuple[int, int] | None = None
-    log_every_n_steps: int = 10
-    save_interval_secs: int = 600
-    save_summaries_secs: int = 600
-    add_image_summaries: bool = True
-    keep_checkpoints: int = 5
-    keep_checkpoint_every_n_hours: float = 10_000.0
-    eval_every_n_steps: int = 0
-    early_stopping_patience: int = 0
-    on_nan: str = "stop"
-    progressive_resizing: tuple[tuple[int, int], ...] = ()
-    unfreeze: tuple[tuple[int, str], ...] = ()
-    class_weights: tuple[float, ...] | None = None
-    balanced_sampling: bool = False
-    checkpoint_path: str | None = None
-    checkpoint_exclude_scopes: tuple[str, ...] = ()
-    cache_dir: str | None = None
-    trainable_scopes: tuple[str, ...] = ()
-    ignore_missing_vars: bool = False
-    frozen_batch_norm: str = "inference"
-    batch_norm_decay: float | None = None
-    recalibrate_batch_norm: int = 0
-    augment: bool = True
-    feature_cache: str = "off"
-    feature_cache_augmentations: int = 0
-    feature_cache_storage: str = "disk"
-    feature_cache_dtype: str = "float32"
-    optimizer: str = "rmsprop"
-    weight_decay: float = 4e-5
-    adadelta_rho: float = 0.95
-    adagrad_initial_accumulator_value: float = 0.1
-    adam_beta1: float = 0.9
-    adam_beta2: float | None = None
-    opt_epsilon: float | None = None
-    ftrl_learning_rate_power: float = -0.5
-    ftrl_initial_accumulator_value: float = 0.1
-    ftrl_l1: float = 0.0
-    ftrl_l2: float = 0.0
-    momentum: float = 0.9
-    rmsprop_momentum: float = 0.9
-    rmsprop_decay: float = 0.9
-    clip_gradient_norm: float | None = None
-    clip_gradient_value: float | None = None
-    gradient_accumulation_steps: int = 1
-    learning_rate_multipliers: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    label_smoothing: float = 0.0
-    focal_gamma: float = 0.0
-    learning_rate: float = 0.01
-    end_learning_rate: float = 0.0001
-    learning_rate_decay_type: str = "exponential"
-    learning_rate_decay_factor: float = 0.94
-    num_epochs_per_decay: float = 2.0
-    warmup_epochs: float = 0.0
-    warmup_steps: int = 0
-    precision: str = "auto"
-    jit_compile: str = "auto"
-    tracking: str = "none"
-    mlflow_uri: str | None = None
+    @property
+    def train_dir(self) -> str:
+        return self.saving.train_dir

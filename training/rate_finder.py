@@ -3,12 +3,13 @@
 import csv
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from training.step import NotFiniteError
+from foundation.errors import InputError
+from training.step import NotFiniteError, TrainingStep
 
 PICTURE = "learning_rates.png"
 TABLE = "learning_rates.csv"
@@ -20,7 +21,13 @@ _LOST = 4.0
 _TOP = 0.9  # of the fall: above it the descent has not begun
 
 
-def find(run, read: Callable[[int], tf.data.Dataset], say: Callable[[str], None]) -> float:
+def find(
+    step: TrainingStep,
+    batches: Iterator,
+    folder: str,
+    say: Callable[[str], None],
+    writes: bool = True,
+) -> float:
     """Trains 100 steps at rates that rise from 1e-7 to 10, or until the loss explodes.
 
     Smith, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3.
@@ -28,25 +35,26 @@ def find(run, read: Callable[[int], tf.data.Dataset], say: Callable[[str], None]
     the rate. Weights are not saved.
 
     Args:
-      run: a training.run.Run that has not trained yet.
-      read: as `Run.train` takes it.
+      step: makes the steps; the net is of no use afterwards.
+      batches: for it.
+      folder: for the picture and the table.
       say: gets lines for the screen.
+      writes: False on workers besides the chief.
 
     Raises:
-      ValueError: the loss falls at no rate.
+      InputError: the loss falls at no rate.
       OSError: picture or table can't be written.
     """
     growth = (_HIGHEST / _LOWEST) ** (1 / (_STEPS - 1))
     rates, losses = [], []
     mean, best = 0.0, math.inf
-    start = run.first_step
-    run.step.change_learning_rate(
-        lambda step: _LOWEST * tf.pow(growth, tf.cast(step - start, tf.float32))
+    start = int(step.step.numpy())
+    step.change_learning_rate(
+        lambda now: _LOWEST * tf.pow(growth, tf.cast(now - start, tf.float32))
     )
-    batches = run.batches(read)
     for i in range(_STEPS):
         try:
-            results = run.step.run(batches, 1)
+            results = step.run(batches, 1)
         except NotFiniteError:
             break
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * results["loss"]
@@ -59,17 +67,16 @@ def find(run, read: Callable[[int], tf.data.Dataset], say: Callable[[str], None]
         if (i + 1) % 10 == 0:
             say(f"rate {rates[-1]:.2e}  loss {smoothed:.4f}")
     if not rates:
-        raise ValueError(
+        raise InputError(
             f"The loss is not finite at the very first step, at a learning rate of {_LOWEST:g}: "
             "look at the images (--preview) and at --checkpoint_path."
         )
     found = steepest(rates, losses)
-    folder = run.options.train_dir
-    if run.where.is_chief:
+    if writes:
         _write(folder, rates, losses)
         _draw(os.path.join(folder, PICTURE), rates, losses, found)
     if found is None:
-        raise ValueError(
+        raise InputError(
             f"The loss falls at no rate up to {rates[-1]:.2g}, or by less than it wavers; see "
             f"{os.path.join(folder, PICTURE)}. A larger --batch_size makes it clearer."
         )

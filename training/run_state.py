@@ -3,15 +3,15 @@
 Random numbers need no place here: dropout and augmentation are functions of seed and step.
 """
 
-import contextlib
+import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from foundation.errors import InputError
 from nets import checkpoints, slim_names
 from training.step import NotFiniteError
 
@@ -20,6 +20,18 @@ STEP = "global_step"
 # What TF-Slim has no name for lies under this one; TF-Slim passes it over.
 _OWN = "run_state/"
 _EXAMPLES = _OWN + "examples"
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """How far a run is: the updates it made, and the examples of all workers they consumed."""
+
+    step: int = 0
+    examples: int = 0
+
+    def at(self, step: int, images_per_step: int) -> "Position":
+        """The position at another step, from here on with `images_per_step` examples each."""
+        return Position(step, self.examples + (step - self.step) * images_per_step)
 
 
 class RunState:
@@ -51,13 +63,13 @@ class RunState:
         self._keep_interval = 3600 * keep_every_n_hours
         self._keep_next = time.time() + self._keep_interval
 
-    def save(self, examples: int, write: bool = True, apart: str | None = None) -> str:
+    def save(self, position: Position, write: bool = True, apart: str | None = None) -> str:
         """Writes `model.ckpt-N` and the `checkpoint` state file.
 
         Args:
-          examples: how many were consumed so far, the position in the data.
+          position: how far the run is.
           write: False on workers that only take part in reading the variables.
-          apart: another folder, in which it is the only one; None: the run's.
+          apart: another folder, in which it is the only checkpoint; None: the run's.
 
         Returns:
           The path without endings.
@@ -68,9 +80,9 @@ class RunState:
         """
         values = {name: tf.convert_to_tensor(v) for name, v in self._variables().items()}
         if broken := [n for n in values if not tf.reduce_all(tf.math.is_finite(values[n]))]:
-            raise NotFiniteError(int(self._step), 0.0, {}, broken)
-        values[STEP] = np.int64(self._step.numpy())
-        values[_EXAMPLES] = np.int64(examples)
+            raise NotFiniteError(position.step, 0.0, {}, broken)
+        values[STEP] = np.int64(position.step)
+        values[_EXAMPLES] = np.int64(position.examples)
         prefix = os.path.join(apart or self._train_dir, f"{PREFIX}-{values[STEP]}")
         if write and apart:
             checkpoints.write(prefix, values, keep=1)
@@ -79,13 +91,13 @@ class RunState:
         return prefix
 
     def _stays(self, written_at: float) -> bool:
-        """Whether a checkpoint that would go is kept for good."""
+        """Whether a checkpoint that --keep_checkpoints would remove is kept for good."""
         if written_at <= self._keep_next:
             return False
         self._keep_next += self._keep_interval
         return True
 
-    def restore(self, prefix: str, images_per_step: int) -> int:
+    def restore(self, prefix: str, images_per_step: int) -> Position:
         """Takes everything from a checkpoint of this run, or of TF-Slim's training script.
 
         Args:
@@ -93,16 +105,16 @@ class RunState:
           images_per_step: to work out the position in the data for a checkpoint of TF-Slim.
 
         Returns:
-          The number of examples consumed when it was written.
+          How far the run was when it was written.
 
         Raises:
-          ValueError: something is missing or of another shape; nothing was changed.
+          InputError: something is missing or of another shape; nothing was changed.
         """
         reader = checkpoints.read(prefix)
         wanted = self._variables()
         missing = [n for n in wanted if n not in reader.shapes]
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"{prefix} lacks {', '.join(missing[:3])}{' …' if missing[3:] else ''}, so this "
                 "run can't go on from it. Was it trained with another --optimizer, "
                 "--moving_average_decay or --trainable_scopes? Use the same flags, or another "
@@ -110,7 +122,7 @@ class RunState:
             )
         for name, variable in wanted.items():
             if tuple(reader.shapes[name]) != tuple(variable.shape):
-                raise ValueError(
+                raise InputError(
                     f"{prefix}: {name} has shape {list(reader.shapes[name])}, this run needs "
                     f"{list(variable.shape)}. Use the same flags, or another --train_dir."
                 )
@@ -120,40 +132,8 @@ class RunState:
             variable.assign(values[name])
         self._step.assign(step)
         if _EXAMPLES in reader.shapes:
-            return int(reader.get(_EXAMPLES))
-        return step * images_per_step
+            return Position(step, int(reader.get(_EXAMPLES)))
+        return Position(step, step * images_per_step)
 
     def _variables(self) -> dict[str, tf.Variable]:
         return self._weights | self.slots
-
-
-@contextlib.contextmanager
-def locked(train_dir: str) -> Iterator[None]:
-    """Keeps a second process out of `train_dir` while the block runs.
-
-    Raises:
-      ValueError: another process trains there.
-      OSError: the folder can't be made or written.
-    """
-    try:
-        os.makedirs(train_dir, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"--train_dir={train_dir} can't be made: {error.strerror}. Name a folder that can be "
-            "written."
-        ) from error
-    with open(os.path.join(train_dir, ".lock"), "a", encoding="utf-8") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no such lock: nothing keeps a second process out
-            yield
-            return
-        try:
-            # The kernel drops the lock with the process, however it ends.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"--train_dir={train_dir}: another process is training there. Stop it, or choose "
-                "another --train_dir."
-            ) from error
-        yield

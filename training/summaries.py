@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
+from training.log import Sink
 from training.loop import Progress
 
 HISTORY = "history.csv"
@@ -17,7 +18,7 @@ CURVES = "curves.png"
 _HISTOGRAM_VALUES = 100_000
 
 
-class RunLog:
+class RunLog(Sink):
     """Writes what TensorBoard, a spreadsheet and a picture need of a run."""
 
     def __init__(self, train_dir: str, first_step: int, say: Callable[[str], None] = print):
@@ -34,21 +35,12 @@ class RunLog:
 
     def progress(self, progress: Progress) -> None:
         """Adds one log line's numbers."""
-        row = {
-            "step": progress.step,
-            **progress.losses,
-            "learning_rate": progress.learning_rate,
-            "images_per_second": progress.images_per_second,
-            "input_share": progress.input_share,
-        }
-        if progress.gradient_norm is not None:
-            row["gradient_norm"] = progress.gradient_norm
+        tagged = progress.tagged()
         with self._events.as_default(step=progress.step):
-            for name, value in row.items():
-                if name != "step":
-                    tf.summary.scalar(_TAGS.get(name, f"losses/{name}"), value)
+            for tag, value in tagged.items():
+                tf.summary.scalar(tag, value)
         self._events.flush()
-        self._rows.append(row)
+        self._rows.append({"step": progress.step} | {_column(tag): tagged[tag] for tag in tagged})
 
     def evaluation(self, metrics: Mapping[str, float], step: int) -> None:
         """Adds what an evaluation found: name → number."""
@@ -119,8 +111,8 @@ class RunLog:
         """Writes history.csv; call it before each checkpoint. Raises OSError."""
         self._write_history()
 
-    def draw(self) -> None:
-        """Draws loss, learning rate and speed over the steps: curves.png. Raises OSError."""
+    def plot(self) -> None:
+        """Plots loss, learning rate and speed over the steps: curves.png. Raises OSError."""
         if len(self._rows) < 2:
             return
         # Here, not above: it takes a second that no run should wait for at its start.
@@ -148,7 +140,7 @@ class RunLog:
         with _whole(os.path.join(self._train_dir, CURVES)) as partial:
             figure.savefig(partial, format="png", dpi=100)
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
         """Flushes what is still in memory."""
         self._events.close()
 
@@ -179,13 +171,11 @@ def _whole(path: str) -> Iterator[str]:
 
 
 _TAGS_APART = ("learning_rate", "images_per_second", "input_share", "gradient_norm")
-_TAGS = {
-    "loss": "losses/total",
-    "learning_rate": "learning_rate",
-    "gradient_norm": "gradient_norm",
-    "images_per_second": "speed/images_per_second",
-    "input_share": "speed/input_share",
-}
+
+
+def _column(tag: str) -> str:
+    """The column of history.csv for a tag of TensorBoard."""
+    return "loss" if tag == "losses/total" else tag.rpartition("/")[2]
 
 
 def _read_history(train_dir: str, say: Callable[[str], None]) -> list[dict[str, float]]:

@@ -5,9 +5,10 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from foundation.errors import InputError, missing_extra
+from training.log import Sink
 from training.loop import Progress
 
 _SQLITE = "sqlite:///"
@@ -15,8 +16,14 @@ _SQLITE = "sqlite:///"
 _PARAMETER_LENGTH = 6_000
 
 
-class MlflowRun:
-    """One run of an MLflow experiment, begun or carried on; `lost` once its store is silent."""
+class MlflowRun(Sink):
+    """One run of an MLflow experiment, begun or carried on; `lost` once its store is silent.
+
+    Attributes:
+      attachments: paths of files to copy to the run when it ends, as far as they are there then.
+    """
+
+    attachments: Sequence[str] = ()
 
     def __init__(
         self,
@@ -68,15 +75,12 @@ class MlflowRun:
 
     def progress(self, progress: Progress) -> None:
         """Logs one log line's numbers."""
-        values = {f"losses/{name}": value for name, value in progress.losses.items()}
-        values |= {
-            "learning_rate": progress.learning_rate,
-            "images_per_second": progress.images_per_second,
-            "input_share": progress.input_share,
-        }
-        if progress.gradient_norm is not None:
-            values["gradient_norm"] = progress.gradient_norm
+        values = {name.removeprefix("speed/"): v for name, v in progress.tagged().items()}
         self.metrics(values, progress.step)
+
+    def evaluation(self, metrics: Mapping[str, float], step: int) -> None:
+        """Logs what an evaluation inside the run found."""
+        self.metrics({f"eval/{name}": value for name, value in metrics.items()}, step)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Logs numbers; those that are not finite are left out."""
@@ -92,6 +96,8 @@ class MlflowRun:
 
     def close(self, status: str) -> None:
         """Ends the run as "FINISHED", "KILLED" or "FAILED"."""
+        for path in filter(os.path.exists, self.attachments):
+            self.file(path)
         self._try(self._client.set_terminated, self.run_id, status)
 
     def _try(self, log: Callable, *args, **kwargs) -> None:

@@ -1,0 +1,142 @@
+"""What a run is: the options, and where it goes on, what it was begun with."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from datasets.tfrecord_dataset import Dataset
+from foundation.errors import InputError
+from foundation.labels import shortened
+from foundation.options import given_values, listed
+from nets import checkpoints, nets_factory
+from preprocessing import preprocessing_factory
+from preprocessing.options import TORCH_MEANS, TORCH_STDS, PixelsOptions
+from runs import config as run_config
+from runs import recipes
+from runs.config import RunConfig
+from runs.options import TrainOptions
+
+# Options that decide which variables a checkpoint of the run has, and what its slots mean.
+_CARRIED_ON = ("optimizer", "trainable_scopes", "unfreeze", "frozen_batch_norm")
+# Options that the run itself knows: where they are left out, its own values hold.
+_OF_THE_RUN = (
+    *("model_name", "train_image_size", "preprocessing_name", "use_grayscale", "labels_offset"),
+    "moving_average_decay",
+)
+_SOURCE = ("dataset_dir", "dataset_name", "dataset_split_name", "tfrecord_file", "path_to_csv")
+
+
+def earlier_part(options: TrainOptions) -> RunConfig | None:
+    """The run in --train_dir that this training carries on, or None.
+
+    Without a checkpoint, an earlier command got nowhere: the run may begin differently.
+
+    Raises:
+      InputError: an option set by hand contradicts the run.
+    """
+    train_dir = options.training.train_dir
+    earlier = run_config.load(train_dir) if checkpoints.latest(train_dir) else None
+    if earlier is None:
+        return None
+    by_hand = given_values(options)
+    given = {name: by_hand[name] for name in _OF_THE_RUN if name in by_hand}
+    if given.get("preprocessing_name"):
+        given["preprocessing_name"] = recipes.recipe_name(given["preprocessing_name"])
+    run_config.check_agrees(earlier, given, train_dir)
+    check_continues(
+        earlier, _given_and_had(options, earlier), run_config.flags_of(options), train_dir
+    )
+    return earlier
+
+
+def configuration(options: TrainOptions, earlier: RunConfig | None, dataset: Dataset) -> RunConfig:
+    """What run.json will say.
+
+    Args:
+      options: of the training, with a batch size that is a number.
+      earlier: of `earlier_part`.
+      dataset: to train on.
+
+    Raises:
+      InputError: the dataset has other classes than the run.
+    """
+    source = {name: getattr(options.source, name) for name in _SOURCE}
+    source["flags"] = run_config.flags_of(options)
+    if earlier:
+        if earlier.labels != dataset.labels:
+            train_dir = options.training.train_dir
+            raise InputError(
+                f"{train_dir} was trained on the classes {shortened(earlier.labels)}, the dataset "
+                f"has {shortened(dataset.labels)}. Choose another --train_dir."
+            )
+        return dataclasses.replace(earlier, **source)
+    net = nets_factory.get(options.net.model_name)
+    return RunConfig(
+        model_name=net.name,
+        num_classes=dataset.num_classes,
+        labels=dataset.labels,
+        image_size=options.training.batch.train_image_size or net.image_size,
+        preprocessing_name=recipes.recipe_name(
+            options.recipe.preprocessing_name or net.preprocessing
+        ),
+        use_grayscale=bool(options.recipe.use_grayscale),
+        labels_offset=options.source.labels_offset,
+        moving_average_decay=options.training.optimizer.moving_average_decay,
+        net_options=options.net.net_options,
+        preprocessing_options=recipes.pixels_of_new_run(options.pixels, dataset.sources),
+        **source,
+    )
+
+
+def check_continues(
+    earlier: RunConfig,
+    given: Mapping[str, tuple[Any, Any]],
+    flags: Mapping[str, Any],
+    train_dir: str,
+) -> None:
+    """Compares a training that goes on with its earlier part.
+
+    Args:
+      earlier: the run so far.
+      given: option → what it was set to by hand, and what the run so far had.
+      flags: all options of the training, as run.json has them.
+      train_dir: where the run lies, for the message.
+
+    Raises:
+      InputError: they differ; the message shows both values.
+    """
+    carried_on = {flag: (flags.get(flag), earlier.flags.get(flag)) for flag in _CARRIED_ON}
+    carried_on = {flag: pair for flag, pair in carried_on.items() if flag in earlier.flags}
+    for flag, values in (given | carried_on).items():
+        now, before = map(_written, values)
+        same = now == before
+        if flag in carried_on:  # scopes, in any order
+            same = set(now.split(",")) == set(before.split(","))
+        if not same:
+            raise InputError(
+                f"--{flag}={now}, but {train_dir} was trained with --{flag}={before}. Give the "
+                f"same, or start another --train_dir with --checkpoint_path={train_dir}."
+            )
+
+
+def _given_and_had(options: TrainOptions, earlier: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Options of net and pixels that are set by hand, each with its value and the run's."""
+    pairs = {}
+    known = nets_factory.get(earlier.model_name).options | earlier.net_options
+    by_hand = given_values(options.net)
+    for name, value in options.net.net_options.items():
+        flag = name if name in by_hand else f"small_cnn_{name}"
+        pairs[flag] = value, known.get(name)
+    own = preprocessing_factory.get(earlier.preprocessing_name).normalization
+    unset = {one.name: one.default for one in listed(PixelsOptions)}
+    unset |= {"normalization": own, "means": TORCH_MEANS, "stds": TORCH_STDS}
+    for name, value in given_values(options.pixels).items():
+        pairs[name] = value, earlier.preprocessing_options.get(name, unset[name])
+    return pairs
+
+
+def _written(value: object) -> str:
+    """An option's value as a command line has it, lists without blanks and empty entries."""
+    entries = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    words = ",".join(map(str, entries)).split(",")
+    return ",".join(word.strip() for word in words if word.strip())

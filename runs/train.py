@@ -1,0 +1,382 @@
+"""Training, and what can be asked before it: a preview, a dry run of restoring, a learning rate."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+
+from datasets import bad_records, batches, data_services
+from datasets.bad_records import BadRecord
+from datasets.batches import Shard
+from foundation import files
+from foundation.errors import InputError
+from foundation.labels import shortened
+from foundation.options import changed
+from nets import checkpoints
+from preprocessing import preview as previews
+from runs import config as run_config
+from runs import continuing
+from runs.config import RunConfig
+from runs.data import TrainingData, ValidationData, find, keep_zca_file, readable, training_recipe
+from runs.options import TrainOptions
+from training import batch_size, distribution, rate_finder, restoring, summaries
+from training.contracts import Ending, Examples
+from training.distribution import Distribution
+from training.log import Log, Screen
+from training.restoring import NetConfig
+from training.run import Run
+from training.tracking import MlflowRun
+from training.validation import FOLDER, Best
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a training did.
+
+    Attributes:
+      train_dir: where its checkpoints are.
+      step: that the run has reached.
+      first_step: at which this call began.
+      ending: why it ended.
+      best: the best evaluation; its `step` is 0 where there was none.
+      was_finished: whether there was nothing left to train.
+    """
+
+    train_dir: str
+    step: int
+    first_step: int
+    ending: Ending
+    best: Best
+    was_finished: bool = False
+
+    @property
+    def checkpoint_path(self) -> str:
+        """What to evaluate and export: the best checkpoint where one is kept, else the last."""
+        best = os.path.join(self.train_dir, FOLDER)
+        return best if self.best.step and os.path.isdir(best) else self.train_dir
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """All that the options say, found and put together; no net is built yet."""
+
+    options: TrainOptions
+    where: Distribution
+    config: RunConfig
+    data: TrainingData
+    examples: Examples
+    bad: list[BadRecord]
+    say: Say
+
+    @classmethod
+    def of(cls, options: TrainOptions, where: Distribution, say: Say) -> "_Job":
+        """Raises InputError where data, run and options do not go together."""
+        earlier = continuing.earlier_part(options)
+        if earlier:
+            options = _as_begun(options, earlier)
+        dataset = find(options.source, options.source.labels_offset)
+        dataset, bad = readable(dataset, options.reading, say)
+        config = continuing.configuration(options, earlier, dataset)
+        recipe = training_recipe(options, config, dataset)
+        shard = Shard(where.worker, where.num_workers)
+        data, examples = TrainingData.of(dataset, config, recipe, options, shard)
+        return cls(options, where, config, data, examples, bad, say)
+
+    @property
+    def net(self) -> NetConfig:
+        config = self.config
+        return NetConfig(
+            config.model_name,
+            config.num_classes,
+            config.image_size,
+            config.channels,
+            config.net_options,
+        )
+
+    def changed(self, **changes: object) -> "_Job":
+        """The same with other options."""
+        options = changed(self.options, changes)
+        config = dataclasses.replace(self.config, flags=run_config.flags_of(options))
+        data = dataclasses.replace(self.data, options=options)
+        return dataclasses.replace(self, options=options, config=config, data=data)
+
+    def with_batch_size(self) -> "_Job":
+        """The same with the batch size that --batch_size=auto finds."""
+        if self.options.training.batch.batch_size != "auto":
+            return self
+        if self.where.num_workers > 1:
+            raise InputError(
+                "measures one machine, and several workers must have one size: write a number.",
+                option="batch_size",
+                value="auto",
+            )
+        count = self.examples.num_examples
+        found = batch_size.find(self.options.training, self.net, self.where, count, self.say)
+        return self.changed(batch_size=found)
+
+    def run(self) -> Run:
+        """The net, with its first weights."""
+        return Run(self.options.training, self.net, self.examples, self.where, self.say)
+
+
+def train(options: TrainOptions, say: Say = print) -> Trained:
+    """Trains a run, from the start or from its last checkpoint.
+
+    Args:
+      options: `TrainOptions.of(dataset_dir=…, train_dir=…)` in a notebook.
+      say: gets lines for the screen.
+
+    Raises:
+      InputError: data, run and options do not go together, or the loss is not finite.
+      OSError: something could not be written.
+    """
+    where = _distribution(options)
+    # The other workers share the chief's folder, and only read in it.
+    with train_dir(options.training.train_dir) if where.is_chief else contextlib.nullcontext():
+        job = _Job.of(options, where, say).with_batch_size()
+        if services := job.options.reading.data_service:
+            data_services.check(services)
+            # It prepares images for the whole net, not for features that are computed once.
+            job = _without_feature_cache(job)
+            data_services.watch(services, lambda address: _service_lost(job, address))
+        current = job.run()
+        if where.is_chief:
+            keep_zca_file(job.config, job.options.training.train_dir, job.data.dataset)
+        _describe(current, job)
+        if current.ended and not options.training.batch_norm.recalibrate_batch_norm:
+            return _finished(current, say)
+        return job.data.explained(lambda: _trained(current, job))
+
+
+def find_learning_rate(options: TrainOptions, say: Say = print) -> float:
+    """Tries rising rates and names a good one; see `rate_finder.find`."""
+    where = _distribution(options)
+    folder = options.training.train_dir
+    with train_dir(folder) if where.is_chief else contextlib.nullcontext():
+        job = _without_feature_cache(_Job.of(options, where, say).with_batch_size())
+        current = job.run()
+        _describe(current, job, steps=False)
+        batches = current.batches(job.data)
+        return job.data.explained(
+            lambda: rate_finder.find(current.step, batches, folder, say, where.is_chief)
+        )
+
+
+def restore_dry_run(options: TrainOptions, say: Say = print) -> None:
+    """Says what a new run would take from --checkpoint_path; changes nothing."""
+    job = _Job.of(options, _distribution(options), say)
+    restoring.dry_run(job.options.training, job.net, say)
+
+
+def preview(options: TrainOptions, say: Say = print) -> None:
+    """Writes a picture of what training sees: a row an image, the original and what is drawn."""
+    job = _Job.of(options, _distribution(options), say)
+    data, path = job.data, options.preview.preview
+    examples = data.explained(lambda: batches.first_examples(data.dataset, previews.ROWS))
+    sheet = previews.Sheet(
+        data.recipe, job.config.image_size, data.dataset.labels, job.config.use_grayscale
+    )
+    sheet.write(path, examples, options.augmentation, options.training.batch.seed)
+    say(f"{path} shows {len(examples)} images as the net will see them in training.")
+
+
+@contextlib.contextmanager
+def train_dir(path: str) -> Iterator[None]:
+    """Makes the folder and keeps other processes out while the block runs.
+
+    After an error the folder goes again, if it was made here and nothing was written.
+
+    Raises:
+      InputError: another process trains there, or the folder can't be made.
+    """
+    is_new, lock = not os.path.exists(path), os.path.join(path, ".lock")
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"it can't be made: {error.strerror}. Name a folder that can be written.",
+            option="train_dir",
+            value=path,
+        ) from error
+    try:
+        with files.locked(lock):
+            yield
+    except BlockingIOError as error:
+        raise InputError(
+            "another process is training there. Stop it, or choose another --train_dir.",
+            option="train_dir",
+            value=path,
+        ) from error
+    except BaseException:
+        if is_new and os.path.isdir(path) and os.listdir(path) == [".lock"]:
+            os.remove(lock)
+            os.rmdir(path)
+        raise
+
+
+def _trained(current: Run, job: _Job) -> Trained:
+    """Trains what was put together."""
+    options, config = job.options.training, job.config
+    validation = None
+    if options.validation.eval_every_n_steps:
+        validation = ValidationData(job.options, config, job.data.recipe, job.say)
+    current.cache_features(job.data)
+    log = Log()
+    if job.where.is_chief:
+        tracked = _tracked(current, job)
+        if tracked:
+            config = dataclasses.replace(
+                config, mlflow_run_id=tracked.run_id, mlflow_uri=tracked.uri
+            )
+        run_config.save(options.train_dir, config)
+        log = _log(current, dataclasses.replace(job, config=config), tracked)
+    if validation:
+        validation.config = config
+    ending = current.train(job.data, log, validation)
+    if current.best.step:
+        folder = os.path.join(options.train_dir, FOLDER)
+        job.say(
+            f"The best evaluation was at step {current.best.step}, accuracy "
+            f"{current.best.accuracy:.4f}: --checkpoint_path={folder}"
+        )
+    for line in bad_records.summary(job.bad):
+        job.say(line)
+    return Trained(
+        options.train_dir, current.position.step, current.first_step, ending, current.best
+    )
+
+
+def _finished(current: Run, say: Say) -> Trained:
+    step, reason = current.first_step, ""
+    if current.ended is Ending.EARLY_STOPPING:
+        patience = current.options.validation.early_stopping_patience
+        reason = (
+            f" --early_stopping_patience={patience} ended the run, whose best evaluation was at "
+            f"step {current.best.step}; a higher number goes on."
+        )
+    say(f"Already at step {step}: nothing left to train.{reason}")
+    return Trained(current.options.train_dir, step, step, current.ended, current.best, True)
+
+
+def _as_begun(options: TrainOptions, earlier: RunConfig) -> TrainOptions:
+    """The options with the run's own values for what belongs to the run."""
+    values = {
+        "labels_offset": earlier.labels_offset,
+        "moving_average_decay": earlier.moving_average_decay,
+    }
+    if options.training.batch.batch_size == "auto":
+        values["batch_size"] = earlier.flags.get("batch_size", "auto")
+    return changed(options, values)
+
+
+def _without_feature_cache(job: _Job) -> _Job:
+    options = changed(job.options, {"feature_cache": "off"})
+    return dataclasses.replace(job, options=options)
+
+
+def _distribution(options: TrainOptions) -> Distribution:
+    machine = options.training.machine
+    return distribution.create(
+        machine.num_clones, machine.clone_on_cpu, machine.worker_hosts, machine.task
+    )
+
+
+def _hyperparameters(job: _Job) -> dict[str, object]:
+    """What distinguishes this run from others."""
+    config = job.config
+    about = {"model_name": config.model_name, "train_image_size": config.image_size}
+    about |= {"preprocessing_name": config.preprocessing_name}
+    return run_config.flags_of(job.options.training) | about
+
+
+def _tracked(current: Run, job: _Job) -> MlflowRun | None:
+    """The run in MLflow, a new one or the one that is carried on; None without --tracking."""
+    options, config = job.options.training.tracking, job.config
+    if options.tracking != "mlflow":
+        return None
+    folder = job.options.training.train_dir
+    experiment = config.dataset_name or os.path.basename(os.path.abspath(folder))
+    tracked = MlflowRun(
+        options.mlflow_uri or config.mlflow_uri, experiment, config.mlflow_run_id, job.say
+    )
+    if not config.mlflow_run_id:
+        tracked.parameters(_hyperparameters(job))
+    names = summaries.HISTORY, summaries.CURVES, run_config.FILE_NAME
+    tracked.attachments = [os.path.join(folder, name) for name in names]
+    job.say(f"MLflow: run {tracked.run_id} in {tracked.uri}")
+    return tracked
+
+
+def _log(current: Run, job: _Job, tracked: MlflowRun | None) -> Log:
+    saving = job.options.training.saving
+    events = summaries.RunLog(saving.train_dir, current.first_step, job.say)
+    events.text("flags", _as_table(job.config.flags))
+    events.hyperparameters(_hyperparameters(job))
+    screen = Screen(job.say, current.last_step, cached=current.trainee.split is not None)
+    sinks = [screen, events, *([tracked] if tracked else [])]
+    return Log(sinks, job.say, saving.save_summaries_secs, saving.add_image_summaries)
+
+
+def _as_table(rows: dict[str, object]) -> str:
+    lines = (f"| {name} | {value} |" for name, value in sorted(rows.items()))
+    return "\n".join(["| flag | value |", "|---|---|", *lines])
+
+
+def _service_lost(job: _Job, address: str) -> None:
+    """Ends the process, which TensorFlow keeps waiting."""
+    last = checkpoints.latest(job.options.training.train_dir)
+    begins = f"carries on from {os.path.basename(last)}" if last else "begins anew"
+    job.say(
+        f"Error: --data_service={address} has not answered for a minute. Start it again, then "
+        f"this command: it {begins}."
+    )
+    os._exit(1)
+
+
+def _describe(current: Run, job: _Job, steps: bool = True) -> None:
+    """Says what will be trained on what, and where; `steps` also how long."""
+    config, dataset, options, say = job.config, job.data.dataset, job.options.training, job.say
+    count, trained = current.trainee.parameters()
+    size = options.batch.batch_size
+    say(
+        f"Data: {dataset.num_examples} examples of split {dataset.split}, "
+        f"{dataset.num_classes} classes: {shortened(dataset.labels)}"
+    )
+    say(
+        f"Net: {config.model_name}, {_millions(count)} parameters, {_millions(trained)} of them "
+        f"trained; images {config.image_size} x {config.image_size} x {config.channels}, "
+        f"recipe {config.preprocessing_name}"
+    )
+    say(f"On: {job.where.description}, {current.trainee.precision.removeprefix('mixed_')}")
+    if (
+        options.scopes.trainable_scopes
+        and not options.restoring.checkpoint_path
+        and not current.first_step
+    ):
+        say(
+            "Warning: --trainable_scopes freezes the other layers, and without --checkpoint_path "
+            "these hold random numbers that never learn."
+        )
+    if size > dataset.num_examples:
+        say(
+            f"Warning: --batch_size={size} is more than the {dataset.num_examples} examples of the "
+            "split: each step sees some of them several times."
+        )
+    if steps:
+        _describe_steps(current, dataset.num_examples, say)
+
+
+def _describe_steps(current: Run, num_examples: int, say: Say) -> None:
+    first, last = current.first_step, current.last_step
+    if last is None:
+        say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
+    elif first < last:
+        epochs = (last - first) * current.images_per_step / num_examples
+        say(f"Steps: {first} to {last}, {epochs:.1f} epochs")
+
+
+def _millions(count: int) -> str:
+    """A number of parameters in millions; a few thousand as they are."""
+    return f"{count / 1e6:.2f} M" if count >= 100_000 else f"{count:,}"

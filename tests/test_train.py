@@ -1,0 +1,79 @@
+"""The training as a function, without its script."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from foundation.errors import InputError
+from runs import train
+from runs.options import TrainOptions
+from tests.conftest import ROOT
+from training.contracts import Ending
+
+SMALLEST = {"model_name": "small_cnn", "small_cnn_filters": (4,), "train_image_size": 16}
+SMALLEST |= {"small_cnn_dense_units": 4, "batch_size": 8}
+
+
+def options(colours, train_dir, **given):
+    return TrainOptions.of(dataset_dir=str(colours), train_dir=str(train_dir), **SMALLEST | given)
+
+
+def test_a_run_stopped_early_is_finished(colours, tmp_path):
+    given = {"eval_every_n_steps": 1, "early_stopping_patience": 1, "learning_rate": 0.0}
+    given |= {"learning_rate_decay_type": "fixed", "weight_decay": 0.0}
+    chosen = options(colours, tmp_path / "run", max_number_of_steps=50, **given)
+    lines = []
+    first = train.train(chosen, lines.append)
+    assert (first.ending, first.was_finished) == (Ending.EARLY_STOPPING, False)
+    assert any(f"at step {first.step}; the run is finished." in line for line in lines)
+    again = train.train(chosen, lines.append)
+    assert again.was_finished and again.step == first.step
+    assert lines[-1].startswith(f"Already at step {first.step}: nothing left to train.")
+    assert "a higher number goes on" in lines[-1]
+    assert again.checkpoint_path == str(tmp_path / "run" / "best")
+
+
+def test_a_run_knows_its_labels_offset(tmp_path, colours):
+    begun = options(colours, tmp_path / "run", max_number_of_steps=1)
+    assert train.train(begun, print).step == 1
+    other = options(colours, tmp_path / "run", max_number_of_steps=2, labels_offset=1)
+    with pytest.raises(InputError, match="--labels_offset=1, but the run has 0"):
+        train.train(other, print)
+
+
+def test_a_failed_start_leaves_no_folder(colours, tmp_path):
+    wrong = options(colours, tmp_path / "run", trainable_scopes=("Nowhere",))
+    with pytest.raises(InputError, match="no variable in Nowhere"):
+        train.train(wrong, print)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_run_in_the_folder_is_kept_out(tmp_path):
+    with train.train_dir(str(tmp_path)):
+        with pytest.raises(InputError, match="another process is training there"):
+            with train.train_dir(str(tmp_path)):
+                pass
+    with train.train_dir(str(tmp_path)):
+        pass
+
+
+def test_a_folder_that_cant_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match="--train_dir=.*can't be made"),
+        train.train_dir(str(tmp_path / "file" / "run")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("flags", [("--model_name=inceptoin_v3",), ("--dataset_dir=nowhere",)])
+def test_mistyped_names_are_noticed_before_tensorflow_is_imported(colours, tmp_path, flags):
+    command = [sys.executable, "-X", "importtime", str(ROOT / "train_image_classifier.py")]
+    command += [f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    error = done.stderr.splitlines()[-2 if done.returncode == 2 else -1]
+    assert "nowhere" in error or "Did you mean inception_v3" in error
+    assert not re.search(r"\| +(tensorflow|keras)\b", done.stderr)
+    assert not (tmp_path / "run").exists()
