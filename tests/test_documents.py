@@ -1,0 +1,45 @@
+"""The pages in docs/ say what the tree holds, and their code runs."""
+
+import ast
+import re
+
+from tests.conftest import ROOT
+
+ROOMS = ("foundation", "runs", "datasets", "nets", "preprocessing", "training", "evaluation")
+ROOMS += ("serving",)
+BLOCK = re.compile(r"(?<=<!-- rooms -->\n).*?(?=<!-- end of rooms -->)", re.DOTALL)
+
+
+def first_line(path):
+    """What a module says of itself, in a line."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
+def rooms():
+    """A table of modules for each room, as docs/architecture.md has it."""
+    lines = []
+    for room in ROOMS:
+        lines += [f"### {room}/", "", "| module | holds |", "|---|---|"]
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if path.name != "__init__.py" or first_line(path):
+                lines.append(f"| `{path.relative_to(ROOT / room)}` | {first_line(path)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def test_the_rooms_are_those_of_the_tree():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    held = BLOCK.search(text)[0]
+    assert held == rooms(), "python -m tests.test_documents writes the tables anew"
+
+
+def test_each_module_says_what_it_holds():
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            if path.name != "__init__.py":
+                assert first_line(path).endswith((".", ":")), path
+
+
+if __name__ == "__main__":
+    page = ROOT / "docs" / "architecture.md"
+    page.write_text(BLOCK.sub(lambda _: rooms(), page.read_text(encoding="utf-8")), "utf-8")
