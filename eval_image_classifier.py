@@ -36,7 +36,10 @@ flags.DEFINE_integer(
     "eval_image_size", None, "Side of the images; unset: as trained, else the net's.", lower_bound=1
 )
 flags.DEFINE_enum(
-    "precision", "float32", ["float32", "bfloat16"], "Arithmetic of the net's layers."
+    "precision",
+    "float32",
+    ["float32", "tf32", "bfloat16"],
+    "Arithmetic of the net's layers. tf32: float32 whose factors GPUs round to 10 bits.",
 )
 
 FLAGS = flags.FLAGS
@@ -73,7 +76,7 @@ def evaluate(config) -> None:
 
     from datasets import bad_records, batches
     from evaluation import evaluator, report, views
-    from nets import checkpoints, nets_factory
+    from nets import checkpoints, nets_factory, precision
 
     for gpu in tf.config.list_physical_devices("GPU"):
         # A training may be running on it.
@@ -92,7 +95,7 @@ def evaluate(config) -> None:
         config.num_classes,
         config.image_size,
         config.channels,
-        dtype="mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32",
+        dtype=precision.choose(FLAGS.precision),
         **config.net_options,
     )
     averages = bool(config.moving_average_decay)

@@ -15,6 +15,7 @@ from absl import flags
 
 import shared_flags
 from shared_flags import UsageError, comma_list, say, shortened
+from training import compile_cache
 
 shared_flags.define_dataset_flags(split="train")
 shared_flags.define_input_flags()
@@ -366,12 +367,17 @@ flags.DEFINE_integer("task", 0, "Index of this worker in --worker_hosts.", lower
 flags.DEFINE_enum(
     "precision",
     "auto",
-    ["auto", "float32", "bfloat16"],
+    ["auto", "float32", "tf32", "bfloat16"],
     "Arithmetic of the layers; weights, loss and statistics stay float32. auto: bfloat16 where "
-    "the processor or the GPU has it.",
+    "the processor or the GPU has it. tf32: float32 whose factors GPUs round to 10 bits.",
 )
 flags.DEFINE_enum(
     "jit_compile", "auto", ["auto", "on", "off"], "XLA; auto: on for GPUs, off for processors."
+)
+flags.DEFINE_string(
+    "compile_cache_dir",
+    compile_cache.default_folder(),
+    "Folder that keeps what XLA compiled for a GPU, for the next start; empty: none.",
 )
 
 # Of TF-Slim, without effect or refused
@@ -506,6 +512,7 @@ def _check_aggregation(num_workers: int) -> None:
 
 def main() -> None:
     check_flags()
+    compile_cache.use(FLAGS.compile_cache_dir)
     shared_flags.load_tensorflow()
     if FLAGS.list_models:
         return list_models()
@@ -604,10 +611,17 @@ def train(where) -> None:
         return
 
     look = {"use_grayscale": config.use_grayscale}
+    # Mixing takes finished images, and a matrix is multiplied exactly by the processor only.
+    mix = _mixing(dataset.num_classes)
+    simple = options.augment and mix is None and not services and recipe.size is None
+    last = recipe.training_stages(config.image_size, **look)[1] if simple and recipe.draw else None
+    on_device = current.prepare_on_device(last)
 
     def shared(size):
         """How images of a size in pixels are prepared."""
         decode, finish = recipe.training_stages(size, **look)
+        if on_device:
+            finish = None
         if not options.augment:
             finish = None
 
@@ -630,7 +644,7 @@ def train(where) -> None:
             shard_index=where.worker,
             num_shards=where.num_workers,
             repeats=repeats,
-            mix=_mixing(dataset.num_classes),
+            mix=mix,
             data_services=comma_list(FLAGS.data_service),
             **shared(size),
         )

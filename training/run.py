@@ -16,7 +16,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nets import blocks, checkpoints, heads, nets_factory, pretrained, resizing, slim_names
+from nets import (
+    blocks,
+    checkpoints,
+    heads,
+    nets_factory,
+    precision,
+    pretrained,
+    resizing,
+    slim_names,
+)
 from training import (
     batch_norm,
     distribution,
@@ -192,6 +201,8 @@ class Run:
             while True:
                 self._enter(phases.at(self._phases, reached))
                 iterator = self.batches(read)
+                if self.step.jit_compile:
+                    self._say("Compiling: about a minute, once for each net and batch size …")
                 try:
                     reached = loop.train(
                         self.step,
@@ -207,6 +218,8 @@ class Run:
                         pauses,
                         until=self._end_of_phase(),
                     )
+                except tf.errors.ResourceExhaustedError as error:
+                    raise ValueError(self._too_large()) from error
                 except NotFiniteError as error:
                     rollbacks += 1
                     reached = self._roll_back(error, rollbacks, log)
@@ -221,16 +234,43 @@ class Run:
                 log.histograms(reached)
         return reached, stop
 
+    def _too_large(self) -> str:
+        """What to do where memory is short."""
+        size = self.options.batch_size
+        kept = "The run's files are untouched."
+        if size == 1:
+            return f"Memory is short of a single image; --train_image_size must be less. {kept}"
+        accumulated = 2 * self.options.gradient_accumulation_steps
+        return (
+            f"--batch_size={size} is more than memory holds. Try --batch_size={size // 2}, with "
+            f"--gradient_accumulation_steps={accumulated} for updates from as many images; "
+            f"--batch_size=auto finds what fits. {kept}"
+        )
+
     def _is_over(self, step: int) -> bool:
         last = self.options.last_step
         return last is not None and step >= last
 
+    def prepare_on_device(self, finish: Callable | None) -> bool:
+        """Has the step do the last part of preprocessing, where that is faster.
+
+        That is on a GPU: images then cross the bus as bytes.
+
+        Args:
+          finish: of the recipe, images each by itself; None where there is none.
+
+        Returns:
+          Whether it does; batches must then hold what `finish` takes.
+        """
+        wanted = bool(finish and tf.config.get_visible_devices("GPU") and self._split is None)
+        if wanted:
+            self.step.prepare_images(finish)
+        return wanted
+
     def batches(self, read: Callable[[int], tf.data.Dataset]):
         """Batches of the present phase, from `self.examples` on."""
-        size, strategy = self._phases[self._phase].image_size, self.where.strategy
-        if strategy.num_replicas_in_sync > 1:
-            return iter(strategy.distribute_datasets_from_function(lambda context: read(size)))
-        return iter(read(size))
+        size = self._phases[self._phase].image_size
+        return self.where.iterate(lambda: read(size))
 
     def _end_of_phase(self) -> int | None:
         """The step at which the next phase begins, where the run gets there."""
@@ -456,10 +496,11 @@ class Run:
         strategy, count = self.where.strategy, self.options.recalibrate_batch_norm
         if count:
             self._say(f"Recalibrating batch norm over {count} batches …")
-            batch_norm.recalibrate(strategy, self._learner, batches, count)
+            prepare = self.step.prepare
+            batch_norm.recalibrate(strategy, self._learner, batches, count, prepare)
             if self._averages:
                 with self._averages.in_place():
-                    batch_norm.recalibrate(strategy, self._learner, batches, count)
+                    batch_norm.recalibrate(strategy, self._learner, batches, count, prepare)
             now = int(self.step.step.numpy())
             self._save(log, now)
             if evaluate:
@@ -471,6 +512,7 @@ class Run:
                 batches,
                 max_seconds=_COMPARISON_SECS,
                 agree=self.where.agree,
+                prepare=self.step.prepare,
             )
         if found is None:
             return
@@ -705,9 +747,9 @@ def _net_options(config: run_config.RunConfig) -> dict[str, object]:
 
 
 def _precision(asked: str) -> str:
-    if asked == "bfloat16" or (asked == "auto" and distribution.bfloat16_is_fast()):
-        return "mixed_bfloat16"
-    return "float32"
+    if asked == "auto":
+        asked = "bfloat16" if distribution.bfloat16_is_fast() else "float32"
+    return precision.choose(asked)
 
 
 def _jit_compile(asked: str) -> bool:
