@@ -1,7 +1,7 @@
 """Images per second of a training step in PyTorch; run by an environment that has it.
 
 PEER/bin/python benchmarks/peers/torch_step.py --batch_size=8 --image_size=224 --precision=bfloat16
-PEER/bin/python benchmarks/peers/torch_step.py --device=cuda --model=resnet50 --batch_size=256 --compile
+PEER/bin/python benchmarks/peers/torch_step.py --device=cuda --model=resnet50 --batch_size=256
 
 PyTorch's own advice is followed: channels last, autocast, on a GPU also cuDNN's search for the
 fastest kernels and the fused optimizer. Nets other than VGG-16 come from torchvision and timm.
