@@ -10,6 +10,7 @@ card: benchmarks/peers/torch_step.py --device=cuda.
 """
 
 import argparse
+import functools
 import json
 import os
 import time
@@ -19,8 +20,8 @@ from training import compile_cache
 _NUM_CLASSES = 1001
 
 
-def measure(spec: str, optimizer_name: str, num_steps: int, calls: int) -> dict[str, object]:
-    """Speeds of one net: in long calls, the median of some, and in calls of a single step."""
+def prepared(spec: str, optimizer_name: str):
+    """The training step of one net, batches for it, and how many images they hold."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -60,7 +61,13 @@ def measure(spec: str, optimizer_name: str, num_steps: int, calls: int) -> dict[
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     labels = np.arange(batch_size, dtype=np.int32) % _NUM_CLASSES
     ds = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat().prefetch(2)
-    batches = where.iterate(lambda: ds)
+    return step, where.iterate(lambda: ds), batch_size
+
+
+def measure(step, batches, batch_size: int, num_steps: int, calls: int) -> dict[str, object]:
+    """Speeds in long calls, the median of some, and in calls of a single step."""
+    import numpy as np
+    import tensorflow as tf
 
     def seconds(*counts: int) -> float:
         began = time.perf_counter()
@@ -83,6 +90,14 @@ def measure(spec: str, optimizer_name: str, num_steps: int, calls: int) -> dict[
     return found | {"first_step_s": round(first, 1)}
 
 
+def _profile(folder: str, function) -> None:
+    import tensorflow as tf
+
+    tf.profiler.experimental.start(folder)
+    function()
+    tf.profiler.experimental.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("specs", nargs="+", metavar="NET:BATCH:PIXELS[:PRECISION]")
@@ -90,15 +105,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="Steps of a call.")
     parser.add_argument("--calls", type=int, default=3)
     parser.add_argument("--compile_cache_dir", default="", help="Empty: compile anew.")
+    parser.add_argument("--profile_dir", help="Takes a profile of three more steps.")
     args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     compile_cache.use(args.compile_cache_dir)
     for spec in args.specs:
         try:
-            found = measure(spec, args.optimizer, args.steps, args.calls)
+            step, batches, batch_size = prepared(spec, args.optimizer)
+            found = measure(step, batches, batch_size, args.steps, args.calls)
         except Exception as error:  # the other nets are still of interest
             found = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
         print(json.dumps({"net": spec, "optimizer": args.optimizer} | found), flush=True)
+        if args.profile_dir and "error" not in found:
+            _profile(args.profile_dir, functools.partial(step.run, batches, 3))
 
 
 if __name__ == "__main__":
