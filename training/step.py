@@ -1,6 +1,7 @@
 """One optimizer update under a tf.distribute strategy, compiled; several of them a call."""
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -181,9 +182,8 @@ class TrainingStep:
         Raises:
           NotFiniteError: the loss, a gradient or a weight is NaN or infinite.
         """
-        with tf.device("CPU:0"):
-            count = tf.constant(count)
-        results, self._shown, state = self._call(iterator, count)
+        run = self._run_ahead if self.jit_compile else self._run_together
+        results, self._shown, state = run(iterator, count)
         results = {name: float(value) for name, value in results.items()}
         if not (bool(state.good) and np.isfinite(results["loss"] + results["gradient_norm"])):
             norms = dict(zip(self._names, state.norms.numpy().tolist(), strict=True))
@@ -203,6 +203,35 @@ class TrainingStep:
             if not self._several and self._accumulation == 1:
                 self._whole = compiled(self._whole_step)
         self._call = function(self._several_steps)
+        self._each_replica = function(self._on_replicas)
+        self._summary = function(self._results)
+
+    def _run_ahead(self, iterator, count: int):
+        """Steps one by one, each handed to the device while it still computes the ones before.
+
+        A loop within TensorFlow's graph would wait for the device in each turn: its counter, the
+        clock and what decides whether to go on are the processor's.
+        """
+        step = self._each_replica if self._several else self._replica_step
+        state, waited = self._first_state(), 0.0
+        for _ in range(count):
+            began = time.perf_counter()
+            batches = tuple(next(iterator) for _ in range(self._accumulation))
+            waited += time.perf_counter() - began
+            state = step(batches, state)
+        return self._summary(state, tf.constant(count), waited), self._some_images(batches), state
+
+    def _run_together(self, iterator, count: int):
+        return self._call(iterator, tf.constant(count, tf.int64))
+
+    def _some_images(self, batches):
+        images = self._distribution.strategy.experimental_local_results(batches[0])[0]["image"]
+        return tf.nest.map_structure(lambda part: part[:_SHOWN_IMAGES], images)
+
+    def _on_replicas(self, batches, state: _State) -> _State:
+        strategy = self._distribution.strategy
+        after = strategy.run(self._replica_step, args=(batches, state))
+        return tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], after)
 
     def _compute_gradients(self, images, labels, place):
         """Gradients of the trained variables, and the losses as a vector.
@@ -317,37 +346,19 @@ class TrainingStep:
             return batches, tf.timestamp() - began
 
     def _several_steps(self, iterator, count):
-        strategy = self._distribution.strategy
-        results = strategy.experimental_local_results
-        # Numbers that decide whether to go on stay with the processor, which would otherwise wait
-        # for the device.
-        host = functools.partial(tf.device, "CPU:0")
+        step = self._on_replicas if self._several else self._replica_step
 
         def next_step(done, waited, state, images):
-            with host():
-                batches, longer = self._next_batches(iterator)
-            if self._several:
-                after = strategy.run(self._replica_step, args=(batches, state))
-                after = tf.nest.map_structure(lambda value: results(value)[0], after)
-            else:
-                after = self._replica_step(batches, state)
-            images = results(batches[0])[0]["image"]
-            images = tf.nest.map_structure(lambda part: part[:_SHOWN_IMAGES], images)
-            # One step after the other: the next one's batch is the next one.
-            with host(), tf.control_dependencies(list(after)):
-                return done + 1, waited + longer, after, images
+            batches, longer = self._next_batches(iterator)
+            state = step(batches, state)
+            return done + 1, waited + longer, state, self._some_images(batches)
 
         def goes_on(done, waited, state, images):
-            with host():
-                if self.jit_compile:
-                    return done < count
-                return tf.logical_and(done < count, state.good)
+            return tf.logical_and(done < count, state.good)
 
         # Nothing of the net stands before the loop: it would be compiled twice.
         images, shapes = _no_images(iterator.element_spec["image"])
-        with host():
-            start = tf.zeros([], tf.int32), tf.zeros([], tf.float64)
-        start += (self._first_state(),)
+        start = tf.zeros([], tf.int64), tf.zeros([], tf.float64), self._first_state()
         shapes = (*tf.nest.map_structure(lambda value: value.shape, start), shapes)
         _, waited, state, images = tf.while_loop(
             goes_on, next_step, (*start, images), shape_invariants=shapes
