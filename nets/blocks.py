@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import keras
 import tensorflow as tf
 
-from nets import bfloat16
+from nets import bfloat16, xla
 
 # A Keras initializer draws the same numbers at each call, so every variable gets one of its own:
 # settings hold functions that make an initializer.
@@ -62,6 +62,8 @@ class Conv2D(_SlimLayer, keras.layers.Conv2D):
     _slim_leaves = types.MappingProxyType({"kernel": "weights", "bias": "biases"})
 
     def convolution_op(self, inputs, kernel):
+        if xla.wants_wide_channels(inputs, kernel, self.strides, self.dilation_rate, self.groups):
+            return xla.conv_of_few_channels(inputs, _tensor(kernel), self.padding)
         gradient = bfloat16.weights_gradient(
             inputs, self.kernel_size, self.strides, self.dilation_rate, self.padding, self.groups
         )
@@ -104,6 +106,14 @@ class SeparableConv2D(_SlimLayer, keras.layers.SeparableConv2D):
 def _tensor(kernel) -> tf.Tensor:
     """A kernel in the type that its layer computes in."""
     return tf.identity(keras.ops.convert_to_tensor(kernel))
+
+
+@keras.saving.register_keras_serializable("slim")
+class MaxPooling2D(keras.layers.MaxPooling2D):
+    def call(self, inputs):
+        if not xla.is_compiling() or None in inputs.shape[1:3]:
+            return super().call(inputs)
+        return xla.max_pool(inputs, self.pool_size, self.strides, self.padding)
 
 
 @keras.saving.register_keras_serializable("slim")
@@ -440,9 +450,9 @@ class Blocks:
 
     def max_pool(self, x, kernel: int, scope: str, *, stride: int = 2, padding: str = "VALID"):
         """slim.max_pool2d, with its defaults."""
-        return keras.layers.MaxPooling2D(
-            kernel, strides=stride, padding=padding.lower(), **self._named(scope)
-        )(x)
+        return MaxPooling2D(kernel, strides=stride, padding=padding.lower(), **self._named(scope))(
+            x
+        )
 
     def avg_pool(
         self,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from nets import blocks
+from nets import blocks, xla
 from training.distribution import Distribution
 from training.optimizers import assign, read
 
@@ -245,6 +245,7 @@ class TrainingStep:
         with (
             blocks.random_seed(seed),
             blocks.training_step(step),
+            xla.compiling(self.jit_compile),
             tf.GradientTape(watch_accessed_variables=False) as tape,
         ):
             for variable in self._trained:
