@@ -7,10 +7,12 @@ import command_line
 from command_line import say
 from runs import checks
 from runs.options import TrainOptions
+from training import compile_cache
 
 
 def main(options: TrainOptions) -> None:
     checks.training(options)
+    compile_cache.use(options.training.machine.compile_cache_dir)
     command_line.load_tensorflow()
     from runs import listing, train
 

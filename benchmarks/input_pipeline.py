@@ -6,6 +6,9 @@ Pipelines that end after reading, parsing, decoding … take turns, and the medi
 each is compared with the one before: processor time, unlike the clock, hardly depends on what
 else runs on the machine. Beside them the recipe's evaluation and, for the recipe inception,
 TF-Slim's own steps.
+
+With --scaling=1,2,4,8 only the whole pipeline is measured, by the clock, with so many threads: as a
+processor gets its batches, and as a GPU does, which is handed bytes and finishes them itself.
 """
 
 import os
@@ -23,6 +26,7 @@ flags.DEFINE_integer("image_size", 250, "Side of the images.")
 flags.DEFINE_integer("batch_size", 32, "Images a batch.")
 flags.DEFINE_integer("batches", 20, "Batches that are timed in a turn.", lower_bound=1)
 flags.DEFINE_integer("turns", 5, "Turns of each pipeline.", lower_bound=1)
+flags.DEFINE_list("scaling", [], "Numbers of threads to measure the whole pipeline with.")
 FLAGS = flags.FLAGS
 
 
@@ -98,6 +102,30 @@ def measure(datasets: dict, num_batches: int, turns: int) -> dict[str, tuple[flo
     }
 
 
+def scaling(dataset, recipe, size: int, batch_size: int, num_threads: int, cache: str) -> dict:
+    """The whole pipeline with so many threads: with the last part of the recipe and without."""
+    from datasets import batches
+
+    decode, finish = recipe.training_stages(size)
+    ways = {"finished": finish, "as bytes": None}
+    return {
+        way: batches.training_batches(
+            dataset, decode, batch_size, finish=last, num_threads=num_threads, cache=cache
+        )
+        for way, last in ways.items()
+    }
+
+
+def scaling_table(measured: dict[int, dict[str, tuple[float, float]]], batch_size: int):
+    """The lines to print, of what `measure` found with each number of threads."""
+    yield f"{'threads':<9}{'way':<10}{'images/s':>10}{'a thread':>10}{'cores used':>12}"
+    for threads, found in measured.items():
+        for way, (processor, clock) in found.items():
+            rate = batch_size / clock
+            used = processor / clock
+            yield f"{threads:<9}{way:<10}{rate:>10,.0f}{rate / threads:>10,.0f}{used:>12.1f}"
+
+
 STAGES = ("read", "parse", "decode", "augment", "batch")
 
 
@@ -153,6 +181,14 @@ def main(_) -> None:
         f"{FLAGS.image_size} x {FLAGS.image_size}, batches of {FLAGS.batch_size}, "
         f"{FLAGS.num_preprocessing_threads or os.cpu_count()} threads\n"
     )
+    if FLAGS.scaling:
+        shape = FLAGS.image_size, FLAGS.batch_size
+        found = {}
+        for threads in map(int, FLAGS.scaling):
+            compared = scaling(dataset, recipe, *shape, threads, FLAGS.cache)
+            found[threads] = measure(compared, FLAGS.batches, FLAGS.turns)
+        print("\n".join(scaling_table(found, FLAGS.batch_size)))
+        return
     compared = pipelines(
         dataset,
         recipe,

@@ -21,7 +21,9 @@ class EvaluationOptions(Options):
         None, "Side of the images; unset: as trained, else the net's.", bounds=(1, None)
     )
     precision: str = option(
-        "float32", "Arithmetic of the net's layers.", choices=("float32", "bfloat16")
+        "float32",
+        "Arithmetic of the net's layers. tf32: float32 whose factors GPUs round to 10 bits.",
+        choices=("float32", "tf32", "bfloat16"),
     )
     tta: str = option(
         "none",
@@ -29,8 +31,3 @@ class EvaluationOptions(Options):
         "over these and their mirror images.",
         choices=VIEWS,
     )
-
-    @property
-    def dtype(self) -> str:
-        """The same as `nets_factory.DTYPES` has it."""
-        return "mixed_bfloat16" if self.precision == "bfloat16" else self.precision

@@ -197,7 +197,7 @@ class Blocks:
 
     def max_pool(self, x, kernel: int, scope: str, *, stride: int = 2, padding: str = "VALID"):
         """slim.max_pool2d, with its defaults."""
-        return keras.layers.MaxPooling2D(
+        return layers.MaxPooling2D(
             kernel, strides=stride, padding=padding.lower(), **self._named(scope)
         )(x)
 

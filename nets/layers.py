@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import keras
 import tensorflow as tf
 
-from nets import bfloat16
+from nets import bfloat16, xla
 
 
 class _SlimLayer:
@@ -38,6 +38,8 @@ class Conv2D(_SlimLayer, keras.layers.Conv2D):
     _slim_leaves = types.MappingProxyType({"kernel": "weights", "bias": "biases"})
 
     def convolution_op(self, inputs, kernel):
+        if xla.wants_wide_channels(inputs, kernel, self.strides, self.dilation_rate, self.groups):
+            return xla.conv_of_few_channels(inputs, _tensor(kernel), self.padding)
         gradient = bfloat16.weights_gradient(
             inputs, self.kernel_size, self.strides, self.dilation_rate, self.padding, self.groups
         )
@@ -80,6 +82,14 @@ class SeparableConv2D(_SlimLayer, keras.layers.SeparableConv2D):
 def _tensor(kernel) -> tf.Tensor:
     """A kernel in the type that its layer computes in."""
     return tf.identity(keras.ops.convert_to_tensor(kernel))
+
+
+@keras.saving.register_keras_serializable("slim")
+class MaxPooling2D(keras.layers.MaxPooling2D):
+    def call(self, inputs):
+        if not xla.is_compiling() or None in inputs.shape[1:3]:
+            return super().call(inputs)
+        return xla.max_pool(inputs, self.pool_size, self.strides, self.padding)
 
 
 @keras.saving.register_keras_serializable("slim")

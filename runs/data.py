@@ -115,6 +115,7 @@ class TrainingData:
       options: of the training; `batch_size` is a number.
       shard: this worker's part.
       repeats: of --balanced_sampling, how often each example comes in an epoch; else None.
+      last_part_on_device: whether batches hold what `last_part` takes.
     """
 
     dataset: Dataset
@@ -123,6 +124,7 @@ class TrainingData:
     options: TrainOptions
     shard: Shard = Shard()
     repeats: np.ndarray | None = None
+    last_part_on_device: bool = False
 
     @classmethod
     def of(
@@ -185,6 +187,19 @@ class TrainingData:
             cache=self.options.reading.cache,
         )
 
+    @property
+    def last_part(self) -> Callable[[Any], tf.Tensor] | None:
+        """What of the recipe a device can do: from bytes to the images that a net is fed.
+
+        None where there is no such part. Mixing takes finished images, other machines send them,
+        and whitening's matrix is multiplied exactly by the processor only.
+        """
+        kept = self.mix or self.options.reading.data_service or self.recipe.size
+        if kept or not self.options.augmentation.augment or not self.recipe.draw:
+            return None
+        gray = self.config.use_grayscale
+        return self.recipe.training_stages(self.config.image_size, use_grayscale=gray)[1]
+
     def explained(self, function: Callable[[], _Result]) -> _Result:
         """Calls `function`; raises InputError naming the record that it fails on."""
         return batches.explained(self.dataset, function)
@@ -206,8 +221,10 @@ class TrainingData:
         """How images of a size in pixels are prepared."""
         gray = self.config.use_grayscale
         decode, finish = self.recipe.training_stages(size, use_grayscale=gray)
-        if not self.options.augmentation.augment:
+        if self.last_part_on_device or not self.options.augmentation.augment:
             finish = None
+
+        if not self.options.augmentation.augment:
 
             def decode(encoded, boxes, seed):
                 return self.recipe.evaluate(encoded, size, use_grayscale=gray)

@@ -54,7 +54,7 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
         options.checkpoint.checkpoint_path,
         options,
         names=dataset.labels,
-        dtype=options.evaluation.dtype,
+        precision=options.evaluation.precision,
         say=say,
     )
     num_hidden = _num_hidden(run, dataset)

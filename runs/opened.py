@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from foundation.errors import InputError
 from nets import checkpoints, nets_factory, pretrained
+from nets import precision as precisions
 from nets.nets_factory import Net
 from preprocessing.preprocessing_factory import Recipe
 from runs import checks, recipes
@@ -75,7 +76,7 @@ def open_run(
     given: OpenOptions | None = None,
     *,
     names: Sequence[str] | None = None,
-    dtype: str = "float32",
+    precision: str = "float32",
     say: Callable[[str], None] = print,
 ) -> OpenRun:
     """Finds a checkpoint, builds its net and restores it.
@@ -86,7 +87,7 @@ def open_run(
         checkpoint holds.
       names: class names for a checkpoint without run.json, without the background; None numbers
         the classes.
-      dtype: what the net computes in, of `nets_factory.DTYPES`.
+      precision: what the layers compute in, of `nets.precision.PRECISIONS`.
       say: gets lines for the screen.
 
     Raises:
@@ -110,7 +111,7 @@ def open_run(
         config.num_classes,
         config.image_size,
         config.channels,
-        dtype=dtype,
+        dtype=precisions.choose(precision),
         **config.net_options,
     )
     averages = bool(config.moving_average_decay)

@@ -116,9 +116,12 @@ class _Job:
         found = batch_size.find(self.options.training, self.net, self.where, count, self.say)
         return self.changed(batch_size=found)
 
-    def run(self) -> Run:
-        """The net, with its first weights."""
-        return Run(self.options.training, self.net, self.examples, self.where, self.say)
+    def run(self) -> tuple[Run, "_Job"]:
+        """The net with its first weights, and the same with the data as that net takes them."""
+        current = Run(self.options.training, self.net, self.examples, self.where, self.say)
+        on_device = current.prepare_on_device(self.data.last_part)
+        data = dataclasses.replace(self.data, last_part_on_device=on_device)
+        return current, dataclasses.replace(self, data=data)
 
 
 def train(options: TrainOptions, say: Say = print) -> Trained:
@@ -141,7 +144,7 @@ def train(options: TrainOptions, say: Say = print) -> Trained:
             # It prepares images for the whole net, not for features that are computed once.
             job = _without_feature_cache(job)
             data_services.watch(services, lambda address: _service_lost(job, address))
-        current = job.run()
+        current, job = job.run()
         if where.is_chief:
             keep_zca_file(job.config, job.options.training.train_dir, job.data.dataset)
         _describe(current, job)
@@ -156,7 +159,7 @@ def find_learning_rate(options: TrainOptions, say: Say = print) -> float:
     folder = options.training.train_dir
     with train_dir(folder) if where.is_chief else contextlib.nullcontext():
         job = _without_feature_cache(_Job.of(options, where, say).with_batch_size())
-        current = job.run()
+        current, job = job.run()
         _describe(current, job, steps=False)
         batches = current.batches(job.data)
         return job.data.explained(

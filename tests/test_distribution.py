@@ -42,3 +42,15 @@ def test_bfloat16_is_fast_where_the_processor_has_it(monkeypatch, tmp_path, flag
         lambda path, *a, **k: real_open(cpuinfo if path == "/proc/cpuinfo" else path, *a, **k),
     )
     assert distribution.bfloat16_is_fast() is fast
+
+
+def test_batches_come_as_they_are_where_there_is_one_processor():
+    ds = tf.data.Dataset.from_tensors({"image": [1.0], "label": [3]}).repeat()
+    batch = next(distribution.create(clone_on_cpu=True).iterate(lambda: ds))
+    assert batch["label"].dtype == tf.int32 and float(batch["image"][0]) == 1.0
+
+
+def test_labels_are_of_a_type_that_a_gpu_keeps():
+    batch = {"image": {"pixels": tf.zeros([2, 3], tf.uint8)}, "label": tf.zeros([2], tf.int32)}
+    found = distribution._on_device(batch)
+    assert (found["image"]["pixels"].dtype, found["label"].dtype) == (tf.uint8, tf.int64)

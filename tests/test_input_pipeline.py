@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import input_pipeline
+from benchmarks import input_pipeline, photographs
 from datasets import schema, tfrecord_dataset
 from preprocessing import preprocessing_factory
 
@@ -70,3 +70,16 @@ def test_recipes_without_a_peer_are_measured_too(tmp_path, name):
     compared = input_pipeline.pipelines(dataset, recipe, 32, 1, 1, "none")
     assert not any("TF-Slim" in pipeline for pipeline in compared)
     assert next(iter(compared["batch"]))["image"].shape == [1, 32, 32, 3]
+
+
+def test_the_pipeline_is_measured_with_any_number_of_threads(tmp_path):
+    photographs.write(tmp_path, count=8, num_shards=2)
+    dataset = tfrecord_dataset.find(str(tmp_path), split="train")
+    recipe = preprocessing_factory.get("vgg")
+    found = {}
+    for threads in (1, 2):
+        compared = input_pipeline.scaling(dataset, recipe, 16, 4, threads, "none")
+        assert next(iter(compared["as bytes"]))["image"].dtype == tf.uint8
+        found[threads] = input_pipeline.measure(compared, num_batches=1, turns=1)
+    rows = [line.split() for line in input_pipeline.scaling_table(found, batch_size=4)]
+    assert [row[0] for row in rows[1:]] == ["1", "1", "2", "2"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import nets_factory, slim_names
+from nets import nets_factory, precision, slim_names
 from nets.layers import BatchNorm, Dropout
 from tests.fixtures.slim_parity import weights
 
@@ -41,6 +41,7 @@ def assert_close(ours, slims, scale, what):
 
 @pytest.mark.parametrize("name", TESTED)
 def test_net_is_tf_slims(name):
+    precision.choose("float32")  # which on a GPU says something
     fixture = json.loads((FIXTURES / f"{name}.json").read_text())
     # TF-Slim builds the auxiliary head of NASNet and PNASNet in training only.
     train_only = bool(fixture["train_only_variables"])

@@ -525,3 +525,24 @@ def test_an_auxiliary_head_that_fits_no_smaller_image_rests(tmp_path):
     assert any("AuxLogits" in name for name in learner.trained)
     assert learner.loss_names == ["main", "auxiliary"]
     assert any("AuxLogits" in name for name in learner.slots())
+
+
+def test_what_is_more_than_memory_holds_is_one_line(make, monkeypatch):
+    current, train, _ = make()
+
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(current.step, "run", full)
+    remedy = r"--batch_size=8: is more than .* Try --batch_size=4, with --gradient_accumulation_st"
+    with pytest.raises(ValueError, match=remedy):
+        train()
+
+
+def test_only_a_gpu_has_images_finished_in_the_step(make, monkeypatch):
+    current, _, _ = make(train_dir="none")
+    assert not current.prepare_on_device(lambda images: images)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
+    assert not current.prepare_on_device(None)
+    assert current.prepare_on_device(lambda images: images + 1)
+    assert float(current.step.prepare(tf.constant(1.0))) == 2.0

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import layers
+from nets import blocks, layers, slim_names
 from training import distribution as distributions
+from training import losses, optimizers
+from training.moving_averages import MovingAverages
+from training.options import OPTIMIZERS, OptimizerOptions
 from training.step import NotFiniteError, TrainingStep
 
 ALONE = distributions.Distribution(tf.distribute.get_strategy(), "CPU")
@@ -92,9 +95,9 @@ def test_several_steps_in_a_call_equal_single_steps():
     together, kernel = make_step()
     results = together.run(batches(), 6)
     alone, other = make_step()
-    losses = [alone.run(one, 1)["main"] for one in itertools.repeat(batches(), 6)]
+    each = [alone.run(one, 1)["main"] for one in itertools.repeat(batches(), 6)]
     np.testing.assert_allclose(kernel[0].numpy(), other[0].numpy(), rtol=1e-6)
-    assert results["main"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert results["main"] == pytest.approx(np.mean(each), rel=1e-5)
     assert results["loss"] == pytest.approx(results["main"] + 0.25)
     assert int(together.step.numpy()) == 6
 
@@ -155,3 +158,100 @@ def test_a_few_images_of_the_batch_are_kept_to_be_shown():
     step, _ = make_step()
     step.run(batches(), 2)
     np.testing.assert_array_equal(step.images, next(batches())["image"])
+
+
+@pytest.fixture(scope="module")
+def small_net():
+    """Builds a net with a batch norm, whose weights are the same each time.
+
+    It has no dropout, which XLA draws by another generator.
+    """
+
+    def build():
+        keras.utils.set_random_seed(0)
+        settings = blocks.Blocks(blocks.truncated_normal(0.5), norm=blocks.Norm(0.9, 0.001, True))
+        inputs = blocks.images(8, 3)
+        x = settings.conv(inputs, 4, 3, "Net/Conv", stride=2)
+        x = settings.flatten(x, "Net/Flat")
+        logits = settings.for_logits().fully_connected(x, 3, "Net/Logits")
+        return blocks.model("Net", inputs, {}, logits)
+
+    return build
+
+
+def learn(net, optimizer="momentum", jit_compile=True, spoilt=(), **options):
+    """A TrainingStep of a small net, the variables that it may change, and the batches."""
+    weights = slim_names.variables(net)
+    trained = {name: variable for name, variable in weights.items() if variable.trainable}
+    learner = optimizers.create(OptimizerOptions(optimizer=optimizer, clip_gradient_norm=1.0))
+    learner.build(list(trained.values()), list(trained), weight_decay=dict.fromkeys(trained, 0.01))
+    averages = MovingAverages(0.9, {name: variable.value for name, variable in weights.items()})
+    step = TrainingStep(
+        ALONE,
+        net,
+        learner,
+        lambda step: 0.01 / tf.cast(step + 1, tf.float32),
+        losses.classification,
+        {name: variable.value for name, variable in trained.items()},
+        averages=averages,
+        jit_compile=jit_compile,
+        **options,
+    )
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 4, 8, 8, 3), dtype=np.uint8)
+    scales = np.ones((20, 4), np.float32)
+    scales[list(spoilt)] = np.nan
+    batches = tf.data.Dataset.from_tensor_slices(
+        {"image": {"image": images, "scale": scales}, "label": rng.integers(0, 3, (20, 4))}
+    )
+    step.prepare_images(
+        lambda raw: tf.cast(raw["image"], tf.float32) / 128 - raw["scale"][:, None, None, None]
+    )
+    values = {name: variable.value for name, variable in weights.items()}
+    values |= learner.slots() | averages.slots() | {"step": step.step}
+    return step, values, iter(batches)
+
+
+def as_arrays(values):
+    return {name: variable.numpy() for name, variable in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "accumulation"), [*((name, 1) for name in OPTIMIZERS), ("momentum", 2)]
+)
+def test_a_compiled_step_equals_a_plain_one(small_net, optimizer, accumulation):
+    found = []
+    for jit_compile in (False, True):
+        step, values, batches = learn(
+            small_net(), optimizer, jit_compile=jit_compile, accumulation=accumulation
+        )
+        found.append((step.run(batches, 5), as_arrays(values)))
+    (plain, expected), (compiled, values) = found
+    for name in ("loss", "main", "gradient_norm", "learning_rate"):
+        assert compiled[name] == pytest.approx(plain[name], rel=1e-5), name
+    for name in expected:
+        np.testing.assert_allclose(values[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_nothing_is_changed_by_a_bad_step_nor_after_it(small_net, jit_compile, accumulation):
+    options = {"jit_compile": jit_compile, "accumulation": accumulation}
+    step, values, batches = learn(small_net(), **options)
+    step.run(batches, 3)
+    expected = as_arrays(values)
+    step, values, batches = learn(small_net(), spoilt=[3 * accumulation], **options)
+    with pytest.raises(NotFiniteError, match="loss became nan at step 4; largest gradients: Net"):
+        step.run(batches, 9)
+    found = as_arrays(values)
+    assert (found.pop("step"), expected.pop("step")) == (4, 3)
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def test_images_are_prepared_in_the_step(small_net):
+    step, _, batches = learn(small_net(), spoilt=())
+    assert step.images is None
+    step.run(batches, 2)
+    assert step.images.shape == (4, 8, 8, 3)
+    assert -1 <= step.images.numpy().min() < step.images.numpy().max() < 1

@@ -9,7 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -103,6 +103,7 @@ def compare(
     num_examples: int = 256,
     max_seconds: float = math.inf,
     agree: Callable[[bool], bool] = lambda wish: wish,
+    prepare: Callable[[Any], tf.Tensor] = lambda images: images,
 ) -> Comparison | None:
     """Measures what the moving statistics cost; changes nothing.
 
@@ -114,6 +115,7 @@ def compare(
       num_examples: how many are enough.
       max_seconds: after which no further batch is begun.
       agree: of `distribution.Distribution`; several workers must see as many batches each.
+      prepare: what batches have as "image" → images for the net.
 
     Returns:
       None where the net has no batch norm that training moves.
@@ -122,11 +124,11 @@ def compare(
         return None
 
     def correct(batch):
-        labels = batch["label"]
+        images, labels = prepare(batch["image"]), batch["label"]
         classes = labels if labels.shape.rank == 1 else tf.argmax(labels, axis=-1)
 
         def count():
-            logits = model(batch["image"], training=False)["logits"]
+            logits = model(images, training=False)["logits"]
             right = tf.equal(tf.argmax(logits, axis=-1), tf.cast(classes, tf.int64))
             return tf.reduce_sum(tf.cast(right, tf.int64))
 
@@ -154,6 +156,7 @@ def recalibrate(
     model: keras.Model,
     batches: Iterable[Mapping[str, tf.Tensor]],
     count: int,
+    prepare: Callable[[Any], tf.Tensor] = lambda images: images,
 ) -> None:
     """Replaces moving statistics by the means over `count` batches.
 
@@ -162,7 +165,7 @@ def recalibrate(
     they have.
 
     Args:
-      strategy, model, batches: as `compare` takes them; images as in training.
+      strategy, model, batches, prepare: as `compare` takes them; images as in training.
       count: of the batches, each of them of all replicas together.
     """
     statistics = [v for norm in moving(model) for v in (norm.moving_mean, norm.moving_variance)]
@@ -171,7 +174,7 @@ def recalibrate(
     def take(batch):
         def forward(batch):
             with layers.batch_statistics(1.0):
-                model(batch["image"], training=False)
+                model(prepare(batch["image"]), training=False)
 
         strategy.run(forward, args=(batch,))
 

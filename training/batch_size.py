@@ -17,6 +17,7 @@ from training.options import TrainingOptions
 from training.restoring import NetConfig
 
 _FIRST, _LARGEST = 8, 1024
+_FIRST_ON_GPU = 32  # less leaves it idle, and each size is compiled for a minute
 _WORTH_IT = 1.05
 _STEPS = 2
 
@@ -42,12 +43,14 @@ def find(
       InputError: not even the smallest batch fits into memory.
     """
     speeds: dict[int, float] = {}
-    size, used = _FIRST, 0
+    on_gpu = bool(tf.config.get_visible_devices("GPU"))
+    first = _FIRST_ON_GPU if on_gpu else _FIRST
+    size, used = first, 0
     # Each size is compiled anew, which TensorFlow would warn of.
     tf.get_logger().setLevel("ERROR")
     with tempfile.TemporaryDirectory() as folder:
         # A larger batch would see images of one epoch several times.
-        largest = min(_LARGEST, max(_FIRST, num_examples))
+        largest = min(_LARGEST, max(first, num_examples))
         changes = {"train_dir": folder, "batch_size": 1, "feature_cache": "off"}
         changes |= {"checkpoint_path": None, "progressive_resizing": (), "unfreeze": ()}
         alone = changed(options, changes)
@@ -63,7 +66,8 @@ def find(
             if len(speeds) > 1 and speeds[size] < _WORTH_IT * speeds[size // 2]:
                 break
             before, used = used, _memory_used()
-            if 2 * (used - before) > _memory_free():
+            # A GPU says so when its own memory is full; the processor's system kills.
+            if not on_gpu and 2 * (used - before) > _memory_free():
                 say(f"batch {2 * size}: may not fit into memory")
                 break
             size *= 2
@@ -71,7 +75,7 @@ def find(
     gc.collect()
     if not speeds:
         raise InputError(
-            f"not even {_FIRST} images fit into memory.", option="batch_size", value="auto"
+            f"not even {first} images fit into memory.", option="batch_size", value="auto"
         )
     fastest = max(speeds.values())
     chosen = min(size for size, speed in speeds.items() if _WORTH_IT * speed >= fastest)

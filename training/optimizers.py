@@ -113,17 +113,17 @@ class Optimizer(abc.ABC):
         # An update that starts while the backward pass still reads its variable would copy it.
         with tf.control_dependencies(gradients):
             learning_rate = tf.identity(learning_rate)
-        scalars = {name: _read(self._slots[name]) for name in self._scalar_values}
+        scalars = {name: read(self._slots[name]) for name in self._scalar_values}
         for i, gradient in enumerate(gradients):
             variable, rate = self._variables[i], learning_rate
             if self._multipliers[i] != 1.0:
                 rate = rate * self._multipliers[i]
             if self.decoupled_weight_decay and self._weight_decay[i]:
-                _subtract(variable, rate * self._weight_decay[i] * _read(variable))
+                _subtract(variable, rate * self._weight_decay[i] * read(variable))
             slots = [self._slots[f"{self._names[i]}/{suffix}"] for suffix in self._slot_values]
             self._update(variable, slots, gradient, rate, scalars)
         for name, value in self._advance(scalars).items():
-            _assign(self._slots[name], value)
+            assign(self._slots[name], value)
 
     @abc.abstractmethod
     def _update(
@@ -153,7 +153,7 @@ class Optimizer(abc.ABC):
         if self.decoupled_weight_decay:
             return gradients
         return [
-            gradient + factor * _read(variable) if factor else gradient
+            gradient + factor * read(variable) if factor else gradient
             for gradient, variable, factor in zip(
                 gradients, self._variables, self._weight_decay, strict=True
             )
@@ -322,7 +322,7 @@ class Lamb(Adam):
         corrected = momentum / (1.0 - scalars["beta1_power"])
         root = tf.sqrt(velocity / (1.0 - scalars["beta2_power"]))
         direction = corrected / (root + self._epsilon)
-        ratio = tf.math.divide_no_nan(tf.norm(_read(variable)), tf.norm(direction))
+        ratio = tf.math.divide_no_nan(tf.norm(read(variable)), tf.norm(direction))
         # A variable at zero has no norm to scale to.
         ratio = tf.where(ratio > 0.0, ratio, 1.0)
         _subtract(variable, rate * ratio * direction)
@@ -336,7 +336,7 @@ class Lion(Optimizer):
         self._beta1, self._beta2 = beta1, beta2
 
     def _update(self, variable, slots, gradient, rate, scalars):
-        direction = self._beta1 * _read(slots[0]) + (1.0 - self._beta1) * gradient
+        direction = self._beta1 * read(slots[0]) + (1.0 - self._beta1) * gradient
         _subtract(variable, rate * tf.sign(direction))
         _average(slots[0], gradient, self._beta2)
 
@@ -435,11 +435,13 @@ def _filled(name: str, shape: tf.TensorShape | tuple, value: float) -> tf.Variab
 
 # The four below work on `handle`, which inside `strategy.run` is the replica's own copy;
 # tf.Variable's methods would ask how to aggregate over the replicas.
-def _read(variable: tf.Variable) -> tf.Tensor:
+def read(variable: tf.Variable) -> tf.Tensor:
+    """The variable's value; inside `strategy.run` that of the replica's own copy."""
     return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
 
 
-def _assign(variable: tf.Variable, value: tf.Tensor) -> None:
+def assign(variable: tf.Variable, value: tf.Tensor) -> None:
+    """Sets the variable; inside `strategy.run` the replica's own copy alone."""
     tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
 
 
@@ -449,6 +451,6 @@ def _subtract(variable: tf.Variable, value: tf.Tensor) -> None:
 
 def _average(slot: tf.Variable, value: tf.Tensor, decay: float) -> tf.Tensor:
     """Moves a running average towards `value`, and returns it."""
-    average = _read(slot) * decay + value * (1.0 - decay)
-    _assign(slot, average)
+    average = read(slot) * decay + value * (1.0 - decay)
+    assign(slot, average)
     return average

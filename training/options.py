@@ -388,11 +388,18 @@ class MachineOptions(Options):
     precision: str = option(
         "auto",
         "Arithmetic of the layers; weights, loss and statistics stay float32. auto: bfloat16 where "
-        "the processor or the GPU has it.",
-        choices=("auto", "float32", "bfloat16"),
+        "the processor or the GPU has it. tf32: float32 whose factors GPUs round to 10 bits.",
+        choices=("auto", "float32", "tf32", "bfloat16"),
     )
     jit_compile: str = option(
         "auto", "XLA; auto: on for GPUs, off for processors.", choices=("auto", "on", "off")
+    )
+
+    compile_cache_dir: str | None = option(
+        None,
+        "Folder that keeps what XLA compiled for a GPU, for the next start; unset: "
+        "~/.cache/slim_image_classifiers/xla; empty: none.",
+        path=True,
     )
 
     def check(self) -> None:

@@ -132,6 +132,23 @@ class Run:
             num_examples = self._examples.num_examples
             self._features = self.trainee.features(data, num_examples)
 
+    def prepare_on_device(self, finish: Callable | None) -> bool:
+        """Has the step do the last part of preprocessing, where that is faster.
+
+        That is on a GPU: images then cross the bus as bytes.
+
+        Args:
+          finish: from what batches hold to float32 images; None where there is no such part.
+
+        Returns:
+          Whether it does; batches must then hold what `finish` takes.
+        """
+        on_gpu = bool(tf.config.get_visible_devices("GPU"))
+        wanted = bool(finish and on_gpu and self.trainee.split is None)
+        if wanted:
+            self.step.prepare_images(finish)
+        return wanted
+
     def train(self, data: Data, log: Log, validation: Validation | None = None) -> Ending:
         """Trains to the last step, until stopped, or until the time is over.
 
@@ -202,10 +219,14 @@ class Run:
                 iterator = self.batches(data)
                 if self.ended:
                     return iterator
+                if self.step.jit_compile:
+                    self._say("Compiling: about a minute, once for each net and batch size …")
                 try:
                     loop.train(
                         self.step, iterator, self.where, plan, stop, until=self._end_of_phase()
                     )
+                except tf.errors.ResourceExhaustedError as error:
+                    raise self._too_large() from error
                 except NotFiniteError as error:
                     rollbacks += 1
                     self._roll_back(error, rollbacks, log)
@@ -264,6 +285,22 @@ class Run:
         log.rewind(restored.step)
         self._say(f"{error} Rolled back to {last}; the data goes on after the bad batch.")
 
+    def _too_large(self) -> InputError:
+        """What to say where memory is short."""
+        size, kept = self.options.batch.batch_size, "The run's files are untouched."
+        if size == 1:
+            return InputError(
+                f"Memory is short of a single image; --train_image_size must be less. {kept}"
+            )
+        return InputError(
+            "is more than memory holds.",
+            option="batch_size",
+            value=size,
+            remedy=f"Try --batch_size={size // 2}, with --gradient_accumulation_steps="
+            f"{2 * self._accumulation} for updates from as many images; --batch_size=auto finds "
+            f"what fits. {kept}",
+        )
+
     def _save(self, log: Log) -> None:
         # The history first: on resuming, rows after the last checkpoint are dropped, while rows
         # that are missing could not be made up for.
@@ -312,11 +349,13 @@ class Run:
         """Renews the moving statistics if asked to, and measures them."""
         if count := self.options.batch_norm.recalibrate_batch_norm:
             self._say(f"Recalibrating batch norm over {count} batches …")
-            settling.recalibrate(self.trainee, self.where, batches, count)
+            settling.recalibrate(self.trainee, self.where, batches, count, self.step.prepare)
             self._save(log)
             if evaluate:  # the renewed net may be the best
                 evaluate(self.position.step)
-        settling.measure(self.trainee, self.where, batches, bool(count), self._say)
+        settling.measure(
+            self.trainee, self.where, batches, bool(count), self.step.prepare, self._say
+        )
 
     def _take_first_weights(self, resumed: str | None) -> Position:
         restoring_options = self.options.restoring

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import keras
+import tensorflow as tf
 
 from foundation.errors import InputError
 from training import batch_norm
@@ -31,12 +32,21 @@ def check(
         )
 
 
-def recalibrate(trainee: Trainee, where: Distribution, batches: Iterator, count: int) -> None:
-    """Replaces the moving statistics by means over `count` batches, those of the averages too."""
-    batch_norm.recalibrate(where.strategy, trainee.learner, batches, count)
+def recalibrate(
+    trainee: Trainee,
+    where: Distribution,
+    batches: Iterator,
+    count: int,
+    prepare: Callable[[object], tf.Tensor],
+) -> None:
+    """Replaces the moving statistics by means over `count` batches, those of the averages too.
+
+    `prepare` makes what the net takes of a batch's images.
+    """
+    batch_norm.recalibrate(where.strategy, trainee.learner, batches, count, prepare)
     if trainee.averages:
         with trainee.averages.in_place():
-            batch_norm.recalibrate(where.strategy, trainee.learner, batches, count)
+            batch_norm.recalibrate(where.strategy, trainee.learner, batches, count, prepare)
 
 
 def measure(
@@ -44,6 +54,7 @@ def measure(
     where: Distribution,
     batches: Iterator,
     recalibrated: bool,
+    prepare: Callable[[object], tf.Tensor],
     say: Callable[[str], None],
 ) -> None:
     """Says how well the moving statistics fit the weights, and what to do if they don't."""
@@ -54,6 +65,7 @@ def measure(
             batches,
             max_seconds=_COMPARISON_SECS,
             agree=where.agree,
+            prepare=prepare,
         )
     if found is None:
         return

@@ -1,12 +1,16 @@
 """One optimizer update under a tf.distribute strategy, compiled; several of them a call."""
 
+import functools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from nets import layers
+from nets import layers, xla
 from training.distribution import Distribution
+from training.optimizers import assign, read
 
 _SHOWN_IMAGES = 4
 
@@ -16,7 +20,7 @@ class NotFiniteError(ValueError):
 
     Attributes:
       step: the number of the step, from 1. Where loss or gradients are not finite it changed no
-        trained variable; where both are, its update spoilt the weights.
+        variable; where both are, its update spoilt the weights.
       loss: what the loss was, without the penalty on the weights.
       gradient_norms: by name of the trained variable; empty where it shows later.
       variables: names of those that are not finite, where they are known.
@@ -46,8 +50,28 @@ class NotFiniteError(ValueError):
         super().__init__(f"The {what} at step {step}{details}.")
 
 
+class _State(NamedTuple):
+    """What the steps of a call hand on to each other; all but `sums` is of the last that counts.
+
+    A step that is not finite is the last one that counts: `good` is False from there on.
+    """
+
+    sums: tf.Tensor  # float32, the losses in the order of their names, then the gradient norm
+    losses: tf.Tensor  # float32
+    norms: tf.Tensor  # float32, by trained variable
+    rate: tf.Tensor  # float32
+    good: tf.Tensor  # bool
+
+
 class TrainingStep:
-    """How a net learns from the next batches."""
+    """How a net learns from the next batches.
+
+    With `jit_compile` a step is one program of XLA: gradients, norms, optimizer, averages and sums
+    together, so that small kernels fuse. Several replicas, or several batches a step, take more
+    than one, around the sum over the replicas, which XLA can't hold. There the device decides
+    whether a step changes anything, by choosing between old and new values, and nobody waits for
+    its answer: after a step that is not finite, the others of the call run and change nothing.
+    """
 
     def __init__(
         self,
@@ -81,7 +105,7 @@ class TrainingStep:
           averages: a MovingAverages, updated after each step.
           accumulation: batches whose gradients are averaged into one update.
           seed: of dropout, together with the step.
-          jit_compile: compile the forward and backward pass with XLA.
+          jit_compile: compile the step with XLA.
           timed: measure how long steps wait for their batches; TensorFlow's deterministic mode
             forbids to look at the clock.
         """
@@ -98,7 +122,8 @@ class TrainingStep:
                 trainable=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
-        self._jit_compile = jit_compile
+        self.jit_compile = jit_compile
+        self._prepare, self._shown = _unchanged, None
         self.change(model, trained, loss_names)
 
     def change(
@@ -110,77 +135,201 @@ class TrainingStep:
         """
         self._model, self._loss_names = model, tuple(loss_names)
         self._names, self._trained = list(trained), list(trained.values())
-        # Autograph would rewrite the whole net's Python before tracing it.
-        self._gradients = tf.function(
-            self._compute_gradients, autograph=False, jit_compile=self._jit_compile
-        )
-        self._call = tf.function(self._several_steps, autograph=False)
+        # What the net itself changes in training: batch norm's moving statistics.
+        self._statistics = [
+            variable.value
+            for variable in model.variables
+            if not variable.trainable and tf.as_dtype(variable.dtype).is_floating
+        ]
+        self._begin_anew()
 
     def change_learning_rate(self, learning_rate: Callable[[tf.Tensor], tf.Tensor]) -> None:
         """Goes on with another schedule; the next call compiles anew."""
         self._learning_rate = learning_rate
-        self._call = tf.function(self._several_steps, autograph=False)
+        self._begin_anew()
+
+    def prepare_images(self, prepare: Callable[[Any], tf.Tensor]) -> None:
+        """Has the last part of preprocessing done in the step; the next call compiles anew.
+
+        Args:
+          prepare: what batches have as "image", a tensor or a dict of tensors → images for the
+            net, each by itself.
+        """
+        self._prepare = prepare
+        self._begin_anew()
+
+    def prepare(self, images) -> tf.Tensor:
+        """Images as the net sees them, of what batches have as "image"."""
+        return self._prepare(images)
+
+    @property
+    def images(self) -> tf.Tensor | None:
+        """A few images of the last batch, as the net saw them; None before the first."""
+        return None if self._shown is None else self._prepare(self._shown)
 
     def run(self, iterator: Iterator, count: int) -> dict[str, float]:
         """Makes `count` updates, each from `accumulation` batches.
 
-        A step whose loss or gradients are not finite changes no trained variable and is the last
-        one.
+        A step whose loss or gradients are not finite changes no variable, and no step after it
+        does or counts; batches may be taken for them all the same.
 
         Returns:
           Means over the updates: every loss by name and "loss", their sum; and
           "learning_rate" of the last update, "gradient_norm" (over all trained variables, before
           clipping), "input_seconds" waited in all. The attribute `images` then has a few images of
-          the last batch, as the net saw them.
+          the last batch.
 
         Raises:
           NotFiniteError: the loss, a gradient or a weight is NaN or infinite.
         """
-        results, self.images, norms = self._call(iterator, tf.constant(count, tf.int64))
+        run = self._run_ahead if self.jit_compile else self._run_together
+        results, self._shown, state = run(iterator, count)
         results = {name: float(value) for name, value in results.items()}
-        if not np.isfinite(results["loss"] + results["gradient_norm"]):
-            norms = dict(zip(self._names, norms.numpy().tolist(), strict=True))
-            loss = sum(results[name] for name in self._loss_names)
+        if not (bool(state.good) and np.isfinite(results["loss"] + results["gradient_norm"])):
+            norms = dict(zip(self._names, state.norms.numpy().tolist(), strict=True))
+            loss = float(tf.reduce_sum(state.losses))
             raise NotFiniteError(int(self.step.numpy()), loss, norms)
         return results
 
-    def _compute_gradients(self, images, labels, seed, step):
+    def _begin_anew(self) -> None:
+        # Autograph would rewrite the whole net's Python before tracing it.
+        function = functools.partial(tf.function, autograph=False)
+        compiled = functools.partial(function, jit_compile=self.jit_compile)
+        # A function of its own, so that several batches a step compile the net once.
+        self._gradients = compiled(self._compute_gradients)
+        self._packed, self._applied, self._whole = self._pack, self._apply, None
+        if self.jit_compile:
+            self._packed, self._applied = compiled(self._pack), compiled(self._apply)
+            if not self._several and self._accumulation == 1:
+                self._whole = compiled(self._whole_step)
+        self._call = function(self._several_steps)
+        self._each_replica = function(self._on_replicas)
+        self._summary = function(self._results)
+
+    def _run_ahead(self, iterator, count: int):
+        """Steps one by one, each handed to the device while it still computes the ones before.
+
+        A loop within TensorFlow's graph would wait for the device in each turn: its counter, the
+        clock and what decides whether to go on are the processor's.
+        """
+        step = self._each_replica if self._several else self._replica_step
+        state, waited = self._first_state(), 0.0
+        for _ in range(count):
+            began = time.perf_counter()
+            batches = tuple(next(iterator) for _ in range(self._accumulation))
+            waited += time.perf_counter() - began
+            state = step(batches, state)
+        return self._summary(state, tf.constant(count), waited), self._some_images(batches), state
+
+    def _run_together(self, iterator, count: int):
+        return self._call(iterator, tf.constant(count, tf.int64))
+
+    def _some_images(self, batches):
+        images = self._distribution.strategy.experimental_local_results(batches[0])[0]["image"]
+        return tf.nest.map_structure(lambda part: part[:_SHOWN_IMAGES], images)
+
+    def _on_replicas(self, batches, state: _State) -> _State:
+        strategy = self._distribution.strategy
+        after = strategy.run(self._replica_step, args=(batches, state))
+        return tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], after)
+
+    def _compute_gradients(self, images, labels, place):
+        """Gradients of the trained variables, and the losses as a vector.
+
+        `place` counts the batches of a step over all replicas, int64 from 0.
+        """
+        step = read(self.step)
+        replicas = self._distribution.strategy.num_replicas_in_sync
+        number = step * (self._accumulation * replicas) + place
+        seed = tf.stack([tf.constant(self._seed, tf.int64), number])
         with (
             layers.random_seed(seed),
             layers.training_step(step),
+            xla.compiling(self.jit_compile),
             tf.GradientTape(watch_accessed_variables=False) as tape,
         ):
             for variable in self._trained:
                 tape.watch(variable)
-            losses = self._loss(labels, self._model(images, training=True))
+            losses = self._loss(labels, self._model(self._prepare(images), training=True))
             total = tf.add_n(list(losses.values()))
-        return tape.gradient(total, self._trained), losses
+        return tape.gradient(total, self._trained), tf.stack([losses[n] for n in self._loss_names])
 
-    def _replica_step(self, batches):
+    def _whole_step(self, images, labels, state: _State) -> _State:
+        statistics = [read(variable) for variable in self._statistics]
+        found = self._compute_gradients(images, labels, tf.zeros([], tf.int64))
+        return self._apply([found], statistics, state)
+
+    def _replica_step(self, batches, state: _State) -> _State:
+        if self._whole:
+            return self._whole(batches[0]["image"], batches[0]["label"], state)
         context = tf.distribute.get_replica_context()
-        gradients, losses = zip(
-            *(self._gradients_of(batch, i, context) for i, batch in enumerate(batches)), strict=True
-        )
-        gradients = [_mean(parts) for parts in zip(*gradients, strict=True)]
-        losses = {name: _mean([one[name] for one in losses]) for name in losses[0]}
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        replicas = self._distribution.strategy.num_replicas_in_sync
+        statistics = [read(variable) for variable in self._statistics]
+        found = [
+            self._gradients(batch["image"], batch["label"], i * replicas + replica)
+            for i, batch in enumerate(batches)
+        ]
         if self._several:
-            mean = tf.distribute.ReduceOp.MEAN
-            gradients = context.all_reduce(mean, gradients)
-            losses = context.all_reduce(mean, losses)
-        rate = self._learning_rate(self.step)
+            # In one piece: a message of its own for each of hundreds of gradients costs more.
+            found = context.all_reduce(tf.distribute.ReduceOp.MEAN, self._packed(found))
+        return self._applied(found, statistics, state)
+
+    def _pack(self, found) -> tf.Tensor:
+        """Gradients and losses of a replica's batches, their means as one vector."""
+        gradients, losses = _means(found)
+        return tf.concat([*(tf.reshape(gradient, [-1]) for gradient in gradients), losses], axis=0)
+
+    def _unpack(self, packed: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        shapes = [variable.shape for variable in self._trained]
+        sizes = [*(shape.num_elements() for shape in shapes), len(self._loss_names)]
+        *gradients, losses = tf.split(packed, sizes)
+        pairs = zip(gradients, shapes, strict=True)
+        return [tf.reshape(gradient, shape) for gradient, shape in pairs], losses
+
+    def _apply(self, found, statistics: Sequence[tf.Tensor], state: _State) -> _State:
+        """Updates all variables, if the step is finite and so were those of the call before it.
+
+        Args:
+          found: of `_compute_gradients` by batch, or packed.
+          statistics: values of `self._statistics` before the forward pass.
+          state: after the step before.
+        """
+        gradients, losses = self._unpack(found) if self._several else _means(found)
+        rate = tf.convert_to_tensor(self._learning_rate(read(self.step)), tf.float32)
         # A gradient can overflow where the loss does not; weights that took it in are lost.
         norms = tf.sqrt(2 * tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients]))
         norm = tf.norm(norms)
-        finite = tf.math.is_finite(tf.add_n([norm, *losses.values()]))
+        finite = tf.math.is_finite(norm + tf.reduce_sum(losses))
+        good = tf.logical_and(state.good, finite)
 
         def update():
             self._optimizer.apply(gradients, rate)
             if self._averages is not None:
-                self._averages.update(self.step + 1)
+                self._averages.update(read(self.step) + 1)
 
-        tf.cond(finite, update, lambda: None)
-        self.step.assign_add(1)
-        return losses, rate, norms, norm
+        def keep():
+            for variable, value in zip(self._statistics, statistics, strict=True):
+                assign(variable, value)
+
+        if self.jit_compile:
+            self._update_if(good, update, statistics)
+        else:
+            tf.cond(good, update, keep)
+        assign(self.step, read(self.step) + tf.cast(state.good, tf.int64))
+        after = _State(state.sums + tf.concat([losses, [norm]], 0), losses, norms, rate, good)
+        return _either(state.good, after, state)
+
+    def _update_if(self, good: tf.Tensor, update: Callable, statistics: Sequence) -> None:
+        """Updates all variables or none, by choosing values: a branch would wait for the device."""
+        changed = [*self._trained, *self._optimizer.slots().values()]
+        if self._averages is not None:
+            changed += self._averages.slots().values()
+        before = [read(variable) for variable in changed]
+        update()
+        pairs = zip([*changed, *self._statistics], [*before, *statistics], strict=True)
+        for variable, value in pairs:
+            assign(variable, tf.where(good, read(variable), value))
 
     def _next_batches(self, iterator):
         """The batches of an update, and the seconds waited for them."""
@@ -197,55 +346,62 @@ class TrainingStep:
         with tf.control_dependencies(tf.nest.flatten([results(batch) for batch in batches])):
             return batches, tf.timestamp() - began
 
-    def _gradients_of(self, batch, i, context):
-        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-        replicas = self._distribution.strategy.num_replicas_in_sync
-        number = (self.step * self._accumulation + i) * replicas + replica
-        seed = tf.stack([tf.constant(self._seed, tf.int64), number])
-        return self._gradients(batch["image"], batch["label"], seed, tf.identity(self.step))
-
     def _several_steps(self, iterator, count):
-        strategy = self._distribution.strategy
+        step = self._on_replicas if self._several else self._replica_step
 
-        def next_step(done, sums, rate, waited, norms, norm_sum, images):
+        def next_step(done, waited, state, images):
             batches, longer = self._next_batches(iterator)
-            if self._several:
-                outcome = strategy.run(self._replica_step, args=(batches,))
-                outcome = tf.nest.map_structure(
-                    lambda value: strategy.experimental_local_results(value)[0], outcome
-                )
-            else:
-                outcome = self._replica_step(batches)
-            losses, rate, norms, norm = outcome
-            sums = {name: sums[name] + losses[name] for name in sums}
-            images = strategy.experimental_local_results(batches[0])[0]["image"]
-            images = tf.nest.map_structure(lambda part: part[:_SHOWN_IMAGES], images)
-            return done + 1, sums, rate, waited + longer, norms, norm_sum + norm, images
+            state = step(batches, state)
+            return done + 1, waited + longer, state, self._some_images(batches)
 
-        def goes_on(done, sums, rate, waited, norms, norm_sum, images):
-            finite = tf.math.is_finite(tf.add_n([norm_sum, *sums.values()]))
-            return tf.logical_and(done < count, finite)
+        def goes_on(done, waited, state, images):
+            return tf.logical_and(done < count, state.good)
 
         # Nothing of the net stands before the loop: it would be compiled twice.
-        zero = tf.zeros([])
-        start = (tf.zeros([], tf.int64), dict.fromkeys(self._loss_names, zero), zero)
-        start += (tf.zeros([], tf.float64), tf.zeros([len(self._names)]), zero)
         images, shapes = _no_images(iterator.element_spec["image"])
+        start = tf.zeros([], tf.int64), tf.zeros([], tf.float64), self._first_state()
         shapes = (*tf.nest.map_structure(lambda value: value.shape, start), shapes)
-        _, sums, rate, waited, norms, norm_sum, images = tf.while_loop(
+        _, waited, state, images = tf.while_loop(
             goes_on, next_step, (*start, images), shape_invariants=shapes
         )
+        return self._results(state, count, waited), images, state
+
+    def _first_state(self) -> _State:
+        num_losses = len(self._loss_names)
+        return _State(
+            sums=tf.zeros([num_losses + 1]),
+            losses=tf.zeros([num_losses]),
+            norms=tf.zeros([len(self._names)]),
+            rate=tf.zeros([]),
+            good=tf.constant(True),
+        )
+
+    def _results(self, state: _State, count: tf.Tensor, waited: tf.Tensor) -> dict[str, tf.Tensor]:
+        *sums, norm_sum = tf.unstack(state.sums)
         count = tf.cast(count, tf.float32)
-        means = {name: value / count for name, value in sums.items()}
+        means = {name: total / count for name, total in zip(self._loss_names, sums, strict=True)}
         if self._penalty is not None:
             means["regularization"] = self._penalty()
-        means |= {
+        return means | {
             "loss": tf.add_n(list(means.values())),
-            "learning_rate": rate,
+            "learning_rate": state.rate,
             "gradient_norm": norm_sum / count,
             "input_seconds": waited,
         }
-        return means, images, norms
+
+
+def _unchanged(images):
+    return images
+
+
+def _means(found) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """The means over batches of their gradients and losses."""
+    gradients, losses = zip(*found, strict=True)
+    return [_mean(parts) for parts in zip(*gradients, strict=True)], _mean(losses)
+
+
+def _either(condition: tf.Tensor, yes: _State, no: _State) -> _State:
+    return tf.nest.map_structure(lambda a, b: tf.where(condition, a, b), yes, no)
 
 
 def _no_images(spec):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from nets import layers, nets_factory, resizing, slim_names
+from nets import layers, nets_factory, precision, resizing, slim_names
 from training import (
     batch_norm,
     distribution,
@@ -248,6 +248,6 @@ class Trainee:
 
 
 def _precision(asked: str) -> str:
-    if asked == "bfloat16" or (asked == "auto" and distribution.bfloat16_is_fast()):
-        return "mixed_bfloat16"
-    return "float32"
+    if asked == "auto":
+        asked = "bfloat16" if distribution.bfloat16_is_fast() else "float32"
+    return precision.choose(asked)
