@@ -41,6 +41,7 @@ class Dataset:
       damage: one line for each file whose records cannot all be told apart: it is cut off, or a
         length in it is wrong.
       sources: the files as they were found, where `files` are copies without bad records.
+      remarks: what is to be said of the dataset, a line each.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dataset:
     fingerprint: str
     damage: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.sources:
@@ -106,7 +108,8 @@ def find(
         if damage:
             raise InputError(f"{damage[0]}.")
         raise InputError(f"{found.files[0]}: the {found.split} split holds no records.")
-    labels = class_names.find(found.files, found.relatives, path_to_csv)
+    named = class_names.find(found.files, found.relatives, path_to_csv)
+    labels = named.names
     if labels_offset >= len(labels):
         raise InputError(
             f"it leaves none of the {len(labels)} classes.",
@@ -125,6 +128,7 @@ def find(
         compression=compression,
         fingerprint=digest.hexdigest(),
         damage=damage,
+        remarks=(named.remark,) if named.remark else (),
     )
 
 

@@ -154,6 +154,44 @@ def test_labels_with_numbers_and_without(tmp_path):
         labels.read(str(path))
 
 
+def _written(folder, numbers, texts, names):
+    _write(folder / "pets_train-00000-of-00001.tfrecord", numbers, texts)
+    (folder / "labels.txt").write_text(names)
+    return tfrecord_dataset.find(str(folder))
+
+
+def test_records_from_one_beside_names_without_background(tmp_path):
+    texts = ["", "rose", "tulip", "daisy"]
+    found = _written(tmp_path, [1, 2, 1, 2], texts, "rose\ntulip\ndaisy\n")
+    assert found.labels == ("background", "rose", "tulip", "daisy")
+    (remark,) = found.remarks
+    assert remark.endswith("number their classes from 1: rose is 1, and 0 the background.")
+    offset = tfrecord_dataset.find(str(tmp_path), labels_offset=1)
+    assert offset.labels == ("rose", "tulip", "daisy")
+
+
+def test_records_from_zero_beside_names_with_a_background(tmp_path):
+    found = _written(tmp_path, [0, 1], ["rose", "tulip"], "background\nrose\ntulip\n")
+    assert found.labels == ("rose", "tulip")
+    assert found.remarks[0].endswith("from 0 without background, the first of the names.")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "texts"),
+    [([0, 1], ["rose", "tulip"]), ([0, 1], ["n01", "n02"]), ([0, 1], None), ([1], ["", "tulip"])],
+)
+def test_records_that_agree_or_say_nothing_leave_the_names_as_they_are(tmp_path, numbers, texts):
+    found = _written(tmp_path, numbers, texts, "rose\ntulip\n")
+    assert found.labels == ("rose", "tulip") and not found.remarks
+
+
+def test_names_in_another_order_than_the_records_are_an_error(tmp_path):
+    _write(tmp_path / "pets_train-00000-of-00001.tfrecord", [0, 1, 2], ["a", "b", "c"])
+    (tmp_path / "labels.txt").write_text("a\nc\nb\n")
+    message = _message(dataset_dir=str(tmp_path))
+    assert "record 1 has the class number 1 and the name 'b', but labels.txt calls that" in message
+
+
 def test_labels_of_tfds_have_the_name_of_their_feature(tmp_path):
     _write(tmp_path / "dogs-train.tfrecord-00000-of-00001", [0, 1])
     (tmp_path / "label.labels.txt").write_text("n02085620-chihuahua\nn02085782-japanese_spaniel\n")
