@@ -17,6 +17,7 @@ from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
 from datasets.sources.statements import Statement
+from foundation import labels
 from foundation import options as foundation_options
 from foundation.errors import InputError
 from preprocessing import zca
@@ -83,7 +84,7 @@ def _source(options: ConvertOptions, say: _Say) -> Iterator[Source]:
     given = options.photographs
     if not options.destination.from_tfds:
         folder = ImageFolder(given.image_dir)
-        yield Source(_labelled(folder, options, say), folder, _classes(given.classes))
+        yield Source(_labelled(folder, options, say), folder, _classes(given.classes, say))
         return
     parent = None
     if not options.destination.dry_run:  # which leaves nothing there
@@ -92,11 +93,15 @@ def _source(options: ConvertOptions, say: _Say) -> Iterator[Source]:
         os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tfds_", dir=parent) as place:
         items = tfds.read(options.destination.dataset_name, given.tfds_data_dir, place, say)
-        yield Source(items, ImageFolder(place), _classes(given.classes))
+        yield Source(items, ImageFolder(place), _classes(given.classes, say))
 
 
-def _classes(given: str | None) -> tuple[str, ...]:
-    return class_list.read(given) if given else ()
+def _classes(given: str | None, say: _Say) -> tuple[str, ...]:
+    if not given:
+        return ()
+    found = class_list.read(given)
+    say(f"--classes: {labels.shortened(found.names)}, read as {found.form}.")
+    return found.names
 
 
 def _labelled(
