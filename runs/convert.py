@@ -113,20 +113,23 @@ def _labelled(
         return _by_folders(folder, options, say)
     if not given.csv_file:
         return _annotated(given.annotations_dir, folder, options)
-    if os.path.exists(given.csv_file):
+    tables = [given.csv_file]
+    if "," in given.csv_file and not os.path.exists(given.csv_file):
+        tables = [os.path.expanduser(part.strip()) for part in given.csv_file.split(",")]
+    if all(map(os.path.exists, tables)):
         if given.annotations_dir:
             say(
                 f"{given.csv_file} is there and is used; {given.annotations_dir} is not read. "
                 "Remove it where they have changed."
             )
-        if os.path.exists(findings := csv_table.findings_file(given.csv_file)):
+        for findings in filter(os.path.exists, map(csv_table.findings_file, tables)):
             say(f"What was rejected when it was written is in {findings}, and counts.")
-    elif not given.annotations_dir:
+    elif not given.annotations_dir or len(tables) > 1:
         raise InputError(
             "there is no such file. It is made from annotations when --annotations_dir is given "
             "too.",
             option="csv_file",
-            value=given.csv_file,
+            value=next(table for table in tables if not os.path.exists(table)),
         )
     else:
         annotated = _annotated(given.annotations_dir, folder, options)
@@ -135,7 +138,7 @@ def _labelled(
         stops = options.conversion.on_error == "fail"
         csv_table.write(given.csv_file, until_error(annotated) if stops else annotated)
         say(f"Wrote {given.csv_file} from {given.annotations_dir}.")
-    return csv_table.read(given.csv_file, folder, given.multiple_objects)
+    return csv_table.read(tables, folder, given.multiple_objects, say)
 
 
 def _by_folders(
