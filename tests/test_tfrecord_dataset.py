@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+import tensorflow as tf
 
 from datasets import schema, tfrecord_dataset
 from foundation import labels
@@ -190,6 +191,27 @@ def test_names_in_another_order_than_the_records_are_an_error(tmp_path):
     (tmp_path / "labels.txt").write_text("a\nc\nb\n")
     message = _message(dataset_dir=str(tmp_path))
     assert "record 1 has the class number 1 and the name 'b', but labels.txt calls that" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["pets_train.record", "train.record-00000-of-00001", "pets_train.records"]
+)
+def test_files_called_record_are_read(tmp_path, name):
+    _write(tmp_path / name, [0, 1], ["cat", "dog"])
+    assert tfrecord_dataset.find(str(tmp_path)).labels == ("cat", "dog")
+
+
+def test_records_for_detection_are_told_for_what_they_are(tmp_path):
+    values = {
+        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"x"])),
+        "image/object/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[1, 2])),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=values))
+    with tf.io.TFRecordWriter(str(tmp_path / "pets_train.record")) as writer:
+        writer.write(example.SerializeToString())
+    message = _message(dataset_dir=str(tmp_path))
+    assert "pets_train.record: its records are for object detection: they label the" in message
+    assert "python convert_data.py --image_dir=IMAGES --annotations_dir=ANNOTATIONS" in message
 
 
 def test_labels_of_tfds_have_the_name_of_their_feature(tmp_path):
