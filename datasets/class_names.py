@@ -4,7 +4,9 @@ From labels.txt or dataset.json beside them, else from the records, else from a 
 """
 
 import contextlib
+import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -18,12 +20,23 @@ from foundation.errors import InputError
 _LABELS_FILE = ".record_labels.json"
 # Without labels.txt: larger numbers are classes only where there are this many times fewer of them.
 _LIKELY_CLASSES, _LIKELY_GAP = 10_000, 100
+# So many records are compared with labels.txt.
+_CHECKED_FILES, _CHECKED_RECORDS = 8, 64
 
 
-def find(
-    files: Sequence[str], relatives: Sequence[str], path_to_csv: str | None
-) -> tuple[str, ...]:
+@dataclasses.dataclass(frozen=True)
+class ClassNames:
+    """Class names in the order of the records' numbers, and a line on what is remarkable."""
+
+    names: tuple[str, ...]
+    remark: str = ""
+
+
+def find(files: Sequence[str], relatives: Sequence[str], path_to_csv: str | None) -> ClassNames:
     """Class names by the files beside the records, else by the records, else by the table.
+
+    Names beside the records are compared with the texts in the first of these; where the numbers of
+    the records are all one more or one less, the names are brought in line.
 
     Args:
       files: the TFRecord files of a split.
@@ -36,13 +49,15 @@ def find(
     if path_to_csv and not os.path.exists(path_to_csv):
         raise InputError("there is no such file.", option="path_to_csv", value=path_to_csv)
     table = _labels_of_table(path_to_csv) if path_to_csv else ()
-    found = _labels_beside(files)
+    found, remark = _labels_beside(files), ""
+    if found:
+        found, remark = _in_line(found, files[0], relatives)
     given = set(found)
     if not found:
         names = _names_of_records(relatives)
         given = set(names.values()) - {""}
         if table and not given:
-            return table
+            return ClassNames(table)
         found = _in_order(names)
     # Table and records may each lack classes that the other has; not both at the same time.
     if (unknown := sorted(set(table) - given)) and (missing := sorted(given - set(table))):
@@ -53,7 +68,65 @@ def find(
             value=path_to_csv,
             remedy="Leave the flag out, or give the right table.",
         )
-    return found
+    return ClassNames(found, remark)
+
+
+def _in_line(
+    names: tuple[str, ...], first: str, files: Sequence[str]
+) -> tuple[tuple[str, ...], str]:
+    """Names in the order of the records' numbers, by their texts, and a remark if that differs.
+
+    Raises:
+      InputError: the texts name other classes than the names do, and not by a constant shift.
+    """
+    for start in (f"{first}.", os.path.join(os.path.dirname(first), "")):
+        if storage.read_json(f"{start}dataset.json").get("classes"):
+            return names, ""  # a conversion of ours wrote both
+    texts = [one for one in _first_texts(files) if one.text in names]
+
+    def is_shifted(by: int) -> bool:
+        return all(names[one.number - by : one.number - by + 1] == (one.text,) for one in texts)
+
+    if not texts or is_shifted(0):
+        return names, ""
+    if is_shifted(1):
+        remark = f"number their classes from 1: {names[0]} is 1, and 0 the background"
+        return ("background", *names), f"{first}: the records {remark}."
+    if is_shifted(-1):
+        remark = f"number their classes from 0 without {names[0]}, the first of the names"
+        return names[1:], f"{first}: the records {remark}."
+    wrong = next(one for one in texts if names[one.number : one.number + 1] != (one.text,))
+    called = dict(enumerate(names)).get(wrong.number, "nothing")
+    raise InputError(
+        f"{wrong.file}: record {wrong.record} has the class number {wrong.number} and the name "
+        f"{wrong.text!r}, but labels.txt calls that number {called!r}.",
+        remedy="Put its names in the order of the numbers, or remove it: then the records' own "
+        "names are used.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Text:
+    """Class number and name in a record."""
+
+    file: str
+    record: int
+    number: int
+    text: str
+
+
+def _first_texts(files: Sequence[str]) -> Iterator[_Text]:
+    """Yields the numbers and names in the first records of files spread over all of them."""
+    import tensorflow as tf
+
+    for path in files[:: max(1, len(files) // _CHECKED_FILES)]:
+        for _, record, content in itertools.islice(_sound_records([path]), _CHECKED_RECORDS):
+            try:
+                example = schema.parse_example(content)
+            except tf.errors.OpError:
+                continue  # it is reported in training or evaluation
+            text = labels.clean(example["text"].numpy().decode(errors="replace"))
+            yield _Text(path, record, int(example["label"]), text)
 
 
 def _labels_of_table(path: str) -> tuple[str, ...]:
@@ -147,7 +220,7 @@ def _names_in(files: Sequence[str]) -> dict[int, str]:
     names, first = {}, {}
     for batch in ds.as_numpy_iterator():
         for file, record, number, text in zip(*(part.tolist() for part in batch), strict=True):
-            name = text.decode(errors="replace")
+            name = labels.clean(text.decode(errors="replace"))
             known = names.setdefault(number, name) or name
             if name and name != known:
                 raise InputError(

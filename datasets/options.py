@@ -120,8 +120,9 @@ class PhotographsOptions(Options):
     csv_file: str | None = option(
         None,
         "CSV with the columns filename, label and, where wanted, split, xmin, ymin, xmax, ymax; "
-        "comma, semicolon or tab; header or none. With --annotations_dir, one that does not exist "
-        "is written first, and one that exists is used as it is.",
+        "comma, semicolon or tab; header or none. Several, separated by commas, are each a split "
+        "by its name (train.csv,test.csv). With --annotations_dir, one that does not exist is "
+        "written first, and one that exists is used as it is.",
         aliases=("path_to_csv", "chemin_csv"),
         path=True,
     )

@@ -12,7 +12,7 @@ import struct
 from typing import NamedTuple
 
 import google_crc32c
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 ENCODED = "image/encoded"
 FORMAT = "image/format"
@@ -29,6 +29,7 @@ XMAX = "image/object/bbox/xmax"
 # Ours and TF-Slim's name first, then those of TensorFlow Datasets and of Keras' examples.
 _ENCODED_NAMES = (ENCODED, "image", "image_raw")
 _LABEL_NAMES = (LABEL, "label")
+_OBJECT_LABELS = ("image/object/class/label", "image/object/class/text")
 _BOXES_NAMES = ("objects/bbox", "bbox")  # ymin, xmin, ymax, xmax of one after the other
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 # Stand for features that a record lacks; no record has these values.
@@ -109,7 +110,7 @@ class Example:
 
     def serialize(self) -> bytes:
         """The record; equal examples give equal bytes."""
-        message = _Message()
+        record = _Message()
         for key, value in (
             (ENCODED, self.encoded),
             (FORMAT, self.image_format.encode()),
@@ -118,15 +119,24 @@ class Example:
             (FILENAME, self.filename.encode(errors="surrogateescape")),
             (SHA256, self.sha256.encode()),
         ):
-            _add_feature(message, key).bytes_list.value.append(value)
+            _add_feature(record, key).bytes_list.value.append(value)
         for key, value in ((HEIGHT, self.height), (LABEL, self.label), (WIDTH, self.width)):
-            _add_feature(message, key).int64_list.value.append(value)
+            _add_feature(record, key).int64_list.value.append(value)
         for key, side in ((YMIN, "ymin"), (XMIN, "xmin"), (YMAX, "ymax"), (XMAX, "xmax")):
-            feature = _add_feature(message, key)
+            feature = _add_feature(record, key)
             # An empty list too must say its type, or TensorFlow refuses the feature.
             feature.float_list.SetInParent()
             feature.float_list.value.extend(getattr(box, side) for box in self.boxes)
-        return message.SerializeToString()
+        return record.SerializeToString()
+
+
+def is_for_detection(record: bytes) -> bool:
+    """Whether a record labels the objects in an image, and not the image."""
+    try:
+        names = {entry.key for entry in _Message.FromString(record).features.feature}
+    except message.DecodeError:
+        return False
+    return bool(names & set(_OBJECT_LABELS)) and not names & set(_LABEL_NAMES)
 
 
 def frame(record: bytes) -> bytes:
@@ -230,9 +240,9 @@ def parse_labels(serialized):
     return _first_given(features, _LABEL_NAMES, _NO_LABEL)
 
 
-def _add_feature(message, key: str):
-    """Adds a feature to a message and returns its value, to be filled."""
-    entry = message.features.feature.add()
+def _add_feature(record, key: str):
+    """Adds a feature to a record's message and returns its value, to be filled."""
+    entry = record.features.feature.add()
     entry.key = key
     return entry.value
 
@@ -266,14 +276,14 @@ def _message_class():
     file = descriptor_pb2.FileDescriptorProto(
         name=f"{package}/example.proto", package=package, syntax="proto3"
     )
-    for message, fields in messages.items():
-        added = file.message_type.add(name=message)
-        for name, number, kind, of in fields:
-            many = (message, name) in repeated
+    for kind, fields in messages.items():
+        added = file.message_type.add(name=kind)
+        for name, number, type_, of in fields:
+            many = (kind, name) in repeated
             added.field.add(
                 name=name,
                 number=number,
-                type=kind,
+                type=type_,
                 type_name=f".{package}.{of}" if of else None,
                 label=field.LABEL_REPEATED if many else field.LABEL_OPTIONAL,
             )

@@ -4,21 +4,23 @@ No manifest is needed. What dataset.json does not say is read from the files onc
 small file beside them where that can be written.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import re
 from collections.abc import Sequence
 
-from datasets import class_names, splits, storage
+from datasets import class_names, schema, splits, storage
 from datasets.frames import BrokenFrame, compression_of, frames
 from foundation.errors import InputError
 
 # flowers_train_00000-of-00005.tfrecord, cifar10_train.tfrecord, train-00000-of-01024,
-# animals_train-00000-of-00004.tfrecord, stanford_dogs-train.tfrecord-00000-of-00004
+# animals_train-00000-of-00004.tfrecord, stanford_dogs-train.tfrecord-00000-of-00004,
+# pets_train.record, coco_val.record-00000-of-00010
 _FILE_NAME = re.compile(
-    r"(?P<stem>.+?)(?P<kind>\.tfrecords?)?(?:[-_](?P<shard>\d+)-of-(?P<shards>\d+))?"
-    r"(?P<kind_last>\.tfrecords?)?(?:\.gz)?"
+    r"(?P<stem>.+?)(?P<kind>\.(?:tf)?records?)?(?:[-_](?P<shard>\d+)-of-(?P<shards>\d+))?"
+    r"(?P<kind_last>\.(?:tf)?records?)?(?:\.gz)?"
 )
 _STEM = re.compile(r"(?:(?P<name>.+)[-_])?(?P<split>[^-_]+)")
 _SCAN_FILE = ".record_counts.json"
@@ -41,6 +43,7 @@ class Dataset:
       damage: one line for each file whose records cannot all be told apart: it is cut off, or a
         length in it is wrong.
       sources: the files as they were found, where `files` are copies without bad records.
+      remarks: what is to be said of the dataset, a line each.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Dataset:
     fingerprint: str
     damage: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.sources:
@@ -106,7 +110,9 @@ def find(
         if damage:
             raise InputError(f"{damage[0]}.")
         raise InputError(f"{found.files[0]}: the {found.split} split holds no records.")
-    labels = class_names.find(found.files, found.relatives, path_to_csv)
+    _check_kind(found.files, compression)
+    named = class_names.find(found.files, found.relatives, path_to_csv)
+    labels = named.names
     if labels_offset >= len(labels):
         raise InputError(
             f"it leaves none of the {len(labels)} classes.",
@@ -125,7 +131,23 @@ def find(
         compression=compression,
         fingerprint=digest.hexdigest(),
         damage=damage,
+        remarks=(named.remark,) if named.remark else (),
     )
+
+
+def _check_kind(files: Sequence[str], compression: str) -> None:
+    """Raises InputError for records of object detection, by the first one."""
+    for path in files:
+        with contextlib.suppress(BrokenFrame):
+            for _, record, _ in frames(path, compression):
+                if schema.is_for_detection(record):
+                    raise InputError(
+                        f"{path}: its records are for object detection: they label the objects in "
+                        "an image (image/object/class/label), and not the image.",
+                        remedy="Convert their photographs and annotations: python convert_data.py "
+                        "--image_dir=IMAGES --annotations_dir=ANNOTATIONS --output_dir=DATASET.",
+                    )
+                return
 
 
 @dataclasses.dataclass(frozen=True)

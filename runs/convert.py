@@ -17,6 +17,7 @@ from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
 from datasets.sources.statements import Statement
+from foundation import labels
 from foundation import options as foundation_options
 from foundation.errors import InputError
 from preprocessing import zca
@@ -83,7 +84,7 @@ def _source(options: ConvertOptions, say: _Say) -> Iterator[Source]:
     given = options.photographs
     if not options.destination.from_tfds:
         folder = ImageFolder(given.image_dir)
-        yield Source(_labelled(folder, options, say), folder, _classes(given.classes))
+        yield Source(_labelled(folder, options, say), folder, _classes(given.classes, say))
         return
     parent = None
     if not options.destination.dry_run:  # which leaves nothing there
@@ -92,11 +93,15 @@ def _source(options: ConvertOptions, say: _Say) -> Iterator[Source]:
         os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tfds_", dir=parent) as place:
         items = tfds.read(options.destination.dataset_name, given.tfds_data_dir, place, say)
-        yield Source(items, ImageFolder(place), _classes(given.classes))
+        yield Source(items, ImageFolder(place), _classes(given.classes, say))
 
 
-def _classes(given: str | None) -> tuple[str, ...]:
-    return class_list.read(given) if given else ()
+def _classes(given: str | None, say: _Say) -> tuple[str, ...]:
+    if not given:
+        return ()
+    found = class_list.read(given)
+    say(f"--classes: {labels.shortened(found.names)}, read as {found.form}.")
+    return found.names
 
 
 def _labelled(
@@ -108,20 +113,23 @@ def _labelled(
         return _by_folders(folder, options, say)
     if not given.csv_file:
         return _annotated(given.annotations_dir, folder, options)
-    if os.path.exists(given.csv_file):
+    tables = [given.csv_file]
+    if "," in given.csv_file and not os.path.exists(given.csv_file):
+        tables = [os.path.expanduser(part.strip()) for part in given.csv_file.split(",")]
+    if all(map(os.path.exists, tables)):
         if given.annotations_dir:
             say(
                 f"{given.csv_file} is there and is used; {given.annotations_dir} is not read. "
                 "Remove it where they have changed."
             )
-        if os.path.exists(findings := csv_table.findings_file(given.csv_file)):
+        for findings in filter(os.path.exists, map(csv_table.findings_file, tables)):
             say(f"What was rejected when it was written is in {findings}, and counts.")
-    elif not given.annotations_dir:
+    elif not given.annotations_dir or len(tables) > 1:
         raise InputError(
             "there is no such file. It is made from annotations when --annotations_dir is given "
             "too.",
             option="csv_file",
-            value=given.csv_file,
+            value=next(table for table in tables if not os.path.exists(table)),
         )
     else:
         annotated = _annotated(given.annotations_dir, folder, options)
@@ -130,7 +138,7 @@ def _labelled(
         stops = options.conversion.on_error == "fail"
         csv_table.write(given.csv_file, until_error(annotated) if stops else annotated)
         say(f"Wrote {given.csv_file} from {given.annotations_dir}.")
-    return csv_table.read(given.csv_file, folder, given.multiple_objects)
+    return csv_table.read(tables, folder, given.multiple_objects, say)
 
 
 def _by_folders(

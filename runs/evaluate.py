@@ -84,6 +84,8 @@ def _dataset(
     config: RunConfig | None, options: EvaluateOptions, say: Callable[[str], None]
 ) -> Dataset:
     found = splits.first_there(config, options.source, _SPLITS)
+    for remark in found.dataset.remarks:
+        say(remark)
     if found.passed_over:
         say(f"{found.passed_over} Evaluating the {found.dataset.split} split.")
     elif splits.place(config, options.source)["tfrecord_file"] and not options.source.tfrecord_file:

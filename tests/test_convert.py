@@ -290,7 +290,9 @@ def test_given_classes_fix_the_numbers_and_reject_others(images, tmp_path):
     assert (tmp_path / "out" / "labels.txt").read_text() == "0:dog\n1:cat\n"
     records = _records(tmp_path / "out" / "pets_train-00000-of-00001.tfrecord")
     assert {(r["text"], int(r["label"])) for r in records} == {(b"dog", 0), (b"cat", 1)}
-    assert summary.findings == [Finding("ant/1.png", "label not in --classes: ant")]
+    assert summary.findings == [
+        Finding("ant/1.png", "label not in --classes: ant; the nearest is cat")
+    ]
 
 
 def test_the_same_again_does_nothing(images, tmp_path):

@@ -19,7 +19,7 @@ def read(tmp_path):
     def read(content, rule="largest"):
         table = tmp_path / "table.csv"
         table.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return list(csv_table.read(str(table), ImageFolder(str(tmp_path / "images")), rule))
+        return list(csv_table.read([str(table)], ImageFolder(str(tmp_path / "images")), rule))
 
     return read
 
@@ -159,6 +159,81 @@ def test_a_table_that_is_not_understood_is_an_error(read, content, message):
         read(content)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "filename,cat,dog\na.jpg,1,0\nb.jpg,0,1\n",
+        "image,cat,dog,split\na,1.0,0.0,\nb,0.0,1.0,\n",
+        "UNASSIGNED,gs://bucket/set/a.jpg,cat\n,b.jpg,dog\n",
+    ],
+)
+def test_a_column_a_class_and_automls_order(read, content):
+    assert [item for item in read(content) if isinstance(item, LabeledImage)] == _CAT_DOG
+
+
+def test_automls_splits_and_boxes_in_fractions(read):
+    content = "TRAIN,a.jpg,cat,0.1,0.2,,,0.5,0.6,,\nVALIDATION,b.jpg,dog,0.1,0.2,,,1.0,1.0,,\n"
+    cat, dog = read(content)
+    assert cat == LabeledImage("a.jpg", "cat", (Box(0.2, 0.1, 0.6, 0.5),), "train")
+    assert (dog.split, dog.boxes) == ("validation", (Box(0.2, 0.1, 1, 1),))
+
+
+def test_rows_of_several_or_no_classes(read):
+    header = "filename,cat,dog\na.jpg,1,0\n"
+    cat, finding, both = read(f"{header}b.jpg,1,1\n")
+    assert finding == Finding("b.jpg", "two labels: cat and dog", Effect.CORRECTED)
+    assert (both.path, both.label) == ("b.jpg", "cat")
+    for row, reason in (
+        ("b.jpg,0,0", "no label"),
+        ("b.jpg,0.3,0.7", "malformed row: the column cat holds neither 0 nor 1"),
+        ("b.jpg,1", "malformed row: 2 columns where 3 are needed"),
+    ):
+        bad, cat = read(f"{header}{row}\n")
+        assert bad.reason == reason and bad.is_error and cat.path == "a.jpg"
+    with pytest.raises(ValueError, match="it has the columns filename, size, colour; it needs one"):
+        read("filename,size,colour\na.jpg,7,red\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("filename,label\na.jpg,cat\n", ""),
+        ("Filename,Label,note\na.jpg,cat,x\n", ""),
+        ("a.jpg,cat\n", "it has no header, and is read as filename, label"),
+        ("a.jpg,cat,test\n", "it has no header, and is read as filename, label, split"),
+        ("TEST,a.jpg,cat\n", "it has no header, and is read as split, filename, label"),
+        (
+            "id,breed\na,cat\n",
+            "the column id is read as filename; the column breed is read as label",
+        ),
+        ("filename,cat,dog\na.jpg,1,0\n", "each class has a column of 0 and 1: cat, dog (2)"),
+    ],
+)
+def test_how_the_columns_were_understood_is_said(tmp_path, content, said):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg")
+    (tmp_path / "t.csv").write_text(content)
+    lines, path = [], str(tmp_path / "t.csv")
+    list(csv_table.read([path], ImageFolder(str(tmp_path)), "first", lines.append))
+    assert lines == ([f"{path}: {said}."] if said else [])
+
+
+def test_several_tables_are_each_a_split_by_its_name(tmp_path):
+    for name in "abc":
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.jpg")
+    rows = {"train": "a.jpg,cat\nb.jpg,dog\n", "labels-val": "c.jpg,cat\nb.jpg,dog\n"}
+    for name, content in rows.items():
+        (tmp_path / f"{name}.csv").write_text(f"filename,label\n{content}")
+    paths = [str(tmp_path / f"{name}.csv") for name in rows]
+    first, finding, *images = csv_table.read(paths, ImageFolder(str(tmp_path)), "first")
+    reason = "two splits: train (train.csv) and validation (labels-val.csv)"
+    assert finding == Finding("b.jpg", reason)
+    assert [(i.path, i.split) for i in (first, *images)] == [
+        ("a.jpg", "train"),
+        ("b.jpg", "train"),
+        ("c.jpg", "validation"),
+    ]
+
+
 def test_what_is_written_is_read_again(read, tmp_path):
     images = [
         LabeledImage("a.jpg", "big, cat", (Box(1.25, 2, 3, 4), Box(5, 6, 7, 8)), "train", (9, 8)),
@@ -173,12 +248,12 @@ def test_what_is_written_is_read_again(read, tmp_path):
     files = ["pairs.csv", "pairs.csv.rejected.csv"]
     assert sorted(file.name for file in path.parent.iterdir()) == files
     folder = ImageFolder(str(tmp_path / "images"))
-    assert list(csv_table.read(str(path), folder, "first")) == [lost, skipped, *images]
+    assert list(csv_table.read([str(path)], folder, "first")) == [lost, skipped, *images]
     csv_table.write(str(path), images)
     assert [file.name for file in path.parent.iterdir()] == ["pairs.csv"]
     (tmp_path / "new" / "pairs.csv.rejected.csv").write_text("else\n")
     with pytest.raises(ValueError, match="rejected.csv is not as convert_data.py wrote it"):
-        list(csv_table.read(str(path), folder, "first"))
+        list(csv_table.read([str(path)], folder, "first"))
 
 
 def test_a_file_name_need_not_be_text_and_a_label_must(read, tmp_path):

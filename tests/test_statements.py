@@ -87,7 +87,7 @@ def test_annotations_and_tables_behave_alike(tmp_path):
         rows += f"0.jpg,{label},{split},4,4,40,40\n"
     (tmp_path / "t.csv").write_text(rows)
     annotated = list(voc_xml.read(str(tmp_path / "xml"), folder, "largest"))
-    tabled = list(csv_table.read(str(tmp_path / "t.csv"), folder, "largest"))
+    tabled = list(csv_table.read([str(tmp_path / "t.csv")], folder, "largest"))
     assert annotated[-1] == tabled[-1] == LabeledImage("0.jpg", "weed", (_BOX,), "test")
     assert [item.kind for item in annotated[:-1]] == ["two splits", "two labels"]
     assert [item.kind for item in tabled[:-1]] == ["two splits", "two labels"]

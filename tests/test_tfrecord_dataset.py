@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+import tensorflow as tf
 
 from datasets import schema, tfrecord_dataset
 from foundation import labels
@@ -152,6 +153,65 @@ def test_labels_with_numbers_and_without(tmp_path):
     path.write_text("0:cat\n2:dog\n")
     with pytest.raises(ValueError, match="labels.txt: the numbers .* must be 0 to 1"):
         labels.read(str(path))
+
+
+def _written(folder, numbers, texts, names):
+    _write(folder / "pets_train-00000-of-00001.tfrecord", numbers, texts)
+    (folder / "labels.txt").write_text(names)
+    return tfrecord_dataset.find(str(folder))
+
+
+def test_records_from_one_beside_names_without_background(tmp_path):
+    texts = ["", "rose", "tulip", "daisy"]
+    found = _written(tmp_path, [1, 2, 1, 2], texts, "rose\ntulip\ndaisy\n")
+    assert found.labels == ("background", "rose", "tulip", "daisy")
+    (remark,) = found.remarks
+    assert remark.endswith("number their classes from 1: rose is 1, and 0 the background.")
+    offset = tfrecord_dataset.find(str(tmp_path), labels_offset=1)
+    assert offset.labels == ("rose", "tulip", "daisy")
+
+
+def test_records_from_zero_beside_names_with_a_background(tmp_path):
+    found = _written(tmp_path, [0, 1], ["rose", "tulip"], "background\nrose\ntulip\n")
+    assert found.labels == ("rose", "tulip")
+    assert found.remarks[0].endswith("from 0 without background, the first of the names.")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "texts"),
+    [([0, 1], ["rose", "tulip"]), ([0, 1], ["n01", "n02"]), ([0, 1], None), ([1], ["", "tulip"])],
+)
+def test_records_that_agree_or_say_nothing_leave_the_names_as_they_are(tmp_path, numbers, texts):
+    found = _written(tmp_path, numbers, texts, "rose\ntulip\n")
+    assert found.labels == ("rose", "tulip") and not found.remarks
+
+
+def test_names_in_another_order_than_the_records_are_an_error(tmp_path):
+    _write(tmp_path / "pets_train-00000-of-00001.tfrecord", [0, 1, 2], ["a", "b", "c"])
+    (tmp_path / "labels.txt").write_text("a\nc\nb\n")
+    message = _message(dataset_dir=str(tmp_path))
+    assert "record 1 has the class number 1 and the name 'b', but labels.txt calls that" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["pets_train.record", "train.record-00000-of-00001", "pets_train.records"]
+)
+def test_files_called_record_are_read(tmp_path, name):
+    _write(tmp_path / name, [0, 1], ["cat", "dog"])
+    assert tfrecord_dataset.find(str(tmp_path)).labels == ("cat", "dog")
+
+
+def test_records_for_detection_are_told_for_what_they_are(tmp_path):
+    values = {
+        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"x"])),
+        "image/object/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[1, 2])),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=values))
+    with tf.io.TFRecordWriter(str(tmp_path / "pets_train.record")) as writer:
+        writer.write(example.SerializeToString())
+    message = _message(dataset_dir=str(tmp_path))
+    assert "pets_train.record: its records are for object detection: they label the" in message
+    assert "python convert_data.py --image_dir=IMAGES --annotations_dir=ANNOTATIONS" in message
 
 
 def test_labels_of_tfds_have_the_name_of_their_feature(tmp_path):

@@ -4,6 +4,8 @@ TensorFlow is not imported.
 """
 
 import dataclasses
+import difflib
+import functools
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,7 +80,7 @@ class RecordMaker:
           ValueError: it is not usable; the text gives the reason, its kind before a colon.
         """
         if image.label not in self.class_numbers:
-            raise ValueError(f"label not in --classes: {image.label}")
+            raise ValueError(_unknown_label(image.label, tuple(self.class_numbers)))
         data = self.folder.read(image.path)
         photograph = Photograph(data)
         boxes, remarks = _fractions(image.boxes, image.size, photograph)
@@ -132,6 +134,13 @@ class RecordMaker:
             return self.whitening.shrunk(encoded.data)
         except Exception as error:  # not seen before where only headers are verified
             raise ValueError(f"damaged image: {error}") from error
+
+
+@functools.lru_cache
+def _unknown_label(label: str, classes: tuple[str, ...]) -> str:
+    nearest = difflib.get_close_matches(label, classes, n=1)
+    hint = f"; the nearest is {nearest[0]}" if nearest else ""
+    return f"label not in --classes: {label}{hint}"
 
 
 def _remarks_on_depth(bits: int) -> Sequence[str]:

@@ -3,6 +3,7 @@
 import collections
 import os
 import shlex
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 from datasets import splits
@@ -57,6 +58,12 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
     if absent := [name for name in conversion.classes if name not in present]:
         yield f"\nWARNING: no example of {len(absent)} of the classes:"
         yield from _some(absent)
+    for alike in _alike(conversion.classes):
+        yield "\nWARNING: classes that differ only in case, blanks or accents: " + (
+            printable(", ".join(alike))
+        )
+    if other := _numbers_elsewhere(conversion.classes):
+        yield f"\nWARNING: class names are numbers, and not those of the labels: {other}."
     if unseen := _without_validation(conversion):
         yield f"\nWARNING: no validation photograph of {len(unseen)} of the classes:"
         yield from _some(unseen)
@@ -83,6 +90,24 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
         if problems := [item for item in conversion.duplicates if item.problem]:
             yield f"\nWARNING: {len(problems)} of the duplicates contradict each other:"
             yield from _some([f"{item}: {item.problem}" for item in problems])
+
+
+def _alike(names: Sequence[str]) -> Iterator[list[str]]:
+    """Yields class names that are the same but for case, blanks, `-`, `_` and accents."""
+    groups = collections.defaultdict(list)
+    for name in names:
+        letters = unicodedata.normalize("NFKD", name.casefold())
+        kept = (c for c in letters if c not in " -_" and not unicodedata.combining(c))
+        groups["".join(kept)].append(name)
+    yield from (alike for alike in groups.values() if len(alike) > 1)
+
+
+def _numbers_elsewhere(names: Sequence[str]) -> str:
+    """The first class that is called by another number than its label's; "" where none is."""
+    if not all(name.isdecimal() for name in names):
+        return ""
+    wrong = (f"label {i} is class {name}" for i, name in enumerate(names) if int(name) != i)
+    return next(wrong, "")
 
 
 def _without_validation(conversion: Conversion) -> list[str]:

@@ -1,7 +1,9 @@
 """Reads and writes tables of photographs and labels.
 
-Separated by comma, semicolon or tab. With a header the columns are found by their names; without
-one they are filename, label, then optionally the split, then optionally xmin, ymin, xmax, ymax.
+Separated by comma, semicolon or tab. With a header the columns are found by their names; in place
+of a label there may be a column of 0 and 1 for each class. Without a header they are filename,
+label, then optionally the split, then optionally xmin, ymin, xmax, ymax; or the split first, as
+AutoML has it.
 A photograph in several rows has several objects. What a table made here could not take in is listed
 beside it, in TABLE.rejected.csv.
 """
@@ -9,9 +11,10 @@ beside it, in TABLE.rejected.csv.
 import codecs
 import contextlib
 import csv
+import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
 from datasets import splits
@@ -26,6 +29,7 @@ from foundation import labels as class_labels
 from foundation.errors import InputError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+_UNASSIGNED = "UNASSIGNED"  # AutoML's word for no split
 _FINDINGS_COLUMNS = ["file", "reason", "harmless"]
 # By preference: a table with an `id` beside a `filename` means the latter.
 _COLUMNS = {
@@ -42,28 +46,92 @@ _COLUMNS = {
 }
 
 
-def read(path: str, images: ImageFolder, rule: str) -> Iterator[LabeledImage | Finding]:
-    """Yields the photographs of a table in the order in which they first appear.
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """How the columns of a table are understood.
 
-    Before them come the findings that `write` could not put into the table.
+    Attributes:
+      places: number of the column by its meaning.
+      width: number of cells in the first row.
+      classes: number of the column by the class whose 0 or 1 it holds, in place of a label.
+      note: a line on what was not obvious; "" where the header says it all.
+    """
+
+    places: dict[str, int]
+    width: int
+    classes: dict[str, int] = dataclasses.field(default_factory=dict)
+    note: str = ""
+
+    def rows(self, cells: list[str]) -> Iterator[dict[str, str]]:
+        """Yields the row by meaning, once for each class that is 1; or a row with a `problem`."""
+        if problem := self._problem(cells):
+            yield {"problem": problem}
+            return
+        row = {name: cells[i] for name, i in self.places.items()}
+        if not self.classes:
+            yield row
+            return
+        for label in [label for label, i in self.classes.items() if float(cells[i])] or [""]:
+            yield {**row, "label": label}
+
+    def _problem(self, cells: list[str]) -> str:
+        """Why a row can't be read; "" where it can."""
+        needed = max([*self.places.values(), *self.classes.values()]) + 1
+        if len(cells) < needed:
+            return f"malformed row: {len(cells)} columns where {needed} are needed"
+        if any(cells[self.width :]):
+            return (
+                f"malformed row: {len(cells)} columns where the first row has {self.width}; a cell "
+                "with a comma in it is written in quotes"
+            )
+        if wrong := [label for label, i in self.classes.items() if not _is_zero_or_one(cells[i])]:
+            return f"malformed row: the column {wrong[0]} holds neither 0 nor 1"
+        return ""
+
+
+def read(
+    paths: Sequence[str],
+    images: ImageFolder,
+    rule: str,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[LabeledImage | Finding]:
+    """Yields the photographs of tables in the order in which they first appear.
+
+    Before them come the findings that `write` could not put into a table. Of several tables, each
+    may be a split by its name, such as train.csv.
 
     Args:
-      path: the table, UTF-8.
+      paths: the tables, UTF-8.
       images: where the photographs are; names without extension are found too.
       rule: see `objects.examples`.
+      say: gets a line for columns that are not called by the usual names.
 
     Raises:
-      InputError: it is empty, is not UTF-8, or its columns are not understood.
+      InputError: one is empty, is not UTF-8, or its columns are not understood.
     """
-    yield from _read_findings(path)
-    yield from statements.gather(_statements(path, images), rule)
+    for path in paths:
+        yield from _read_findings(path)
+
+    def said() -> Iterator[Statement | Finding]:
+        for path in paths:
+            origin = os.path.basename(path) if len(paths) > 1 else ""
+            yield from _statements(path, images, origin, say)
+
+    yield from statements.gather(said(), rule)
 
 
-def _statements(path: str, images: ImageFolder) -> Iterator[Statement | Finding]:
-    for line, row in _rows(path):
+def _statements(
+    path: str, images: ImageFolder, origin: str, say: Callable[[str], None]
+) -> Iterator[Statement | Finding]:
+    words = re.split(r"[^a-z]+", os.path.splitext(origin)[0].lower())
+    split = next(filter(None, map(splits.named, words)), "")
+    for line, row in _rows(path, say):
         place = row.get("filename") or f"{os.path.basename(path)} line {line}"
         try:
-            yield from _understand(row, images, place)
+            for item in _understand(row, images, place):
+                if isinstance(item, Statement):
+                    item = dataclasses.replace(item, split=item.split or split, origin=origin)
+                yield item
         except ValueError as error:
             yield Finding(place, str(error))
 
@@ -131,8 +199,10 @@ def _rows_of(image: LabeledImage) -> Iterator[list[object]]:
         yield start + [f"{getattr(box, side):.10g}" if box else "" for side in _SIDES]
 
 
-def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields line numbers and rows by column; a row of another length has the column `problem`.
+def _rows(
+    path: str, say: Callable[[str], None] = lambda line: None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields line numbers and rows by column; a row that can't be read has the column `problem`.
 
     File names need not be text; all else must be UTF-8.
     """
@@ -141,41 +211,30 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
             reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
             if _stated_delimiter(path):
                 next(reader)
-            columns = None
+            header = columns = None
             for cells in reader:
                 cells = [cell.strip() for cell in cells]
                 if not any(cells):
                     continue
-                if columns is None:
-                    columns, width = _header(path, cells), len(cells)
-                    if columns:
+                if header is None:
+                    header = cells
+                    if _is_header(path, cells):
                         _check_text(cells)
                         continue
-                    columns = _without_header(path, cells)
-                _check_text(cell for i, cell in enumerate(cells) if i != columns["filename"])
-                if problem := _problem(cells, columns, width):
-                    yield reader.line_num, {"problem": problem}
-                else:
-                    yield reader.line_num, {name: cells[i] for name, i in columns.items()}
+                if columns is None:
+                    columns = _columns(path, header, cells)
+                    if columns.note:
+                        say(f"{path}: {columns.note}.")
+                name = columns.places["filename"]
+                _check_text(cell for i, cell in enumerate(cells) if i != name)
+                for row in columns.rows(cells):
+                    yield reader.line_num, row
     except UnicodeEncodeError as error:
         raise _bad(path, f"line {reader.line_num} is not in UTF-8.", "Save it so.") from error
     except csv.Error as error:
         raise _bad(path, f"line {reader.line_num}: {error}.") from error
-    if columns is None:
+    if header is None:
         raise _bad(path, "it is empty.")
-
-
-def _problem(cells: list[str], columns: dict[str, int], width: int) -> str:
-    """Why a row can't be read: it has other columns than the first row; "" where it can."""
-    needed = max(columns.values()) + 1
-    if len(cells) < needed:
-        return f"malformed row: {len(cells)} columns where {needed} are needed"
-    if any(cells[width:]):
-        return (
-            f"malformed row: {len(cells)} columns where the first row has {width}; a cell with a "
-            "comma in it is written in quotes"
-        )
-    return ""
 
 
 def _bad(path: str, problem: str, remedy: str = "") -> InputError:
@@ -217,20 +276,60 @@ def _stated_delimiter(path: str) -> str:
     return match[1] if match else ""
 
 
-def _header(path: str, cells: list[str]) -> dict[str, int]:
-    """Where each column is; {} when the cells are no header."""
+def _columns_of_header(cells: list[str]) -> dict[str, int]:
+    """Where each column is by the names in a header."""
     names = [cell.lower().replace(" ", "_") for cell in cells]
     columns = {}
     for column, aliases in _COLUMNS.items():
         if places := [names.index(alias) for alias in aliases.split() if alias in names]:
             columns[column] = places[0]
-    if "filename" in columns and "label" not in columns:
-        raise _bad(path, f"it has the columns {', '.join(cells)}; it needs one called label.")
-    return columns if "filename" in columns and "label" in columns else {}
+    return columns
+
+
+def _is_header(path: str, cells: list[str]) -> bool:
+    """Whether the first row names the columns; raises InputError where the label's is missing."""
+    columns = _columns_of_header(cells)
+    if "filename" not in columns:
+        return False
+    if "label" in columns or len(cells) - len(columns) > 1:  # which may be one of 0 and 1 a class
+        return True
+    raise _bad(path, f"it has the columns {', '.join(cells)}; it needs one called label.")
+
+
+def _columns(path: str, first: list[str], cells: list[str]) -> _Columns:
+    """How the columns are understood, by the first row and the first one of a photograph.
+
+    Raises:
+      InputError: they are not.
+    """
+    if first is cells:
+        places = _without_header(path, cells)
+        order = ", ".join(sorted(places, key=places.get))
+        return _Columns(places, len(cells), note=f"it has no header, and is read as {order}")
+    places, width = _columns_of_header(first), len(first)
+    if "label" in places:
+        other = {name: first[i] for name, i in places.items() if first[i].lower() != name}
+        note = "; ".join(f"the column {cell} is read as {name}" for name, cell in other.items())
+        return _Columns(places, width, note=note)
+    classes = {class_labels.clean(name): i for i, name in enumerate(first)}
+    classes = {name: i for name, i in classes.items() if name and i not in places.values()}
+    if not all(i < len(cells) and _is_zero_or_one(cells[i]) for i in classes.values()):
+        raise _bad(path, f"it has the columns {', '.join(first)}; it needs one called label.")
+    shown = class_labels.shortened(list(classes))
+    return _Columns(places, width, classes, f"each class has a column of 0 and 1: {shown}")
+
+
+def _is_zero_or_one(cell: str) -> bool:
+    return bool(re.fullmatch(r"[01](\.0*)?", cell))
 
 
 def _without_header(path: str, cells: list[str]) -> dict[str, int]:
     """Where each column is by its position, from the first row."""
+    if len(cells) > 2 and _is_split(cells[0]) and not _is_split(cells[2]):
+        # As AutoML has it; of a box it gives all four corners, of which two may be left out.
+        names = {"split": 0, "filename": 1, "label": 2}
+        box = {"xmin": 3, "ymin": 4, "xmax": 7, "ymax": 8}
+        return names | box if len(cells) > 8 else names
     names = ["filename", "label"]
     if len(cells) in (3, 7):
         names.append("split")
@@ -245,6 +344,10 @@ def _without_header(path: str, cells: list[str]) -> dict[str, int]:
     return {name: i for i, name in enumerate(names)}
 
 
+def _is_split(cell: str) -> bool:
+    return bool(splits.named(cell)) or cell.upper() == _UNASSIGNED
+
+
 def _understand(
     row: dict[str, str], images: ImageFolder, place: str
 ) -> Iterator[Statement | Finding]:
@@ -257,7 +360,7 @@ def _understand(
     if not label:
         raise ValueError("no label")
     split = splits.named(row.get("split", ""))
-    if row.get("split") and not split:
+    if row.get("split", "").upper() not in ("", _UNASSIGNED) and not split:
         raise ValueError(f"unknown split: {row['split']}; train, validation or test")
     found = images.find(row["filename"])
     if not found:
