@@ -14,15 +14,19 @@ import sys
 import tempfile
 import time
 
-from absl import app, flags
+import command_line
+from foundation.options import Options, option, options
 
-flags.DEFINE_string("image_dir", None, "Photographs in class folders.", required=True)
-flags.DEFINE_integer("copies", 4, "How many times each photograph is converted.", lower_bound=1)
-flags.DEFINE_integer("turns", 3, "Turns of each way.", lower_bound=1)
-flags.DEFINE_string(
-    "peer_python", sys.executable, "Python that runs TF-Slim's way; unset: this one."
-)
-FLAGS = flags.FLAGS
+
+@options
+class ConversionBenchmark(Options):
+    """What is converted, and how often."""
+
+    image_dir: str = option("photographs", "Photographs in class folders.", path=True)
+    copies: int = option(4, "How many times each photograph is converted.", bounds=(1, None))
+    turns: int = option(3, "Turns of each way.", bounds=(1, None))
+    peer_python: str = option(sys.executable, "Python that runs TF-Slim's way.")
+
 
 _COPY = """
 import glob, sys
@@ -33,18 +37,18 @@ with open(sys.argv[2], "wb") as out:
 """
 
 
-def main(_) -> None:
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(FLAGS.image_dir))) as work:
-        found = glob.glob(os.path.join(FLAGS.image_dir, "*", "*"))
+def main(given: ConversionBenchmark) -> None:
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(given.image_dir))) as work:
+        found = glob.glob(os.path.join(given.image_dir, "*", "*"))
         for path in found:
             label, name = path.split(os.sep)[-2:]
             os.makedirs(f"{work}/images/{label}", exist_ok=True)
-            for i in range(FLAGS.copies):
+            for i in range(given.copies):
                 os.link(path, f"{work}/images/{label}/{i}_{name}")
-        count = len(found) * FLAGS.copies
+        count = len(found) * given.copies
         ours = [sys.executable, "convert_data.py", f"--image_dir={work}/images", "--overwrite"]
         ours += [f"--output_dir={work}/data", "--validation_fraction=0"]
-        peer = [FLAGS.peer_python, "benchmarks/peers/tf_slim_conversion.py"]
+        peer = [given.peer_python, "benchmarks/peers/tf_slim_conversion.py"]
         ways = {
             "TF-Slim's way": [*peer, f"{work}/images", f"{work}/peer.tfrecord"],
             "ours, one thread": [*ours, "--num_workers=1"],
@@ -53,13 +57,13 @@ def main(_) -> None:
             "copying": [sys.executable, "-c", _COPY, f"{work}/images", f"{work}/copy"],
         }
         taken = {name: [] for name in ways}
-        for _ in range(FLAGS.turns):
+        for _ in range(given.turns):
             for name, command in ways.items():
                 began = time.perf_counter()
                 subprocess.run(command, check=True, capture_output=True)
                 taken[name].append(count / (time.perf_counter() - began))
     rates = {name: statistics.median(each) for name, each in taken.items()}
-    print(f"{count} photographs, median of {FLAGS.turns} turns, whole processes\n")
+    print(f"{count} photographs, median of {given.turns} turns, whole processes\n")
     for name, rate in rates.items():
         spread = f"{min(taken[name]):,.0f} to {max(taken[name]):,.0f}"
         print(f"{name:<24}{rate:>8,.0f} images/s  ({spread})")
@@ -69,4 +73,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, ConversionBenchmark)

@@ -14,14 +14,21 @@ import sys
 import tempfile
 import time
 
-from absl import app, flags
 from PIL import Image
 
-flags.DEFINE_integer("images", 100_000, "Photographs of the larger run.", lower_bound=10)
-flags.DEFINE_string(
-    "folder", None, "Where they are made, and removed again; unset: a temporary one."
-)
-FLAGS = flags.FLAGS
+import command_line
+from foundation.options import Options, option, options
+
+
+@options
+class MemoryBenchmark(Options):
+    """What is converted."""
+
+    images: int = option(100_000, "Photographs of the larger run.", bounds=(10, None))
+    folder: str | None = option(
+        None, "Where they are made, and removed again; unset: a temporary one.", path=True
+    )
+
 
 _IN_A_FOLDER = 10_000
 
@@ -43,14 +50,14 @@ def _write(folder: str, first: int, last: int, rows) -> None:
         rows.write(f"{name},class {i % 10}\n")
 
 
-def main(_) -> None:
+def main(given: MemoryBenchmark) -> None:
     print(f"{'images':>10}{'seconds':>10}{'images/s':>10}{'MiB at most':>13}")
     measured = []
-    with tempfile.TemporaryDirectory(dir=FLAGS.folder) as work:
+    with tempfile.TemporaryDirectory(dir=given.folder) as work:
         done = 0
         with open(f"{work}/photographs.csv", "w", encoding="utf-8") as rows:
             # The smaller first: the most of all finished processes is what the system tells.
-            for count in (FLAGS.images // 10, FLAGS.images):
+            for count in (given.images // 10, given.images):
                 _write(f"{work}/images", done, count, rows)
                 rows.flush()
                 done = count
@@ -67,4 +74,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, MemoryBenchmark)

@@ -28,8 +28,8 @@ def prepared(spec: str, optimizer_name: str):
 
     from nets import nets_factory, precision, slim_names
     from training import distribution, losses, optimizers
-    from training.options import LossOptions, OptimizerOptions
-    from training.step import TrainingStep
+    from training.options import OptimizerOptions
+    from training.step import NetInTraining, StepSettings, TrainingStep
 
     name, batch_size, size, *rest = spec.split(":")
     batch_size, size = int(batch_size), int(size)
@@ -45,13 +45,11 @@ def prepared(spec: str, optimizer_name: str):
 
     step = TrainingStep(
         where,
-        model,
+        NetInTraining(model, {n: v.value for n, v in trained.items()}, loss_names),
         optimizer,
         lambda step: 1e-4,
-        functools.partial(losses.classification, options=LossOptions()),
-        {n: variable.value for n, variable in trained.items()},
-        loss_names,
-        jit_compile=True,
+        losses.classification,
+        settings=StepSettings(jit_compile=True),
     )
     step.prepare_images(lambda images: tf.cast(images, tf.float32) * (2 / 255) - 1)
     shape = (batch_size, size, size, model.inputs[0].shape[-1])

@@ -15,19 +15,25 @@ import os
 import statistics
 import time
 
-from absl import app, flags
+import command_line
+from datasets.options import ReadingOptions, SourceOptions
+from foundation.options import Options, group, option, options
 
-import shared_flags
 
-shared_flags.define_dataset_flags("train")
-shared_flags.define_input_flags()
-flags.DEFINE_string("preprocessing_name", "inception", "Recipe.")
-flags.DEFINE_integer("image_size", 250, "Side of the images.")
-flags.DEFINE_integer("batch_size", 32, "Images a batch.")
-flags.DEFINE_integer("batches", 20, "Batches that are timed in a turn.", lower_bound=1)
-flags.DEFINE_integer("turns", 5, "Turns of each pipeline.", lower_bound=1)
-flags.DEFINE_list("scaling", [], "Numbers of threads to measure the whole pipeline with.")
-FLAGS = flags.FLAGS
+@options
+class PipelineBenchmark(Options):
+    """What is measured."""
+
+    source: SourceOptions = group(SourceOptions)
+    reading: ReadingOptions = group(ReadingOptions)
+    preprocessing_name: str = option("inception", "Recipe.")
+    image_size: int = option(250, "Side of the images.", bounds=(1, None))
+    batch_size: int = option(32, "Images a batch.", bounds=(1, None))
+    batches: int = option(20, "Batches that are timed in a turn.", bounds=(1, None))
+    turns: int = option(5, "Turns of each pipeline.", bounds=(1, None))
+    scaling: tuple[int, ...] = option(
+        (), "Numbers of threads to measure the whole pipeline with.", bounds=(1, None)
+    )
 
 
 def pipelines(dataset, recipe, size: int, batch_size: int, num_threads: int | None, cache: str):
@@ -160,46 +166,46 @@ def table(measured: dict[str, tuple[float, float]], batch_size: int) -> list[str
     return lines
 
 
-def main(_) -> None:
+def main(given: PipelineBenchmark) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from datasets import bad_records, tfrecord_dataset
     from preprocessing import preprocessing_factory
 
     dataset = tfrecord_dataset.find(
-        FLAGS.dataset_dir,
-        FLAGS.dataset_name,
-        FLAGS.dataset_split_name,
-        FLAGS.tfrecord_file,
-        FLAGS.path_to_csv,
-        FLAGS.labels_offset,
+        given.source.dataset_dir,
+        given.source.dataset_name,
+        given.source.dataset_split_name,
+        given.source.tfrecord_file,
+        given.source.path_to_csv,
+        given.source.labels_offset,
     )
-    dataset, _ = bad_records.drop(dataset, FLAGS.max_bad_records)
-    recipe = preprocessing_factory.get(FLAGS.preprocessing_name)
+    dataset, _ = bad_records.drop(dataset, given.reading.max_bad_records)
+    recipe = preprocessing_factory.get(given.preprocessing_name)
     kib = dataset.num_bytes / dataset.num_examples / 1024
     print(
         f"{dataset.num_examples} images of {kib:.0f} KiB, recipe {recipe.name} at "
-        f"{FLAGS.image_size} x {FLAGS.image_size}, batches of {FLAGS.batch_size}, "
-        f"{FLAGS.num_preprocessing_threads or os.cpu_count()} threads\n"
+        f"{given.image_size} x {given.image_size}, batches of {given.batch_size}, "
+        f"{given.reading.num_preprocessing_threads or os.cpu_count()} threads\n"
     )
-    if FLAGS.scaling:
-        shape = FLAGS.image_size, FLAGS.batch_size
+    if given.scaling:
+        shape = given.image_size, given.batch_size
         found = {}
-        for threads in map(int, FLAGS.scaling):
-            compared = scaling(dataset, recipe, *shape, threads, FLAGS.cache)
-            found[threads] = measure(compared, FLAGS.batches, FLAGS.turns)
-        print("\n".join(scaling_table(found, FLAGS.batch_size)))
+        for threads in given.scaling:
+            compared = scaling(dataset, recipe, *shape, threads, given.reading.cache)
+            found[threads] = measure(compared, given.batches, given.turns)
+        print("\n".join(scaling_table(found, given.batch_size)))
         return
     compared = pipelines(
         dataset,
         recipe,
-        FLAGS.image_size,
-        FLAGS.batch_size,
-        FLAGS.num_preprocessing_threads,
-        FLAGS.cache,
+        given.image_size,
+        given.batch_size,
+        given.reading.num_preprocessing_threads,
+        given.reading.cache,
     )
-    measured = measure(compared, FLAGS.batches, FLAGS.turns)
-    print("\n".join(table(measured, FLAGS.batch_size)))
+    measured = measure(compared, given.batches, given.turns)
+    print("\n".join(table(measured, given.batch_size)))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, PipelineBenchmark)

@@ -17,46 +17,50 @@ import subprocess
 import sys
 import time
 
-from absl import app, flags
+import command_line
+from foundation import machine
+from foundation.options import Options, option, options
 
-import shared_flags
 
-flags.DEFINE_string("model_name", "inception_v3", "Net.")
-flags.DEFINE_integer("batch_size", 8, "Images a step.")
-flags.DEFINE_integer("image_size", 250, "Side of the images.")
-flags.DEFINE_integer("num_classes", 1001, "Outputs.")
-flags.DEFINE_integer("steps", 10, "Steps that are timed in a turn.")
-flags.DEFINE_integer("turns", 3, "Turns of each side.")
-flags.DEFINE_list("precisions", ["float32", "bfloat16"], "Of our side.")
-flags.DEFINE_list("trainable_scopes", [], "What is trained; unset: all.")
-flags.DEFINE_string("peer_python", None, "Python of an environment with TF-Slim.")
-flags.DEFINE_string("torch_python", None, "Python of an environment with PyTorch, for vgg_16.")
-flags.DEFINE_string("measure", None, "Internal: time this precision here and print the result.")
-FLAGS = flags.FLAGS
+@options
+class StepBenchmark(Options):
+    """What is timed."""
+
+    model_name: str = option("inception_v3", "Net.")
+    batch_size: int = option(8, "Images a step.", bounds=(1, None))
+    image_size: int = option(250, "Side of the images.", bounds=(1, None))
+    num_classes: int = option(1001, "Outputs.", bounds=(1, None))
+    steps: int = option(10, "Steps that are timed in a turn.", bounds=(1, None))
+    turns: int = option(3, "Turns of each side.", bounds=(1, None))
+    precisions: tuple[str, ...] = option(("float32", "bfloat16"), "Of our side.")
+    trainable_scopes: tuple[str, ...] = option((), "What is trained; unset: all.")
+    peer_python: str | None = option(None, "Python of an environment with TF-Slim.")
+    torch_python: str | None = option(None, "Python of an environment with PyTorch, for vgg_16.")
+    measure: str | None = option(None, "Internal: time this precision here and print the result.")
 
 
 _CACHED = "float32, cached"
 _CACHED_STEPS = 20  # for each of the others, since they are so much shorter
 
 
-def measure(side: str) -> float:
+def measure(side: str, given: StepBenchmark) -> float:
     """Images per second of our step, after a warm-up call."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    shared_flags.tune_allocator()
+    machine.keep_freed_memory()
     import numpy as np
     import tensorflow as tf
 
     from nets import nets_factory, slim_names
     from training import batch_norm, distribution, feature_cache, losses, optimizers
     from training.options import OptimizerOptions
-    from training.step import TrainingStep
+    from training.step import NetInTraining, TrainingStep
 
     where = distribution.create()
     dtype = "mixed_bfloat16" if side == "bfloat16" else "float32"
-    model = nets_factory.build(FLAGS.model_name, FLAGS.num_classes, FLAGS.image_size, dtype=dtype)
+    model = nets_factory.build(given.model_name, given.num_classes, given.image_size, dtype=dtype)
     trained = {n: v for n, v in slim_names.variables(model).items() if v.trainable}
-    if FLAGS.trainable_scopes:
-        caught = slim_names.caught_by_match(FLAGS.trainable_scopes, trained)
+    if given.trainable_scopes:
+        caught = slim_names.caught_by_match(given.trainable_scopes, trained)
         chosen = {name for names in caught.values() for name in names}
         trained = {name: variable for name, variable in trained.items() if name in chosen}
         batch_norm.freeze(model, chosen)
@@ -65,26 +69,30 @@ def measure(side: str) -> float:
     optimizer.build(list(trained.values()), list(trained), weight_decay=decay)
 
     loss_names = ["main", *(["auxiliary"] if "aux_logits" in model.output else [])]
-    shape = (FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3)
-    labels = np.arange(FLAGS.batch_size, dtype=np.int32) % FLAGS.num_classes
+    shape = (given.batch_size, given.image_size, given.image_size, 3)
+    labels = np.arange(given.batch_size, dtype=np.int32) % given.num_classes
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    learner, steps = model, FLAGS.steps
+    learner, steps = model, given.steps
     if side == _CACHED:
         parts = feature_cache.split(model, trained)
         found = tuple(part.numpy() for part in tf.nest.flatten(parts.frozen(images)))
-        ds = feature_cache.Features(found, labels).batches(FLAGS.batch_size, seed=0)
+        ds = feature_cache.Features(found, labels).batches(given.batch_size, seed=0)
         learner, steps = parts.head, _CACHED_STEPS * steps
     else:
         ds = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
     weights = {name: variable.value for name, variable in trained.items()}
     step = TrainingStep(
-        where, learner, optimizer, lambda step: 1e-4, losses.classification, weights, loss_names
+        where,
+        NetInTraining(learner, weights, loss_names),
+        optimizer,
+        lambda step: 1e-4,
+        losses.classification,
     )
     iterator = iter(ds)
     step.run(iterator, 3)
     began = time.perf_counter()
     step.run(iterator, steps)
-    return FLAGS.batch_size * steps / (time.perf_counter() - began)
+    return given.batch_size * steps / (time.perf_counter() - began)
 
 
 def _side(command: list[str]) -> float:
@@ -95,35 +103,35 @@ def _side(command: list[str]) -> float:
     return float(json.loads(result.stdout.strip().splitlines()[-1]))
 
 
-def main(argv: list[str]) -> None:
-    if FLAGS.measure:
-        print(json.dumps(measure(FLAGS.measure)))
+def main(given: StepBenchmark) -> None:
+    if given.measure:
+        print(json.dumps(measure(given.measure, given)))
         return
     sizes = [
-        f"--{name}={FLAGS[name].value}"
+        f"--{name}={getattr(given, name)}"
         for name in ("batch_size", "image_size", "num_classes", "steps")
     ]
-    shared = [*sizes, f"--model_name={FLAGS.model_name}"]
-    shared.append(f"--trainable_scopes={','.join(FLAGS.trainable_scopes)}")
+    shared = [*sizes, f"--model_name={given.model_name}"]
+    shared.append(f"--trainable_scopes={','.join(given.trainable_scopes)}")
     ours = [sys.executable, "-m", "benchmarks.training_step", *shared]
-    names = [*FLAGS.precisions, *([_CACHED] if FLAGS.trainable_scopes else [])]
+    names = [*given.precisions, *([_CACHED] if given.trainable_scopes else [])]
     sides = {name: [*ours, f"--measure={name}"] for name in names}
     peers = os.path.join(os.path.dirname(__file__), "peers")
-    if FLAGS.torch_python:
-        if FLAGS.model_name != "vgg_16" or FLAGS.trainable_scopes:
+    if given.torch_python:
+        if given.model_name != "vgg_16" or given.trainable_scopes:
             raise SystemExit("--torch_python: PyTorch's side is the whole vgg_16 only.")
-        peer = [FLAGS.torch_python, os.path.join(peers, "torch_step.py"), *sizes]
-        for precision in FLAGS.precisions:
+        peer = [given.torch_python, os.path.join(peers, "torch_step.py"), *sizes]
+        for precision in given.precisions:
             sides[f"PyTorch, {precision}"] = [*peer, f"--precision={precision}"]
-    if FLAGS.peer_python:
+    if given.peer_python:
         peer = os.path.join(peers, "tf_slim_step.py")
-        sides["TF-Slim, float32"] = [FLAGS.peer_python, peer, *shared]
+        sides["TF-Slim, float32"] = [given.peer_python, peer, *shared]
     speeds = {name: [] for name in sides}
-    for _ in range(FLAGS.turns):
+    for _ in range(given.turns):
         for name, command in sides.items():
             speeds[name].append(_side(command))
     last = statistics.median(speeds[list(sides)[-1]])
-    print(f"{FLAGS.model_name}, batch {FLAGS.batch_size}, {FLAGS.image_size} pixels, training step")
+    print(f"{given.model_name}, batch {given.batch_size}, {given.image_size} pixels, training step")
     for name, found in speeds.items():
         median = statistics.median(found)
         print(
@@ -133,4 +141,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, StepBenchmark)

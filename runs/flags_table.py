@@ -1,4 +1,4 @@
-"""Writes the README's table of flags from the options: python -m runs.flags_table"""
+"""The README's table of flags, made from the options: `python -m runs.flags_table` writes it."""
 
 import pathlib
 import re

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     },
 }
 ROOMS = set(MAY_IMPORT)
-SCRIPTS = {path.stem for path in ROOT.glob("*.py")} - {"shared_flags", "command_line"}
+SCRIPTS = {path.stem for path in ROOT.glob("*.py")} - {"command_line"}
 BELOW = [path for room in sorted(ROOMS) for path in sorted((ROOT / room).rglob("*.py"))]
 
 
@@ -43,9 +43,7 @@ def imported_at_the_top(path):
 @pytest.mark.parametrize("path", BELOW, ids=lambda path: str(path.relative_to(ROOT)))
 def test_rooms_import_only_what_lies_before_them(path):
     room = path.relative_to(ROOT).parts[0]
-    foreign = set(imported(path)) & (
-        ROOMS | SCRIPTS | {"shared_flags", "command_line", "tests", "benchmarks"}
-    )
+    foreign = set(imported(path)) & (ROOMS | SCRIPTS | {"command_line", "tests", "benchmarks"})
     assert foreign <= MAY_IMPORT[room] | {room}
     assert "absl" not in set(imported(path))
 

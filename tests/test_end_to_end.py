@@ -33,14 +33,9 @@ DEMO = list(commands(MAKEFILE))
 PARSE = """
 import runpy, sys
 del sys.argv[0]
-if "import shared_flags" in open(sys.argv[0]).read():
-    import shared_flags
-    old = shared_flags.run
-    shared_flags.run = lambda main, **how: old(lambda: print("understood"), **how)
-else:
-    import command_line
-    run = command_line.run
-    command_line.run = lambda main, *job, **how: run(lambda _: print("understood"), *job, **how)
+import command_line
+run = command_line.run
+command_line.run = lambda main, *job, **how: run(lambda _: print("understood"), *job, **how)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -52,7 +47,7 @@ def test_the_readmes_links_lead_somewhere():
 
 
 def test_the_readme_shows_every_script():
-    scripts = {path.name for path in ROOT.glob("*.py")} - {"shared_flags.py", "command_line.py"}
+    scripts = {path.name for path in ROOT.glob("*.py")} - {"command_line.py"}
     assert {command[0] for command in COMMANDS} == scripts
     assert {command[0] for command in DEMO} == scripts - {"data_service.py"}  # for two machines
 

@@ -11,7 +11,7 @@ from training import distribution as distributions
 from training import losses, optimizers
 from training.moving_averages import MovingAverages
 from training.options import OPTIMIZERS, OptimizerOptions
-from training.step import NotFiniteError, TrainingStep
+from training.step import NetInTraining, NotFiniteError, StepSettings, TrainingStep
 
 ALONE = distributions.Distribution(tf.distribute.get_strategy(), "CPU")
 
@@ -40,15 +40,13 @@ def make_step(model=None, factor=1.0, seed=0, accumulation=1, rate=0.1):
 
     step = TrainingStep(
         ALONE,
-        model,
+        NetInTraining(model, {str(i): variable for i, variable in enumerate(trained)}),
         PlainDescent(trained),
         lambda step: rate,
         loss,
-        {str(i): variable for i, variable in enumerate(trained)},
         # 0.25, or what is not finite in the weights.
         penalty=lambda: 0.25 + 0 * tf.add_n([tf.reduce_sum(part) for part in trained]),
-        accumulation=accumulation,
-        seed=seed,
+        settings=StepSettings(accumulation, seed),
     )
     return step, trained
 
@@ -188,14 +186,12 @@ def learn(net, optimizer="momentum", jit_compile=True, spoilt=(), **options):
     averages = MovingAverages(0.9, {name: variable.value for name, variable in weights.items()})
     step = TrainingStep(
         ALONE,
-        net,
+        NetInTraining(net, {name: variable.value for name, variable in trained.items()}),
         learner,
         lambda step: 0.01 / tf.cast(step + 1, tf.float32),
         losses.classification,
-        {name: variable.value for name, variable in trained.items()},
         averages=averages,
-        jit_compile=jit_compile,
-        **options,
+        settings=StepSettings(jit_compile=jit_compile, **options),
     )
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 4, 8, 8, 3), dtype=np.uint8)

@@ -45,6 +45,29 @@ def find(
       InputError: the loss falls at no rate.
       OSError: picture or table can't be written.
     """
+    rates, losses = _sweep(step, batches, say)
+    if not rates:
+        raise InputError(
+            f"The loss is not finite at the very first step, at a learning rate of {_LOWEST:g}: "
+            "look at the images (--preview) and at --checkpoint_path."
+        )
+    found = steepest(rates, losses)
+    if writes:
+        _write(folder, rates, losses)
+        _draw(os.path.join(folder, PICTURE), rates, losses, found)
+    if found is None:
+        raise InputError(
+            f"The loss falls at no rate up to {rates[-1]:.2g}, or by less than it wavers; see "
+            f"{os.path.join(folder, PICTURE)}. A larger --batch_size makes it clearer."
+        )
+    say(f"See {os.path.join(folder, PICTURE)}. Try --learning_rate={found:.1g}")
+    return found
+
+
+def _sweep(
+    step: TrainingStep, batches: Iterator, say: Callable[[str], None]
+) -> tuple[list[float], list[float]]:
+    """The rates of the steps that were made, and their smoothed losses."""
     growth = (_HIGHEST / _LOWEST) ** (1 / (_STEPS - 1))
     rates, losses = [], []
     mean, best = 0.0, math.inf
@@ -66,22 +89,7 @@ def find(
             break
         if (i + 1) % 10 == 0:
             say(f"rate {rates[-1]:.2e}  loss {smoothed:.4f}")
-    if not rates:
-        raise InputError(
-            f"The loss is not finite at the very first step, at a learning rate of {_LOWEST:g}: "
-            "look at the images (--preview) and at --checkpoint_path."
-        )
-    found = steepest(rates, losses)
-    if writes:
-        _write(folder, rates, losses)
-        _draw(os.path.join(folder, PICTURE), rates, losses, found)
-    if found is None:
-        raise InputError(
-            f"The loss falls at no rate up to {rates[-1]:.2g}, or by less than it wavers; see "
-            f"{os.path.join(folder, PICTURE)}. A larger --batch_size makes it clearer."
-        )
-    say(f"See {os.path.join(folder, PICTURE)}. Try --learning_rate={found:.1g}")
-    return found
+    return rates, losses
 
 
 def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:

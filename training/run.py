@@ -28,7 +28,7 @@ from training.log import Log
 from training.options import TrainingOptions
 from training.restoring import NetConfig
 from training.run_state import Position
-from training.step import NotFiniteError, TrainingStep
+from training.step import NotFiniteError, StepSettings, TrainingStep
 from training.trainee import Trainee
 from training.validation import FOLDER, Best
 
@@ -267,7 +267,7 @@ class Run:
             )
         self.trainee.enter(phase)
         self._state.slots = self.trainee.slots()
-        self.step.change(self.trainee.learner, self.trainee.trained_values, self.trainee.loss_names)
+        self.step.change(self.trainee.in_training)
 
     def _roll_back(self, error: NotFiniteError, rollbacks: int, log: Log) -> None:
         """Goes on from the last checkpoint with the data after the bad batch."""
@@ -375,7 +375,7 @@ class Run:
         options, trainee = self.options, self.trainee
         return TrainingStep(
             self.where,
-            trainee.learner,
+            trainee.in_training,
             trainee.optimizer,
             self._learning_rate(),
             functools.partial(
@@ -383,14 +383,14 @@ class Run:
                 options=options.loss,
                 class_weights=self._examples.class_weights,
             ),
-            trainee.trained_values,
-            trainee.loss_names,
-            penalty=trainee.penalty(),
-            averages=trainee.averages,
-            accumulation=self._accumulation,
-            seed=options.batch.seed,
-            jit_compile=_jit_compile(options.machine.jit_compile),
-            timed=not options.batch.deterministic,
+            trainee.penalty(),
+            trainee.averages,
+            StepSettings(
+                self._accumulation,
+                options.batch.seed,
+                _jit_compile(options.machine.jit_compile),
+                timed=not options.batch.deterministic,
+            ),
         )
 
     def _learning_rate(self) -> learning_rates.Schedule:

@@ -1,5 +1,6 @@
 """One optimizer update under a tf.distribute strategy, compiled; several of them a call."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,6 +64,39 @@ class _State(NamedTuple):
     good: tf.Tensor  # bool
 
 
+@dataclasses.dataclass(frozen=True)
+class NetInTraining:
+    """A net, and what of it is trained.
+
+    Attributes:
+      model: a net whose outputs are a dict with "logits"; it gets what batches have as "image".
+      trained: the variables to train, by name.
+      loss_names: of the losses that it has.
+    """
+
+    model: Any
+    trained: Mapping[str, tf.Variable]
+    loss_names: Sequence[str] = ("main",)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+    """How steps are made.
+
+    Attributes:
+      accumulation: batches whose gradients are averaged into one update.
+      seed: of dropout, together with the step.
+      jit_compile: compile the step with XLA.
+      timed: measure how long steps wait for their batches; TensorFlow's deterministic mode
+        forbids to look at the clock.
+    """
+
+    accumulation: int = 1
+    seed: int = 0
+    jit_compile: bool = False
+    timed: bool = True
+
+
 class TrainingStep:
     """How a net learns from the next batches.
 
@@ -76,44 +110,34 @@ class TrainingStep:
     def __init__(
         self,
         distribution: Distribution,
-        model,
+        net: NetInTraining,
         optimizer,
         learning_rate: Callable[[tf.Tensor], tf.Tensor],
         loss: Callable[[tf.Tensor, dict[str, tf.Tensor]], dict[str, tf.Tensor]],
-        trained: Mapping[str, tf.Variable],
-        loss_names: Sequence[str] = ("main",),
         penalty: Callable[[], tf.Tensor] | None = None,
         averages=None,
-        accumulation: int = 1,
-        seed: int = 0,
-        jit_compile: bool = False,
-        timed: bool = True,
+        settings: StepSettings = StepSettings(),
     ):
         """Puts the parts together; nothing runs yet.
 
         Args:
           distribution: strategy under whose scope everything here was created.
-          model: net whose outputs are a dict with "logits"; it gets what batches have as "image".
-          optimizer: of training.optimizers, built on `trained`.
+          net: what takes the steps.
+          optimizer: of training.optimizers, built on the trained variables.
           learning_rate: int64 step → float32 rate.
           loss: (labels int32 [N], outputs) → float32 scalars by name, means over the N examples
             of a replica; their sum is minimised.
-          trained: the variables to train, by name.
-          loss_names: of the scalars that `loss` returns.
           penalty: what the optimizer's weight decay stands for, as a loss to report; it is read
             once a call, since weights move little within it.
           averages: a MovingAverages, updated after each step.
-          accumulation: batches whose gradients are averaged into one update.
-          seed: of dropout, together with the step.
-          jit_compile: compile the step with XLA.
-          timed: measure how long steps wait for their batches; TensorFlow's deterministic mode
-            forbids to look at the clock.
+          settings: how steps are made.
         """
         self._distribution = distribution
         self._optimizer, self._averages = optimizer, averages
         self._learning_rate = learning_rate
         self._loss, self._penalty = loss, penalty
-        self._accumulation, self._seed, self._timed = accumulation, seed, timed
+        self._accumulation, self._seed = settings.accumulation, settings.seed
+        self.jit_compile, self._timed = settings.jit_compile, settings.timed
         self._several = distribution.strategy.num_replicas_in_sync > 1
         with distribution.strategy.scope():
             self.step = tf.Variable(
@@ -122,23 +146,20 @@ class TrainingStep:
                 trainable=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
-        self.jit_compile = jit_compile
         self._prepare, self._shown = _unchanged, None
-        self.change(model, trained, loss_names)
+        self.change(net)
 
-    def change(
-        self, model, trained: Mapping[str, tf.Variable], loss_names: Sequence[str] = ("main",)
-    ) -> None:
+    def change(self, net: NetInTraining) -> None:
         """Goes on with another net on the same weights, or with other variables to train.
 
-        The optimizer must have been built on `trained`. The next call compiles anew.
+        The optimizer must have been built on them. The next call compiles anew.
         """
-        self._model, self._loss_names = model, tuple(loss_names)
-        self._names, self._trained = list(trained), list(trained.values())
+        self._model, self._loss_names = net.model, tuple(net.loss_names)
+        self._names, self._trained = list(net.trained), list(net.trained.values())
         # What the net itself changes in training: batch norm's moving statistics.
         self._statistics = [
             variable.value
-            for variable in model.variables
+            for variable in net.model.variables
             if not variable.trainable and tf.as_dtype(variable.dtype).is_floating
         ]
         self._begin_anew()

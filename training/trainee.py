@@ -22,6 +22,7 @@ from training.log import Tensors
 from training.options import TrainingOptions
 from training.phases import Phase
 from training.restoring import NetConfig
+from training.step import NetInTraining
 
 
 class Trainee:
@@ -140,8 +141,10 @@ class Trainee:
         return ["main", *(["auxiliary"] if "aux_logits" in self.learner.output else [])]
 
     @property
-    def trained_values(self) -> dict[str, tf.Variable]:
-        return {name: variable.value for name, variable in self.trained.items()}
+    def in_training(self) -> NetInTraining:
+        """What takes the steps."""
+        trained = {name: variable.value for name, variable in self.trained.items()}
+        return NetInTraining(self.learner, trained, self.loss_names)
 
     def slots(self) -> dict[str, tf.Variable]:
         """What a checkpoint holds beside the weights: optimizer slots and averages."""
