@@ -113,8 +113,11 @@ def read(
     Raises:
       InputError: one is empty, is not UTF-8, or its columns are not understood.
     """
+    known = set()
     for path in paths:
-        yield from _read_findings(path)
+        for item in _read_findings(path):
+            known.add(item.file)
+            yield item
 
     def said() -> Iterator[Statement | Finding]:
         for path in paths:
@@ -124,7 +127,7 @@ def read(
     unnamed = 0
     for item in statements.gather(statements.complete(said(), images, others), rule):
         if isinstance(item, Finding) and item.kind == statements.UNNAMED:
-            unnamed += 1
+            unnamed += item.file not in known
         else:
             yield item
     if unnamed:
