@@ -4,6 +4,7 @@ The hash makes the choice stable: more images move none of the earlier ones, and
 share a split.
 """
 
+import re
 from collections.abc import Collection
 
 from foundation.errors import InputError
@@ -23,8 +24,8 @@ _NAMES = {word: split for split, words in SYNONYMS.items() for word in words}
 
 
 def named(word: str) -> str:
-    """The split that a folder or a table calls so; "" for any other word."""
-    return _NAMES.get(word.strip().lower(), "")
+    """The split that a folder or a table calls so, such as valid or test_set; else ""."""
+    return _NAMES.get(re.sub(r"[ _-]?(set|data|images)$", "", word.strip().lower()), "")
 
 
 def by_hash(digest: bytes, validation_fraction: float, test_fraction: float) -> str:

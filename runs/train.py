@@ -347,6 +347,8 @@ def _describe(current: Run, job: _Job, steps: bool = True) -> None:
         f"Data: {dataset.num_examples} examples of split {dataset.split}, "
         f"{dataset.num_classes} classes: {shortened(dataset.labels)}"
     )
+    for remark in dataset.remarks:
+        say(remark)
     say(
         f"Net: {config.model_name}, {_millions(count)} parameters, {_millions(trained)} of them "
         f"trained; images {config.image_size} x {config.image_size} x {config.channels}, "

@@ -313,3 +313,16 @@ def test_a_header_is_enough_where_files_are_trusted():
     data[len(data) // 2 : len(data) - 2] = b"\xff\xd0" * ((len(data) - 2 - len(data) // 2) // 2)
     photograph = image_bytes.Photograph(bytes(data))
     assert photograph.encode(verify=False).data == bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    ],
+)
+def test_kinds_that_are_not_read_are_named(start, kind):
+    with pytest.raises(ValueError, match=f"^{kind} image: save it as JPEG or PNG$"):
+        Photograph(start + bytes(40))

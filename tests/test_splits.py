@@ -69,3 +69,17 @@ def test_something_must_be_left_for_training():
 )  # fmt: skip
 def test_names_of_splits(word, split):
     assert splits.named(word) == split
+
+
+@pytest.mark.parametrize(
+    ("word", "split"),
+    [
+        ("training_set", "train"),
+        ("Test Images", "test"),
+        ("val-data", "validation"),
+        ("set", ""),
+        ("testament", ""),
+    ],
+)
+def test_folders_may_call_a_split_a_set(word, split):
+    assert splits.named(word) == split

@@ -106,3 +106,26 @@ def test_a_tile_that_names_the_picture_it_was_cut_from_is_itself(tmp_path):
         ("tile_0.jpg", "cat"),
         ("tile_1.jpg", "dog"),
     ]
+
+
+def _others(path):
+    if path.startswith("far/"):
+        return Finding(path, "no annotation", Effect.LEFT_OUT)
+    return Statement(path, (LabeledObject("by folder", None),))
+
+
+def test_photographs_that_nothing_names_are_counted_or_labelled_in_every_source(tmp_path):
+    for path in ("images/0.jpg", "images/1.jpg", "images/far/2.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / path)
+    folder = ImageFolder(str(tmp_path / "images"))
+    (tmp_path / "xml").mkdir()
+    (tmp_path / "xml" / "0.xml").write_text(_XML.format("cat"))
+    (tmp_path / "t.csv").write_text("filename,label,xmin,ymin,xmax,ymax\n0.jpg,cat,4,4,40,40\n")
+    images = [LabeledImage("0.jpg", "cat", (_BOX,)), LabeledImage("1.jpg", "by folder")]
+    annotated = list(voc_xml.read(str(tmp_path / "xml"), folder, "largest", _others))
+    assert annotated == [Finding("far/2.jpg", "no annotation", Effect.LEFT_OUT), *images]
+    said = []
+    table = [str(tmp_path / "t.csv")]
+    assert list(csv_table.read(table, folder, "largest", said.append, _others)) == images
+    assert said == ["1 photographs of --image_dir are in no row, and are left out."]

@@ -23,6 +23,12 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 # Pillow's own threshold for a decompression bomb: a quarter of a gibibyte when decoded to RGB.
 MAX_PIXELS = 89_478_485
 JPEG_QUALITY = 95
+# Kinds of images that are not read, by the brand in their header, or by their first bytes.
+_OTHER_KINDS = {
+    "HEIC": (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"),
+    "AVIF": (b"avif", b"avis"),
+}
+_JPEG_2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 
 Rectangle = tuple[int, int, int, int]  # left, upper, right, lower; the last two exclusive
 
@@ -82,7 +88,7 @@ class Photograph:
         except Image.DecompressionBombError as error:
             raise ValueError(f"too many pixels: {error}") from error
         except Image.UnidentifiedImageError as error:
-            raise ValueError(f"not an image: begins with {data[:16]!r}") from error
+            raise ValueError(_unknown_kind(data)) from error
         except Exception as error:  # damaged bytes make the parsers raise anything
             raise ValueError(f"damaged image: {error}") from error
         if image.width * image.height > MAX_PIXELS:
@@ -204,6 +210,17 @@ class Photograph:
         if self.format == "TIFF":
             return self._image.info.get("compression") not in ("jpeg", "tiff_jpeg", "webp")
         return self.format != "JPEG"
+
+
+def _unknown_kind(data: bytes) -> str:
+    """What a file is that can't be read."""
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    for kind, brands in _OTHER_KINDS.items():
+        if brand in brands:
+            return f"{kind} image: save it as JPEG or PNG"
+    if data.startswith(_JPEG_2000):
+        return "JPEG 2000 image: save it as JPEG or PNG"
+    return f"not an image: begins with {data[:16]!r}"
 
 
 def _denoised(image: Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datasets import splits
 from datasets.conversion.destination import NEAR_DUPLICATES, REJECTED, Destination
 from datasets.conversion.tally import WHOLE, Conversion
+from datasets.sources.statements import UNNAMED
 from foundation.labels import printable
 
 _LISTED = 20  # files that the summary names of each sort
@@ -70,7 +71,7 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
     if len(conversion.classes) == 1:
         yield f"\nWARNING: there is one class only, {printable(conversion.classes[0])}: whatever a "
         yield "  net says of it is right."
-    left_out = [item for item in conversion.findings if item.kind == "no annotation"]
+    left_out = [item for item in conversion.findings if item.kind == UNNAMED]
     if 2 * len(left_out) > conversion.num_examples + len(left_out):
         yield f"\nWARNING: {len(left_out)} photographs have no annotation and are left out; with"
         yield "  --unannotated=folder the names of their folders are their labels."

@@ -94,6 +94,7 @@ def read(
     images: ImageFolder,
     rule: str,
     say: Callable[[str], None] = lambda line: None,
+    others: statements.Others | None = None,
 ) -> Iterator[LabeledImage | Finding]:
     """Yields the photographs of tables in the order in which they first appear.
 
@@ -104,20 +105,33 @@ def read(
       paths: the tables, UTF-8.
       images: where the photographs are; names without extension are found too.
       rule: see `objects.examples`.
-      say: gets a line for columns that are not called by the usual names.
+      say: gets a line for columns that are not called by the usual names, and for photographs that
+        are in no table.
+      others: what to make of the latter, or None. Its findings are counted and not listed: a table
+        is often a choice of many photographs.
 
     Raises:
       InputError: one is empty, is not UTF-8, or its columns are not understood.
     """
+    known = set()
     for path in paths:
-        yield from _read_findings(path)
+        for item in _read_findings(path):
+            known.add(item.file)
+            yield item
 
     def said() -> Iterator[Statement | Finding]:
         for path in paths:
             origin = os.path.basename(path) if len(paths) > 1 else ""
             yield from _statements(path, images, origin, say)
 
-    yield from statements.gather(said(), rule)
+    unnamed = 0
+    for item in statements.gather(statements.complete(said(), images, others), rule):
+        if isinstance(item, Finding) and item.kind == statements.UNNAMED:
+            unnamed += item.file not in known
+        else:
+            yield item
+    if unnamed:
+        say(f"{unnamed} photographs of --image_dir are in no row, and are left out.")
 
 
 def _statements(

@@ -1,16 +1,19 @@
 """What a source says of photographs, gathered by photograph: one behaviour for all sources."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from datasets.disk_table import DiskTable
 from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
-from datasets.sources import objects
+from datasets.sources import image_folder, objects
+from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
 
 # Boxes of two annotators that overlap so much, as intersection over union, are of one object.
 _SAME_OBJECT = 0.5
+# The kind of finding for photographs that nothing in the source names.
+UNNAMED = "no annotation"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +38,27 @@ class Statement:
         return f" ({self.origin})" if self.origin else ""
 
 
+Others = Callable[[str], Statement | Finding]
+
+
+def complete(
+    items: Iterable[Statement | Finding], images: ImageFolder, others: Others | None
+) -> Iterator[Statement | Finding]:
+    """Hands statements through, and yields what `others` makes of photographs that none names."""
+    if others is None:
+        yield from items
+        return
+    named, any_named = DiskTable(), False
+    for item in items:
+        if isinstance(item, Statement):
+            any_named = True
+            named.add(_key(item.path), True)
+        yield item
+    for path in image_folder.photographs(images.path) if any_named else ():
+        if not named.get(_key(path)):
+            yield others(path)
+
+
 def gather(items: Iterable[Statement | Finding], rule: str) -> Iterator[LabeledImage | Finding]:
     """Turns statements into examples, the photographs in the order in which they first appear.
 
@@ -51,9 +75,13 @@ def gather(items: Iterable[Statement | Finding], rule: str) -> Iterator[LabeledI
         if isinstance(item, Finding):
             yield item
         else:
-            table.add(item.path.encode(errors="surrogateescape"), item)
+            table.add(_key(item.path), item)
     for statements in table.by_group():
         yield from _merged(statements, rule)
+
+
+def _key(path: str) -> bytes:
+    return path.encode(errors="surrogateescape")
 
 
 def _merged(statements: Sequence[Statement], rule: str) -> Iterator[LabeledImage | Finding]:

@@ -8,22 +8,19 @@ import dataclasses
 import math
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from lxml import etree
 
 from datasets import splits
-from datasets.disk_table import DiskTable
 from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
 from datasets.sources import image_folder, objects, statements
 from datasets.sources.image_folder import Found, ImageFolder
 from datasets.sources.objects import LabeledObject
-from datasets.sources.statements import Statement
+from datasets.sources.statements import Others, Statement
 from foundation import labels
 from foundation.errors import InputError
-
-Others = Callable[[str], Statement | Finding]
 
 # An annotation has a few kilobytes.
 _MAX_FILE_BYTES = 4 << 20
@@ -48,7 +45,8 @@ def read(
         raise InputError(
             "there is no such folder.", option="annotations_dir", value=annotations_dir
         )
-    yield from statements.gather(_statements(annotations_dir, images, others), rule)
+    said = _statements(annotations_dir, images)
+    yield from statements.gather(statements.complete(said, images, others), rule)
 
 
 def are_among(images: ImageFolder) -> bool:
@@ -82,20 +80,11 @@ def with_boxes(image: LabeledImage, images: ImageFolder) -> Iterator[LabeledImag
     yield dataclasses.replace(image, boxes=tuple(boxes), size=size)
 
 
-def _statements(
-    annotations_dir: str, images: ImageFolder, others: Others | None
-) -> Iterator[Statement | Finding]:
-    found, annotated = False, DiskTable()
+def _statements(annotations_dir: str, images: ImageFolder) -> Iterator[Statement | Finding]:
+    found = False
     for path in image_folder.walk(annotations_dir, ("", ".xml").__contains__):
         found = True
-        for item in _read_file(annotations_dir, path, images):
-            if others and isinstance(item, Statement):
-                annotated.add(item.path.encode(errors="surrogateescape"), True)
-            yield item
-    if found and others:
-        for path in image_folder.photographs(images.path):
-            if not annotated.get(path.encode(errors="surrogateescape")):
-                yield others(path)
+        yield from _read_file(annotations_dir, path, images)
     if not found:
         raise InputError(
             "it has no .xml files, nor files without extension.",
