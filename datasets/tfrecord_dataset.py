@@ -107,9 +107,8 @@ def find(
     contents = _contents(found.files, compression)
     damage = tuple(file.damage for file in contents if file.damage)
     if not any(file.count for file in contents):
-        if damage:
-            raise InputError(f"{damage[0]}.")
-        raise InputError(f"{found.files[0]}: the {found.split} split holds no records.")
+        empty = f"{found.files[0]}: the {found.split} split holds no records"
+        raise InputError(f"{damage[0] if damage else empty}.")
     _check_kind(found.files, compression)
     named = class_names.find(found.files, found.relatives, path_to_csv)
     labels = named.names
