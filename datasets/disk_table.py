@@ -41,6 +41,12 @@ class DiskTable:
                 (key, pickle.dumps(value, pickle.HIGHEST_PROTOCOL)),
             )
 
+    def __contains__(self, key: bytes) -> bool:
+        if not self._has_index:
+            self._make_index()
+        query = "SELECT EXISTS (SELECT 1 FROM entries WHERE key = ?)"
+        return bool(self._rows.execute(query, (key,)).fetchone()[0])
+
     def get(self, key: bytes) -> list:
         """The values under a key, in the order in which they were added."""
         if not self._has_index:

@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import logsumexp
 
 from evaluation import metrics
+from evaluation.log_probabilities import LogProbabilities
 from foundation.errors import InputError
+
+# Likeliest classes that are kept of each example; more where a Recall_k asks for them.
+_LEAST_KEPT = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +41,11 @@ class Evaluation:
       top_probabilities: float64 [N, K], theirs, 0..1.
       ranks: int64 [N], how many classes are likelier than the true one.
       losses: float64 [N], cross entropy.
+      briers: float64 [N], the squared distance of the probabilities from the truth, 0..2.
       mistakes: the wrongly classified images with the highest probability, highest first.
+      top_k: the k of each Recall_k that was asked for.
       seconds: from asking for the first batch to the last result.
+      log_probabilities: of all classes, where they were asked for.
     """
 
     class_names: tuple[str, ...]
@@ -47,8 +55,11 @@ class Evaluation:
     top_probabilities: np.ndarray
     ranks: np.ndarray
     losses: np.ndarray
+    briers: np.ndarray
     mistakes: tuple[Mistake, ...]
     seconds: float
+    top_k: tuple[int, ...] = (_LEAST_KEPT,)
+    log_probabilities: LogProbabilities | None = None
 
     @property
     def num_classes(self) -> int:
@@ -64,8 +75,13 @@ class Evaluation:
         return self.top_classes[:, 0]
 
     @property
+    def correct(self) -> np.ndarray:
+        """bool [N], whether the likeliest class is the true one."""
+        return self.predictions == self.labels
+
+    @property
     def num_correct(self) -> int:
-        return int(np.sum(self.predictions == self.labels))
+        return int(np.sum(self.correct))
 
     @property
     def accuracy(self) -> float:
@@ -77,6 +93,11 @@ class Evaluation:
         As in TensorFlow, classes that tie with the k-th are among them.
         """
         return float(np.mean(self.ranks < k))
+
+    @property
+    def recalls(self) -> tuple[int, ...]:
+        """The k of Recall_k that say something: with k classes or fewer it is always 1."""
+        return tuple(k for k in self.top_k if k < self.num_classes)
 
     @property
     def loss(self) -> float:
@@ -91,15 +112,23 @@ class Evaluation:
     def scores(self) -> metrics.ClassScores:
         return metrics.class_scores(self.labels, self.predictions, self.num_classes)
 
+    @functools.cached_property
+    def ranking(self) -> metrics.RankingScores | None:
+        """None where the probabilities of all classes were not kept."""
+        if self.log_probabilities is None:
+            return None
+        return metrics.ranking_scores(self.log_probabilities, self.labels)
+
 
 def evaluate(
     predict: Callable[[tf.Tensor], tf.Tensor],
     batches: Iterable[Mapping[str, tf.Tensor]],
     class_names: Sequence[str],
     *,
-    top_k: int = 5,
+    top_k: Sequence[int] = (5,),
     num_mistakes: int = 24,
     on_batch: Callable[[int], object] = lambda count: None,
+    log_probabilities: LogProbabilities | None = None,
 ) -> Evaluation:
     """Runs a net over batches and keeps what it says of each example.
 
@@ -108,15 +137,17 @@ def evaluate(
       batches: of {"image": float32 [B, H, W, channels], "label": int [B], "filename": string [B]};
         sizes may differ.
       class_names: of the C classes.
-      top_k: how many classes are kept for each example; at most C.
+      top_k: the k of each Recall_k. As many classes as the largest, and five at least, are kept
+        for each example.
       num_mistakes: how many wrongly classified images are kept.
       on_batch: called after each batch with its number of examples.
+      log_probabilities: an empty one, which gets the probabilities of all classes.
 
     Raises:
       InputError: no examples, a label outside the classes, or logits that are not finite.
     """
     num_classes = len(class_names)
-    top_k = min(top_k, num_classes)
+    num_kept = min(max(_LEAST_KEPT, *top_k), num_classes)
     parts, filenames, mistakes = [], [], []
     began = time.monotonic()
     for batch in batches:
@@ -125,7 +156,10 @@ def evaluate(
         # NumPy has no bfloat16, and the softmax of a thousand classes is summed in double.
         logits = tf.cast(predict(batch["image"]), tf.float32).numpy().astype(np.float64)
         _check(labels, logits, names, num_classes)
-        part = _judge(labels, logits, top_k)
+        logs = logits - logsumexp(logits, axis=1, keepdims=True)
+        if log_probabilities is not None:
+            log_probabilities.append(logs)
+        part = _judge(labels, logs, num_kept)
         mistakes = _surest(mistakes, part, batch["image"], len(filenames), num_mistakes)
         parts.append(part)
         filenames += names
@@ -136,8 +170,10 @@ def evaluate(
     return Evaluation(
         class_names=tuple(class_names),
         filenames=tuple(filenames),
+        top_k=tuple(top_k),
         mistakes=tuple(Mistake(position, image) for _, position, image in mistakes),
         seconds=seconds,
+        log_probabilities=log_probabilities,
         **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
     )
 
@@ -161,20 +197,19 @@ def _check(labels: np.ndarray, logits: np.ndarray, names: list[str], num_classes
         )
 
 
-def _judge(labels: np.ndarray, logits: np.ndarray, top_k: int) -> dict[str, np.ndarray]:
-    """The arrays of `Evaluation` for one batch."""
-    rows = np.arange(len(labels))
-    logits = logits - logits.max(axis=1, keepdims=True)
-    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    # A stable sort takes the first of equal logits, as argmax does.
-    top_classes = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
-    own = logits[rows, labels]
+def _judge(labels: np.ndarray, logs: np.ndarray, num_kept: int) -> dict[str, np.ndarray]:
+    """The arrays of `Evaluation` for one batch, from the logarithms of its probabilities."""
+    # A stable sort takes the first of equal classes, as argmax does.
+    top_classes = np.argsort(-logs, axis=1, kind="stable")[:, :num_kept]
+    own = logs[np.arange(len(labels)), labels]
+    squares = np.sum(np.exp(2 * logs), axis=1)
     return {
         "labels": labels,
         "top_classes": top_classes,
-        "top_probabilities": np.exp(np.take_along_axis(log_probabilities, top_classes, axis=1)),
-        "ranks": np.sum(logits > own[:, None], axis=1),
-        "losses": -log_probabilities[rows, labels],
+        "top_probabilities": np.exp(np.take_along_axis(logs, top_classes, axis=1)),
+        "ranks": np.sum(logs > own[:, None], axis=1),
+        "losses": -own,
+        "briers": squares - 2 * np.exp(own) + 1,
     }
 
 

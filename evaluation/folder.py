@@ -1,40 +1,27 @@
-"""What an evaluation leaves in its folder: numbers, tables, a picture, a page and events.
+"""What an evaluation leaves in its folder: numbers, tables, pictures, a page and events.
 
 metrics.json · per_class.csv · predictions.csv · confusion_matrix.csv · confusion_matrix.png ·
-report.html · TensorBoard events
+reliability.png · report.html · TensorBoard events
 """
 
+import contextlib
 import io
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from evaluation import metrics, tables
+from evaluation import calibration, results, tables
 from evaluation.evaluator import Evaluation
 from evaluation.report import page, pictures
 from foundation import files
 
-
-def summary(evaluation: Evaluation) -> dict[str, float | int | list[float]]:
-    """The numbers of metrics.json; shares are in 0..1, the loss is the mean cross entropy."""
-    scores = evaluation.scores
-    interval = metrics.wilson_interval(evaluation.num_correct, evaluation.num_examples)
-    return {
-        "accuracy": evaluation.accuracy,
-        "accuracy_interval_95": list(interval),
-        "recall_5": evaluation.recall_at(5),
-        "loss": evaluation.loss,
-        "macro_precision": metrics.macro_average(scores.precision, scores.support),
-        "macro_recall": metrics.macro_average(scores.recall, scores.support),
-        "macro_f1": metrics.macro_average(scores.f1, scores.support),
-        "num_examples": evaluation.num_examples,
-        "num_classes": evaluation.num_classes,
-        "images_per_second": evaluation.num_examples / evaluation.seconds,
-    }
+# Classes that TensorBoard gets a precision-recall curve of: those with the most examples.
+_MOST_CURVES = 20
 
 
 def write(
@@ -44,8 +31,9 @@ def write(
     *,
     step: int,
     value_range: tuple[float, float] | None = None,
+    all_probabilities: bool = False,
 ) -> None:
-    """Writes everything, each file whole or not at all.
+    """Writes everything, or leaves what a former evaluation wrote.
 
     Args:
       eval_dir: made when absent.
@@ -54,39 +42,98 @@ def write(
       step: the checkpoint's global step, at which TensorBoard shows the numbers.
       value_range: least and greatest pixel value of the net's images, for the page; None stretches
         each image to its own.
+      all_probabilities: whether predictions.csv gets those of all classes.
 
     Raises:
       OSError: a file could not be written.
     """
     os.makedirs(eval_dir, exist_ok=True)
-    numbers = summary(evaluation)
+    numbers = results.numbers(evaluation)
     matrix = pictures.confusion_matrix(evaluation.confusion, evaluation.class_names)
-    metrics_json = json.dumps({**numbers, **about}, indent=2, ensure_ascii=False) + "\n"
+    bins = calibration.reliability(evaluation.top_probabilities[:, 0], evaluation.correct)
+    subject = " ".join(
+        str(about[name]) for name in ("model_name", "dataset", "split") if about.get(name)
+    )
+    diagram = calibration.diagram(bins, f"Reliability of {subject or 'a net'}")
+    html = page.html(evaluation, numbers, about, matrix, value_range)
+    reliability = {name: column.tolist() for name, column in bins._asdict().items()}
+    metrics_json = (
+        json.dumps({**numbers, **about, "reliability": reliability}, indent=2, ensure_ascii=False)
+        + "\n"
+    )
     contents = {
         "metrics.json": metrics_json.encode(),
-        "per_class.csv": tables.csv_bytes(tables.classes(evaluation)),
-        "predictions.csv": tables.csv_bytes(tables.predictions(evaluation)),
-        "confusion_matrix.csv": tables.csv_bytes(tables.confusion(evaluation)),
+        "per_class.csv": tables.classes(evaluation),
+        "predictions.csv": tables.predictions(evaluation, all_probabilities),
+        "confusion_matrix.csv": tables.confusion(evaluation),
         "confusion_matrix.png": matrix,
-        "report.html": page.html(evaluation, numbers, about, matrix, value_range).encode(),
+        "reliability.png": diagram,
+        "report.html": html.encode(),
     }
-    for name, content in contents.items():
-        with files.whole(os.path.join(eval_dir, name), "wb") as file:
-            file.write(content)
-    _write_events(eval_dir, numbers, matrix, step)
+    _write_all(eval_dir, contents)
+    _write_events(
+        eval_dir, evaluation, numbers, {"confusion_matrix": matrix, "reliability": diagram}, step
+    )
 
 
-def _write_events(eval_dir: str, numbers: Mapping[str, object], matrix: bytes, step: int) -> None:
+def _write_all(folder: str, contents: Mapping[str, bytes | tables.Rows]) -> None:
+    """Writes files, whose content is bytes or rows of CSV.
+
+    None takes its name before all are written, and the first is the last to do so: what an
+    interrupted evaluation leaves is the former one.
+    """
+    with contextlib.ExitStack() as stack:
+        for name, content in contents.items():
+            path = os.path.join(folder, name)
+            if isinstance(content, bytes):
+                stack.enter_context(files.whole(path, "wb")).write(content)
+            else:
+                # Names of files need not be text.
+                file = stack.enter_context(files.whole(path, newline="", errors="backslashreplace"))
+                tables.write(file, content)
+
+
+def _write_events(
+    eval_dir: str,
+    evaluation: Evaluation,
+    numbers: Mapping[str, object],
+    images: Mapping[str, bytes],
+    step: int,
+) -> None:
     try:
         writer = tf.summary.create_file_writer(eval_dir)
         with writer.as_default(step=step):
-            # TF-Slim's own tags.
-            tf.summary.scalar("eval/Accuracy", numbers["accuracy"])
-            tf.summary.scalar("eval/Recall_5", numbers["recall_5"])
-            for name in ("loss", "macro_precision", "macro_recall", "macro_f1"):
-                tf.summary.scalar(f"eval/{name}", numbers[name])
-            image = np.asarray(Image.open(io.BytesIO(matrix)).convert("RGB"))
-            tf.summary.image("eval/confusion_matrix", image[None])
+            for name, value in numbers.items():
+                if isinstance(value, float):
+                    tf.summary.scalar(f"eval/{tag(name)}", value)
+            for name, content in images.items():
+                image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+                tf.summary.image(f"eval/{name}", image[None])
+            for name, summary in _curves(evaluation):
+                (value,) = summary.value
+                tf.summary.write(
+                    f"eval/{name}", tf.make_ndarray(value.tensor), metadata=value.metadata
+                )
         writer.close()
     except tf.errors.OpError as error:
         raise OSError(f"{eval_dir}: events could not be written: {error.message}") from error
+
+
+def tag(name: str) -> str:
+    """A number's name in TensorBoard: TF-Slim's where it had one, such as Accuracy and Recall_5."""
+    is_slims = name == "accuracy" or re.fullmatch(r"recall_\d+", name)
+    return name.capitalize() if is_slims else name
+
+
+def _curves(evaluation: Evaluation) -> Iterator[tuple[str, object]]:
+    """Precision-recall curves of the classes with the most examples, where they can be drawn."""
+    if evaluation.log_probabilities is None:
+        return
+    from tensorboard.plugins.pr_curve import summary
+
+    support = evaluation.scores.support
+    for number in np.argsort(-support, kind="stable")[:_MOST_CURVES]:
+        if support[number]:
+            name = evaluation.class_names[number]
+            scores = np.exp(evaluation.log_probabilities.of_class(number))
+            yield f"precision_recall/{name}", summary.pb(name, evaluation.labels == number, scores)

@@ -20,6 +20,15 @@ class EvaluationOptions(Options):
     eval_image_size: int | None = option(
         None, "Side of the images; unset: as trained, else the net's.", bounds=(1, None)
     )
+    top_k: tuple[int, ...] = option(
+        (5,),
+        "The K of each Recall_K: the share of examples whose class is among the K likeliest. As "
+        "many classes, and five at least, are in predictions.csv.",
+        bounds=(1, None),
+    )
+    all_probabilities: bool = option(
+        False, "predictions.csv gets the probability of every class, a column each."
+    )
     precision: str = option(
         "float32",
         "Arithmetic of the net's layers. tf32: float32 whose factors GPUs round to 10 bits.",

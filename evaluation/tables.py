@@ -1,49 +1,76 @@
 """The tables of an evaluation, as rows whose first is the heading."""
 
 import csv
-import io
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
 
+import numpy as np
+
+from evaluation import metrics
 from evaluation.evaluator import Evaluation
 
-_Rows = Iterable[Sequence[object]]
+Rows = Iterable[Sequence[object]]
 
 
-def csv_bytes(rows: _Rows) -> bytes:
-    """Rows as a CSV file in UTF-8."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue().encode()
+def write(file: IO[str], rows: Rows) -> None:
+    """Writes rows as CSV, one by one."""
+    csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def classes(evaluation: Evaluation) -> _Rows:
-    """Precision, recall, F1 and counts of each class; empty cells where there is no such number."""
-    yield "class", "precision", "recall", "f1", "support", "predicted"
-    columns = (column.tolist() for column in evaluation.scores)
-    for name, *shares, support, predicted in zip(evaluation.class_names, *columns, strict=True):
-        cells = ("" if math.isnan(share) else f"{share:.4f}" for share in shares)
-        yield name, *cells, support, predicted
+def classes(evaluation: Evaluation) -> Rows:
+    """Scores and counts of each class; empty cells where there is no such number.
+
+    The interval is the recall's, of 95 %. Areas are there where the probabilities of all classes
+    were kept.
+    """
+    scores, ranking = evaluation.scores, evaluation.ranking
+    low, high = metrics.wilson_intervals(evaluation.confusion.diagonal(), scores.support)
+    shares = {
+        "precision": scores.precision,
+        "recall": scores.recall,
+        "f1": scores.f1,
+        "recall_low": low,
+        "recall_high": high,
+        **(ranking._asdict() if ranking else {}),
+    }
+    yield "class", *list(shares)[:3], "support", "predicted", *list(shares)[3:]
+    for i, name in enumerate(evaluation.class_names):
+        cells = ["" if math.isnan(column[i]) else f"{column[i]:.4f}" for column in shares.values()]
+        yield name, *cells[:3], scores.support[i], scores.predicted[i], *cells[3:]
 
 
-def predictions(evaluation: Evaluation) -> _Rows:
-    """Of each example the file, the true class and the likeliest classes."""
+def predictions(evaluation: Evaluation, all_probabilities: bool = False) -> Rows:
+    """Of each example the file, the true class and the likeliest classes.
+
+    With `all_probabilities`, the probability of each class follows; they must have been kept.
+    """
     names = evaluation.class_names
     places = range(1, evaluation.top_classes.shape[1] + 1)
     top_columns = [name for i in places for name in (f"class_{i}", f"probability_{i}")]
-    yield "filename", "label", "prediction", "correct", *top_columns
+    every = [f"probability of {name}" for name in names] if all_probabilities else []
+    yield "filename", "label", "prediction", "correct", *top_columns, *every
+    rest = _probabilities(evaluation) if all_probabilities else itertools.repeat(())
     columns = evaluation.labels, evaluation.top_classes, evaluation.top_probabilities
-    lists = (column.tolist() for column in columns)
-    for filename, label, best, probabilities in zip(evaluation.filenames, *lists, strict=True):
+    for filename, label, best, probabilities, others in zip(
+        evaluation.filenames, *columns, rest, strict=False
+    ):
         top = [
             cell
             for number, probability in zip(best, probabilities, strict=True)
             for cell in (names[number], f"{probability:.6f}")
         ]
-        yield filename, names[label], names[best[0]], int(label == best[0]), *top
+        more = (f"{probability:.6f}" for probability in others)
+        yield filename, names[label], names[best[0]], int(label == best[0]), *top, *more
 
 
-def confusion(evaluation: Evaluation) -> _Rows:
+def _probabilities(evaluation: Evaluation) -> Iterator[np.ndarray]:
+    for block in evaluation.log_probabilities.blocks():
+        yield from np.exp(block)
+
+
+def confusion(evaluation: Evaluation) -> Rows:
     """Counts: a row for each true class, a column for each predicted one."""
     yield "true class \\ predicted class", *evaluation.class_names
     for name, counts in zip(evaluation.class_names, evaluation.confusion.tolist(), strict=True):

@@ -17,7 +17,7 @@ from nets import names, nets_factory
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Cost of a net at its own image size, with the outputs of its ImageNet checkpoint.
+    """Cost of a net; of those in costs.json at its own size and with its checkpoint's outputs.
 
     `parameters` counts all weights, auxiliary heads and moving statistics included;
     `multiply_adds` those of convolutions and dense layers that lead to an image's logits.
@@ -38,8 +38,12 @@ def compute(name: str) -> Cost:
     """Builds a net, without values for its weights, and counts."""
     net = nets_factory.get(name)
     with keras.StatelessScope(initialize_variables=False):
-        model = net.build(net.checkpoint_outputs)
-        main = keras.Model(model.input, model.output["logits"])
+        return of(net.build(net.checkpoint_outputs))
+
+
+def of(model: keras.Model) -> Cost:
+    """Counts in a net as it is built: at its image size, with its classes."""
+    main = keras.Model(model.input, model.output["logits"])
     parameters = sum(math.prod(variable.shape) for variable in model.weights)
     return Cost(parameters, sum(_multiply_adds(layer) for layer in main.layers))
 

@@ -16,7 +16,7 @@ from datasets.schema import LabeledImage
 from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
-from datasets.sources.statements import UNNAMED, Others, Statement
+from datasets.sources.statements import UNNAMED, Rest, Statement
 from foundation import labels
 from foundation import options as foundation_options
 from foundation.errors import InputError
@@ -138,7 +138,7 @@ def _labelled(
         stops = options.conversion.on_error == "fail"
         csv_table.write(given.csv_file, until_error(annotated) if stops else annotated)
         say(f"Wrote {given.csv_file} from {given.annotations_dir}.")
-    return csv_table.read(tables, folder, given.multiple_objects, say, _others(folder, options))
+    return csv_table.read(tables, folder, given.multiple_objects, say, _rest(folder, options))
 
 
 def _by_folders(
@@ -160,10 +160,10 @@ def _annotated(
     annotations_dir: str, folder: ImageFolder, options: ConvertOptions
 ) -> Iterable[LabeledImage | Finding]:
     rule = options.photographs.multiple_objects
-    return voc_xml.read(annotations_dir, folder, rule, _others(folder, options))
+    return voc_xml.read(annotations_dir, folder, rule, _rest(folder, options))
 
 
-def _others(folder: ImageFolder, options: ConvertOptions) -> Others:
+def _rest(folder: ImageFolder, options: ConvertOptions) -> Rest:
     """What to make of photographs that nothing in the source names."""
 
     def others(path: str) -> Statement | Finding:
@@ -179,7 +179,7 @@ def _others(folder: ImageFolder, options: ConvertOptions) -> Others:
         hint = f": its folder is called {label} (--unannotated=folder)" if label else ""
         return Finding(path, f"{UNNAMED}{hint}", Effect.LEFT_OUT)
 
-    return others
+    return Rest(folder, others)
 
 
 def _check_place(folder: ImageFolder, options: ConvertOptions) -> None:

@@ -1,5 +1,6 @@
 """Evaluates a trained net on a split of a dataset, each example exactly once."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -13,8 +14,10 @@ from datasets.tfrecord_dataset import Dataset
 from evaluation import evaluator, views
 from evaluation import folder as report
 from evaluation.evaluator import Evaluation
+from evaluation.log_probabilities import LogProbabilities
 from foundation import labels
 from foundation.errors import InputError
+from nets import costs
 from preprocessing.preprocessing_factory import Recipe
 from runs import checks, opened, recipes, splits
 from runs.config import RunConfig
@@ -74,6 +77,7 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
         _about(run, dataset, dropped, options),
         step=run.step or 0,
         value_range=recipe.value_range,
+        all_probabilities=options.evaluation.all_probabilities,
     )
     for line in _closing(run, found, dropped, options):
         say(line)
@@ -150,7 +154,14 @@ def _answers(
         found = batches.explained(
             dataset,
             lambda: evaluator.evaluate(
-                views.mean_of(predict, side, tta), examples, dataset.labels, on_batch=bar.update
+                views.mean_of(predict, side, tta),
+                examples,
+                dataset.labels,
+                top_k=options.evaluation.top_k,
+                on_batch=bar.update,
+                log_probabilities=LogProbabilities(
+                    options.evaluation.eval_dir, dataset.num_classes
+                ),
             ),
         )
     if found.num_examples != expected:
@@ -183,6 +194,7 @@ def _about(
         "bad_records": [str(record) for record in dropped],
         "dataset_fingerprint": dataset.fingerprint,
         "labels": list(dataset.labels),
+        **dataclasses.asdict(costs.of(run.model)),
         "tensorflow": tf.__version__,
     }
 
@@ -190,7 +202,7 @@ def _about(
 def _closing(
     run: OpenRun, found: Evaluation, dropped: Sequence[BadRecord], options: EvaluateOptions
 ) -> list[str]:
-    """The last lines on the screen; the two that TF-Slim printed come last."""
+    """The last lines on the screen; TF-Slim's own come last."""
     eval_dir = options.evaluation.eval_dir
     training = _folder_with_events(run.folder)
     folders = f"train:{training},eval:{eval_dir}" if training else f"eval:{eval_dir}"
@@ -200,7 +212,7 @@ def _closing(
         f"See {os.path.join(eval_dir, 'report.html')}, or tensorboard --logdir_spec={folders}",
         *bad_records.summary(dropped),
         f"eval/Accuracy[{found.accuracy:.4f}]",
-        f"eval/Recall_5[{found.recall_at(5):.4f}]",
+        *(f"eval/Recall_{k}[{found.recall_at(k):.4f}]" for k in found.recalls),
     ]
 
 

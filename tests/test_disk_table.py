@@ -14,6 +14,7 @@ def test_values_come_by_key_and_as_they_were_added():
     assert list(table.by_key()) == [("two", None), 1, 3, "\udce9"]
     assert table.get(b"b") == [1, 3]
     assert table.get(b"c") == []
+    assert b"b" in table and b"c" not in table
     assert list(table.by_group()) == [[1, 3], [("two", None)], ["\udce9"]]
 
 

@@ -101,10 +101,8 @@ def test_everything_comes_from_the_run(place, expected):
     assert "model.ckpt-7: 8 variables restored.\n" in said and "unused" not in said
     labels = np.arange(COUNT) % 3
     right = np.argmax(expected, axis=1) == labels
-    assert said.splitlines()[-2:] == [
-        f"eval/Accuracy[{np.mean(right):.4f}]",
-        "eval/Recall_5[1.0000]",
-    ]
+    assert said.splitlines()[-1] == f"eval/Accuracy[{np.mean(right):.4f}]"
+    assert "Recall_5" not in said  # of three classes it is always 1
     numbers = json.loads((place / "eval/metrics.json").read_text())
     assert numbers["accuracy"] == np.mean(right)
     assert numbers["num_examples"] == COUNT

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics as sklearn
 
 from evaluation import metrics
+from evaluation.log_probabilities import LogProbabilities
 
 LABELS = np.array([0, 0, 0, 1, 1, 3])
 PREDICTIONS = np.array([0, 0, 1, 1, 0, 0])
@@ -42,3 +44,72 @@ def test_wilson_interval():
     assert metrics.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert metrics.wilson_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
     assert metrics.wilson_interval(0, 10)[0] == 0.0
+
+
+def test_wilson_intervals_of_many_shares():
+    low, high = metrics.wilson_intervals(np.array([81, 0, 10]), np.array([263, 0, 10]))
+    assert (low[0], high[0]) == metrics.wilson_interval(81, 263)
+    assert np.isnan([low[1], high[1]]).all()
+    assert high[2] == 1.0
+
+
+def averages_of(labels, predictions, count):
+    confusion = metrics.confusion_matrix(labels, predictions, count)
+    return metrics.averages(confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_averages_are_scikit_learns(seed):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 6, 50)
+    predictions = np.where(random.random(50) < 0.5, labels, random.integers(0, 8, 50))
+    found = averages_of(labels, predictions, 9)  # 6 and 7 are only predicted, 8 is nowhere
+    for kind in ("macro", "weighted"):
+        expected = sklearn.precision_recall_fscore_support(
+            labels, predictions, labels=np.unique(labels), average=kind, zero_division=0
+        )
+        names = (f"{kind}_{name}" for name in ("precision", "recall", "f1"))
+        assert [found[name] for name in names] == pytest.approx(expected[:3])
+    assert found["matthews"] == pytest.approx(sklearn.matthews_corrcoef(labels, predictions))
+    assert found["cohen_kappa"] == pytest.approx(sklearn.cohen_kappa_score(labels, predictions))
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_class_leaves_agreement_undefined():
+    found = averages_of(np.zeros(4, int), np.zeros(4, int), 1)
+    assert found["macro_f1"] == found["weighted_recall"] == 1.0
+    assert np.isnan(found["matthews"]) and np.isnan(found["cohen_kappa"])
+    intervals = metrics.averages_intervals(np.array([[4]]))
+    assert intervals["macro_f1"] == (1.0, 1.0) and np.isnan(intervals["matthews"]).all()
+
+
+def test_bootstrap_is_seeded_and_as_wide_as_wilsons():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 400)
+    predictions = np.where(random.random(400) < 0.7, labels, (labels + 1) % 3)
+    confusion = metrics.confusion_matrix(labels, predictions, 3)
+    intervals = metrics.averages_intervals(confusion)
+    assert intervals == metrics.averages_intervals(confusion)
+    # Recall weighted by the classes' examples is the accuracy, of which Wilson's is known.
+    expected = metrics.wilson_interval(int(confusion.trace()), 400)
+    assert intervals["weighted_recall"] == pytest.approx(expected, abs=0.006)
+    means = metrics.mean_intervals({"right": (labels == predictions).astype(float)})
+    assert means["right"] == pytest.approx(expected, abs=0.006)
+
+
+def test_ranking_scores_are_of_all_examples(tmp_path):
+    random = np.random.default_rng(1)
+    logs = np.log(random.dirichlet(np.ones(4), 50))
+    labels = random.integers(0, 3, 50)  # class 3 has no example
+    kept = LogProbabilities(str(tmp_path), 4)
+    for part in np.array_split(logs, 7):
+        kept.append(part)
+    found = metrics.ranking_scores(kept, labels)
+    for number in range(3):
+        expected = sklearn.roc_auc_score(labels == number, logs[:, number])
+        assert found.roc_auc[number] == pytest.approx(expected, abs=1e-6)
+        expected = sklearn.average_precision_score(labels == number, logs[:, number])
+        assert found.average_precision[number] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(found.roc_auc[3]) and np.isnan(found.average_precision[3])
+    only = metrics.ranking_scores(kept, np.zeros(50, int))
+    assert np.isnan(only.roc_auc).all()

@@ -5,6 +5,7 @@ import glob
 import io
 import json
 import re
+import tempfile
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from evaluation import evaluator
 from evaluation import folder as report
+from evaluation.log_probabilities import LogProbabilities
 from evaluation.report import pictures
 
 # Names that CSV, HTML and matplotlib would take for something else.
@@ -32,7 +34,12 @@ def evaluation():
         "label": tf.constant(labels),
         "filename": tf.constant([f"folder/<img>{i}.jpg" for i in range(12)]),
     }
-    return evaluator.evaluate(lambda images: tf.constant(logits), [batch], NAMES)
+    return evaluator.evaluate(
+        lambda images: tf.constant(logits),
+        [batch],
+        NAMES,
+        log_probabilities=LogProbabilities(tempfile.gettempdir(), len(NAMES)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,9 @@ def test_metrics(folder, evaluation):
 
 def test_per_class(folder, evaluation):
     head, *body = rows(folder / "per_class.csv")
-    assert head == ["class", "precision", "recall", "f1", "support", "predicted"]
+    assert head[:6] == ["class", "precision", "recall", "f1", "support", "predicted"]
+    assert head[6:] == ["recall_low", "recall_high", "roc_auc", "average_precision"]
+    assert body[3][6:] == ["", "", "", ""] and 0 < float(body[0][8]) <= 1
     assert [row[0] for row in body] == list(NAMES)
     assert body[3][2:5] == ["", "", "0"]
     correct = np.sum((evaluation.labels == 0) & (evaluation.predictions == 0))
@@ -132,7 +141,48 @@ def test_events_carry_slims_tags(folder, evaluation):
     step, accuracy = values["eval/Accuracy"]
     assert step == 40 and accuracy == pytest.approx(evaluation.accuracy)
     assert values["eval/Recall_5"][1] == pytest.approx(evaluation.recall_at(5))
-    assert "eval/confusion_matrix" in values
+    assert "eval/confusion_matrix" in values and "eval/reliability" in values
+    curves = [tag for tag in values if tag.startswith("eval/precision_recall/")]
+    assert curves == [f"eval/precision_recall/{name}" for name in NAMES[:3]]
+    assert "eval/accuracy" not in values and "eval/macro_f1" in values
+
+
+def test_recall_5_of_five_classes_is_nowhere(tmp_path):
+    batch = {
+        "image": tf.zeros([2, 4, 4, 1]),
+        "label": tf.constant([0, 1]),
+        "filename": tf.constant(["a", "b"]),
+    }
+    found = evaluator.evaluate(lambda images: tf.eye(2, 5), [batch], "abcde")
+    report.write(str(tmp_path), found, {}, step=0)
+    assert "recall_5" not in json.loads((tmp_path / "metrics.json").read_text())
+    assert "recall at 5" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    (events,) = glob.glob(str(tmp_path / "events.out.tfevents.*"))
+    for event in tf.compat.v1.train.summary_iterator(events):
+        assert not any("Recall_5" in value.tag for value in event.summary.value)
+
+
+def test_all_probabilities(tmp_path, evaluation):
+    report.write(str(tmp_path), evaluation, ABOUT, step=1, all_probabilities=True)
+    head, *body = rows(tmp_path / "predictions.csv")
+    assert head[-len(NAMES) :] == [f"probability of {name}" for name in NAMES]
+    every = np.array([row[-len(NAMES) :] for row in body], float)
+    np.testing.assert_allclose(every.sum(axis=1), 1, atol=1e-5)
+    assert np.argmax(every, axis=1).tolist() == evaluation.predictions.tolist()
+
+
+def test_an_interrupted_evaluation_leaves_the_former_one(tmp_path, evaluation, monkeypatch):
+    report.write(str(tmp_path), evaluation, ABOUT, step=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupted(_):
+        yield ("some", "rows")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report.tables, "confusion", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        report.write(str(tmp_path), evaluation, {"split": "another"}, step=2)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_leaves_no_temporary_files(folder):
@@ -142,6 +192,7 @@ def test_leaves_no_temporary_files(folder):
         "metrics.json",
         "per_class.csv",
         "predictions.csv",
+        "reliability.png",
         "report.html",
     ]
 

@@ -8,7 +8,7 @@ from datasets.schema import Box, LabeledImage
 from datasets.sources import csv_table, statements, voc_xml
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
-from datasets.sources.statements import Statement
+from datasets.sources.statements import Rest, Statement
 
 _BOX, _NEAR, _FAR = Box(4, 4, 40, 40), Box(6, 4, 40, 38), Box(50, 50, 90, 90)
 
@@ -123,9 +123,11 @@ def test_photographs_that_nothing_names_are_counted_or_labelled_in_every_source(
     (tmp_path / "xml" / "0.xml").write_text(_XML.format("cat"))
     (tmp_path / "t.csv").write_text("filename,label,xmin,ymin,xmax,ymax\n0.jpg,cat,4,4,40,40\n")
     images = [LabeledImage("0.jpg", "cat", (_BOX,)), LabeledImage("1.jpg", "by folder")]
-    annotated = list(voc_xml.read(str(tmp_path / "xml"), folder, "largest", _others))
+    annotated = list(voc_xml.read(str(tmp_path / "xml"), folder, "largest", Rest(folder, _others)))
     assert annotated == [Finding("far/2.jpg", "no annotation", Effect.LEFT_OUT), *images]
     said = []
     table = [str(tmp_path / "t.csv")]
-    assert list(csv_table.read(table, folder, "largest", said.append, _others)) == images
+    assert (
+        list(csv_table.read(table, folder, "largest", said.append, Rest(folder, _others))) == images
+    )
     assert said == ["1 photographs of --image_dir are in no row, and are left out."]

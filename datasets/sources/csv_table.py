@@ -23,7 +23,7 @@ from datasets.schema import LabeledImage
 from datasets.sources import objects, statements
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
-from datasets.sources.statements import Statement
+from datasets.sources.statements import Rest, Statement
 from foundation import files
 from foundation import labels as class_labels
 from foundation.errors import InputError
@@ -94,7 +94,7 @@ def read(
     images: ImageFolder,
     rule: str,
     say: Callable[[str], None] = lambda line: None,
-    others: statements.Others | None = None,
+    rest: Rest | None = None,
 ) -> Iterator[LabeledImage | Finding]:
     """Yields the photographs of tables in the order in which they first appear.
 
@@ -107,8 +107,8 @@ def read(
       rule: see `objects.examples`.
       say: gets a line for columns that are not called by the usual names, and for photographs that
         are in no table.
-      others: what to make of the latter, or None. Its findings are counted and not listed: a table
-        is often a choice of many photographs.
+      rest: see `statements.gather`. Its findings are counted and not listed: a table is often a
+        choice of many photographs.
 
     Raises:
       InputError: one is empty, is not UTF-8, or its columns are not understood.
@@ -125,7 +125,7 @@ def read(
             yield from _statements(path, images, origin, say)
 
     unnamed = 0
-    for item in statements.gather(statements.complete(said(), images, others), rule):
+    for item in statements.gather(said(), rule, rest):
         if isinstance(item, Finding) and item.kind == statements.UNNAMED:
             unnamed += item.file not in known
         else:
@@ -142,10 +142,7 @@ def _statements(
     for line, row in _rows(path, say):
         place = row.get("filename") or f"{os.path.basename(path)} line {line}"
         try:
-            for item in _understand(row, images, place):
-                if isinstance(item, Statement):
-                    item = dataclasses.replace(item, split=item.split or split, origin=origin)
-                yield item
+            yield from _understand(row, images, place, split, origin)
         except ValueError as error:
             yield Finding(place, str(error))
 
@@ -363,7 +360,7 @@ def _is_split(cell: str) -> bool:
 
 
 def _understand(
-    row: dict[str, str], images: ImageFolder, place: str
+    row: dict[str, str], images: ImageFolder, place: str, table_split: str, origin: str
 ) -> Iterator[Statement | Finding]:
     """Yields what a row says; raises ValueError with what is wrong."""
     if "problem" in row:
@@ -388,4 +385,4 @@ def _understand(
         yield Finding(place, str(error), Effect.CORRECTED)
     size = (row.get("width", ""), row.get("height", ""))
     size = tuple(map(int, size)) if all(side.isdecimal() and int(side) for side in size) else None
-    yield Statement(found.path, (LabeledObject(label, box),), split, size)
+    yield Statement(found.path, (LabeledObject(label, box),), split or table_split, size, origin)

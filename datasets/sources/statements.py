@@ -34,32 +34,35 @@ class Statement:
     size: tuple[int, int] | None = None
     origin: str = ""
 
+    def __reduce__(self):
+        """Pickles in a fraction of the time that a dataclass takes by itself."""
+        objects = tuple((thing.label, thing.box) for thing in self.objects)
+        return _statement, (self.path, objects, self.split, self.size, self.origin)
+
     def by(self) -> str:
         return f" ({self.origin})" if self.origin else ""
 
 
-Others = Callable[[str], Statement | Finding]
+def _statement(path, things, *rest) -> Statement:
+    return Statement(path, tuple(LabeledObject(*thing) for thing in things), *rest)
 
 
-def complete(
-    items: Iterable[Statement | Finding], images: ImageFolder, others: Others | None
-) -> Iterator[Statement | Finding]:
-    """Hands statements through, and yields what `others` makes of photographs that none names."""
-    if others is None:
-        yield from items
-        return
-    named, any_named = DiskTable(), False
-    for item in items:
-        if isinstance(item, Statement):
-            any_named = True
-            named.add(_key(item.path), True)
-        yield item
-    for path in image_folder.photographs(images.path) if any_named else ():
-        if not named.get(_key(path)):
-            yield others(path)
+@dataclasses.dataclass(frozen=True)
+class Rest:
+    """The photographs that no statement names.
+
+    Attributes:
+      images: the folder of all photographs.
+      others: what to make of each of them.
+    """
+
+    images: ImageFolder
+    others: Callable[[str], Statement | Finding]
 
 
-def gather(items: Iterable[Statement | Finding], rule: str) -> Iterator[LabeledImage | Finding]:
+def gather(
+    items: Iterable[Statement | Finding], rule: str, rest: Rest | None = None
+) -> Iterator[LabeledImage | Finding]:
     """Turns statements into examples, the photographs in the order in which they first appear.
 
     All objects of a photograph are brought together, whatever files or rows name them. The first
@@ -69,6 +72,7 @@ def gather(items: Iterable[Statement | Finding], rule: str) -> Iterator[LabeledI
     Args:
       items: statements in any order; findings are handed through.
       rule: see `objects.examples`.
+      rest: what to do with photographs that no statement names, where any does; None: nothing.
     """
     table = DiskTable()
     for item in items:
@@ -76,6 +80,13 @@ def gather(items: Iterable[Statement | Finding], rule: str) -> Iterator[LabeledI
             yield item
         else:
             table.add(_key(item.path), item)
+    for path in image_folder.photographs(rest.images.path) if rest and len(table) else ():
+        if _key(path) in table:
+            continue
+        if isinstance(item := rest.others(path), Finding):
+            yield item
+        else:
+            table.add(_key(path), item)
     for statements in table.by_group():
         yield from _merged(statements, rule)
 

@@ -18,7 +18,7 @@ from datasets.schema import Box, LabeledImage
 from datasets.sources import image_folder, objects, statements
 from datasets.sources.image_folder import Found, ImageFolder
 from datasets.sources.objects import LabeledObject
-from datasets.sources.statements import Others, Statement
+from datasets.sources.statements import Rest, Statement
 from foundation import labels
 from foundation.errors import InputError
 
@@ -27,7 +27,7 @@ _MAX_FILE_BYTES = 4 << 20
 
 
 def read(
-    annotations_dir: str, images: ImageFolder, rule: str, others: Others | None = None
+    annotations_dir: str, images: ImageFolder, rule: str, rest: Rest | None = None
 ) -> Iterator[LabeledImage | Finding]:
     """Yields the annotated photographs, in the order of the annotation files.
 
@@ -36,7 +36,7 @@ def read(
         its folders are called train, validation or test, these are taken as the splits.
       images: where the photographs are.
       rule: see `objects.examples`.
-      others: what to make of each photograph without annotation; None passes them over.
+      rest: see `statements.gather`.
 
     Raises:
       InputError: there is no such folder, or no annotation in it.
@@ -45,8 +45,7 @@ def read(
         raise InputError(
             "there is no such folder.", option="annotations_dir", value=annotations_dir
         )
-    said = _statements(annotations_dir, images)
-    yield from statements.gather(statements.complete(said, images, others), rule)
+    yield from statements.gather(_statements(annotations_dir, images), rule, rest)
 
 
 def are_among(images: ImageFolder) -> bool:

@@ -42,7 +42,7 @@ def html(
       matrix: PNG of the confusion matrix.
       value_range: as `pictures.thumbnail` takes it.
     """
-    heading, *rows = tables.classes(evaluation)
+    heading, *rows = (row[:6] for row in tables.classes(evaluation))
     return _template().render(
         title=f"Evaluation of {about.get('model_name', 'a net')}",
         tiles=_tiles(evaluation, numbers),
@@ -60,7 +60,14 @@ def _tiles(evaluation: Evaluation, numbers: Mapping[str, object]) -> list[tuple[
     low, high = numbers["accuracy_interval_95"]
     return [
         ("accuracy", f"{evaluation.accuracy:.2%}", f"95 % interval {low:.1%} to {high:.1%}"),
-        ("recall at 5", f"{numbers['recall_5']:.2%}", "true class among the five likeliest"),
+        *(
+            (
+                f"recall at {k}",
+                f"{evaluation.recall_at(k):.2%}",
+                f"true class among the {k} likeliest",
+            )
+            for k in evaluation.recalls
+        ),
         ("macro F1", f"{numbers['macro_f1']:.4f}", "every class counting the same"),
         ("loss", f"{evaluation.loss:.4f}", "mean cross entropy"),
         ("examples", f"{evaluation.num_examples:,}", f"{evaluation.num_classes} classes"),
