@@ -3,6 +3,8 @@
 import ast
 import re
 
+import pytest
+
 from tests.conftest import ROOT
 
 ROOMS = ("foundation", "runs", "datasets", "nets", "preprocessing", "training", "evaluation")
@@ -38,6 +40,22 @@ def test_each_module_says_what_it_holds():
         for path in (ROOT / room).rglob("*.py"):
             if path.name != "__init__.py":
                 assert first_line(path).endswith((".", ":")), path
+
+
+def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
+    from datasets import sample
+
+    images, annotations = tmp_path / "images", tmp_path / "annotations"
+    sample.draw(str(tmp_path), images_per_class=12)
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"<!-- run -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert len(code.splitlines()) <= 32
+    monkeypatch.chdir(tmp_path)
+    picture = str(next(images.iterdir()))
+    made = {"images": str(images), "annotations": str(annotations), "picture": picture, "steps": 2}
+    exec(compile(code, "python.md", "exec"), made)
+    assert set(made["accuracies"]) == {0.001, 0.003}
+    assert sum(share for _, share in made["answers"].classes[picture]) == pytest.approx(1, abs=1e-5)
 
 
 if __name__ == "__main__":
