@@ -6,12 +6,10 @@ convolutional: fc6 is a 5 x 5 or 6 x 6 convolution, which is a dense layer at th
 sizes.
 """
 
-import dataclasses
-
 import keras
 
-from nets import blocks
-from nets.blocks import Blocks
+from nets import blocks, vgg
+from nets.blocks import Blocks, Request
 
 # name, channels, kernel, stride, padding; no channels: max pool
 _LAYERS = {
@@ -36,21 +34,17 @@ _LAYERS = {
         ("pool5", None, 2, 2, "VALID"),
     ),
 }
-_FC6 = {"alexnet_v2": (4096, 5), "overfeat": (3072, 6)}  # channels, kernel
+_FC6 = {"alexnet_v2": (4096, 5, "VALID"), "overfeat": (3072, 6, "VALID")}
 _SMALLEST_IMAGE = {"alexnet_v2": 195, "overfeat": 231}  # pool5 is as large as the kernel of fc6
 _CONV_BIAS = {"alexnet_v2": 0.1, "overfeat": 0.0}
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     dropout_keep_prob: float = 0.5,
     global_pool: bool = False,
     spatial_squeeze: bool = True,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds `alexnet_v2` or `overfeat`; see `nets_factory.build`.
 
@@ -61,29 +55,29 @@ def build(
       spatial_squeeze: False leaves logits as [N, h, w, num_classes].
 
     Raises:
-      ValueError: an image below 195 pixels with AlexNet, 231 with OverFeat.
+      InputError: an image below 195 pixels with AlexNet, 231 with OverFeat.
     """
-    blocks.check_image_size(name, image_size, _SMALLEST_IMAGE[name])
+    name = request.name
     block = Blocks(
-        blocks.glorot_uniform, biases_initializer=blocks.constant(_CONV_BIAS[name]), dtype=dtype
+        blocks.glorot_uniform,
+        biases_initializer=blocks.constant(_CONV_BIAS[name]),
+        dtype=request.dtype,
     )
     fc = Blocks(
-        blocks.truncated_normal(0.005), biases_initializer=blocks.constant(0.1), dtype=dtype
+        blocks.truncated_normal(0.005), biases_initializer=blocks.constant(0.1), dtype=request.dtype
     )
-    images = blocks.images(image_size, channels)
+    images = request.images(smallest=_SMALLEST_IMAGE[name])
     layers = block.stem(images, name, _LAYERS[name])
     end_points = {f"{name}/{layer}": x for layer, x in layers.items()}
 
-    x = fc.conv(layers["pool5"], *_FC6[name], f"{name}/fc6", padding="VALID")
-    end_points[f"{name}/fc6"] = x
-    x = fc.dropout(x, dropout_keep_prob, f"{name}/dropout6")
-    x = end_points[f"{name}/fc7"] = fc.conv(x, 4096, 1, f"{name}/fc7")
-    if global_pool or (spatial_squeeze and x.shape[1] > 1):
-        x = end_points["global_pool"] = fc.global_pool(x, f"{name}/global_pool")
-    x = fc.dropout(x, dropout_keep_prob, f"{name}/dropout7")
-    fc8 = dataclasses.replace(fc.for_logits(), biases_initializer=keras.initializers.Zeros)
-    logits = fc8.conv(x, num_classes, 1, f"{name}/fc8")
-    if spatial_squeeze:
-        logits = fc8.squeeze(logits, f"{name}/fc8/squeezed")
-    end_points[f"{name}/fc8"] = logits
-    return blocks.model(name, images, end_points, logits)
+    return vgg.classifier(
+        fc,
+        layers["pool5"],
+        request,
+        images,
+        end_points,
+        fc6=_FC6[name],
+        dropout_keep_prob=dropout_keep_prob,
+        global_pool=global_pool,
+        spatial_squeeze=spatial_squeeze,
+    )

@@ -99,16 +99,16 @@ class Blocks:
         """Convolutions and pools one behind another.
 
         A step is (name below `scope`, filters, kernel), and a dict of more options of `conv` or of
-        the pool; without filters it is the pool that its name tells, MaxPool_… or AvgPool_….
+        the pool; without filters it is a pool, an average one where it is called AvgPool_….
         """
         for name, filters, kernel, *options in steps:
             options = {"scope": f"{scope}/{name}", **dict(*options)}
             if filters is not None:
                 x = self.conv(x, filters, kernel, **options)
-            elif name.startswith("MaxPool"):
-                x = self.max_pool(x, kernel, **options)
-            else:
+            elif name.startswith("AvgPool"):
                 x = self.avg_pool(x, kernel, **options)
+            else:
+                x = self.max_pool(x, kernel, **options)
         return x
 
     def branches(self, x, scope: str, *branches: Iterable[tuple]):
@@ -123,12 +123,8 @@ class Blocks:
         """
         end_points = {}
         for name, filters, kernel, stride, padding in rows:
-            place = {"scope": f"{scope}/{name}", "stride": stride, "padding": padding}
-            if filters is None:
-                x = self.max_pool(x, kernel, **place)
-            else:
-                x = self.conv(x, filters, kernel, **place)
-            end_points[name] = x
+            step = (name, filters, kernel, {"stride": stride, "padding": padding})
+            x = end_points[name] = self.chain(x, scope, step)
         return end_points
 
     def depthwise_conv(
@@ -300,9 +296,38 @@ class Blocks:
         return self.batch_norm(x, f"{scope}/BatchNorm", activation=self.activation)
 
 
-KEEP_SIZE = types.MappingProxyType(
-    {"stride": 1, "padding": "SAME"}
-)  # of a pool between convolutions
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What each builder is asked for, and how all of them begin and end.
+
+    Attributes:
+      name: of the net, a key of `nets_factory.NETS`.
+      num_classes: outputs, the background class included where there is one.
+      image_size: height and width in pixels.
+      channels: of the images.
+      dtype: what is computed in, "float32" or "mixed_bfloat16".
+    """
+
+    name: str
+    num_classes: int
+    image_size: int
+    channels: int
+    dtype: str = "float32"
+
+    def images(self, smallest: int = 1):
+        """The input of the net; raises InputError for images below `smallest` pixels."""
+        check_image_size(self.name, self.image_size, smallest)
+        return images(self.image_size, self.channels)
+
+    def model(self, images, end_points: dict, logits, predictions: str, aux_logits=None):
+        """The net, with the end points "Logits" and "Predictions", a softmax in that scope."""
+        softmax = keras.layers.Softmax(dtype="float32", name=layer_name(predictions))
+        ends = {**end_points, "Logits": logits, "Predictions": softmax(logits)}
+        return model(self.name, images, ends, logits, aux_logits)
+
+
+# Of a pool between convolutions.
+KEEP_SIZE = types.MappingProxyType({"stride": 1, "padding": "SAME"})
 
 
 def layer_name(scope: str) -> str:

@@ -4,10 +4,9 @@ import keras
 import tensorflow as tf
 
 from nets import blocks
-from nets.blocks import Blocks
+from nets.blocks import Blocks, Request
 
 _SCOPE = "CifarNet"
-_SMALLEST_IMAGE = 4  # leaves one pixel after pool2
 
 
 @keras.saving.register_keras_serializable("slim")
@@ -20,26 +19,17 @@ class LocalResponseNorm(keras.layers.Layer):
         )
 
 
-def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
-    *,
-    dropout_keep_prob: float = 0.5,
-    dtype: str = "float32",
-) -> keras.Model:
+def build(request: Request, *, dropout_keep_prob: float = 0.5) -> keras.Model:
     """Builds the net; see `nets_factory.build`.
 
     Raises:
-      ValueError: an image below 4 pixels.
+      InputError: an image below 4 pixels.
     """
-    blocks.check_image_size(name, image_size, _SMALLEST_IMAGE)
-    block = Blocks(blocks.truncated_normal(0.05), regularized=(), dtype=dtype)
+    block = Blocks(blocks.truncated_normal(0.05), regularized=(), dtype=request.dtype)
     dense = Blocks(
-        blocks.truncated_normal(0.04), biases_initializer=blocks.constant(0.1), dtype=dtype
+        blocks.truncated_normal(0.04), biases_initializer=blocks.constant(0.1), dtype=request.dtype
     )
-    images = blocks.images(image_size, channels)
+    images = request.images(smallest=4)  # leaves one pixel after pool2
     end_points = {}
     x = end_points["conv1"] = block.conv(images, 64, 5, f"{_SCOPE}/conv1")
     x = end_points["pool1"] = block.max_pool(x, 2, f"{_SCOPE}/pool1")
@@ -54,13 +44,11 @@ def build(
     x = end_points["fc4"] = dense.fully_connected(x, 192, f"{_SCOPE}/fc4")
     logits = block.for_logits().fully_connected(
         x,
-        num_classes,
+        request.num_classes,
         f"{_SCOPE}/logits",
         weights_initializer=blocks.truncated_normal(1 / 192),
     )
-    end_points["Logits"] = logits
-    end_points["Predictions"] = block.softmax(logits, f"{_SCOPE}/Predictions")
-    return blocks.model(name, images, end_points, logits)
+    return request.model(images, end_points, logits, f"{_SCOPE}/Predictions")
 
 
 def _norm(x, scope: str):

@@ -5,17 +5,14 @@ import dataclasses
 import keras
 
 from nets import blocks
-from nets.blocks import Blocks, Norm
+from nets.blocks import Blocks, Norm, Request
 
 _SCOPE = "InceptionResnetV2"
 _AUX_WINDOW = 5
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     dropout_keep_prob: float = 0.8,
     batch_norm_scale: bool = False,
@@ -23,7 +20,6 @@ def build(
     create_aux_logits: bool = True,
     output_stride: int = 16,
     align_feature_maps: bool = False,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds the net; see `nets_factory.build`.
 
@@ -40,13 +36,12 @@ def build(
       align_feature_maps: pad SAME throughout; any image size will do.
 
     Raises:
-      ValueError: an image below 75 pixels (59 with an output stride of 8), another output stride.
+      InputError: an image below 75 pixels (59 with an output stride of 8).
+      ValueError: another output stride.
     """
     if output_stride not in (8, 16):
-        raise ValueError(f"{name}: output_stride={output_stride}; it must be 8 or 16.")
+        raise ValueError(f"{request.name}: output_stride={output_stride}; it must be 8 or 16.")
     dense = output_stride == 8
-    if not align_feature_maps:  # to leave one pixel after Mixed_7a
-        blocks.check_image_size(name, image_size, 59 if dense else 75)
     padding = "SAME" if align_feature_maps else "VALID"
     halve = {"stride": 2, "padding": padding}
     halve_6a = {"stride": 1 if dense else 2, "padding": padding}
@@ -56,9 +51,10 @@ def build(
         norm=Norm(scale=batch_norm_scale),
         activation=activation,
         regularized=("weights", "biases"),
-        dtype=dtype,
+        dtype=request.dtype,
     )
-    images = blocks.images(image_size, channels)
+    to_7a = 59 if dense else 75  # pixels that leave one after Mixed_7a
+    images = request.images(smallest=1 if align_feature_maps else to_7a)
     end_points = block.stem(
         images,
         _SCOPE,
@@ -89,17 +85,15 @@ def build(
 
     aux_logits = None
     if create_aux_logits and end_points["PreAuxLogits"].shape[1] >= _AUX_WINDOW:
-        aux_logits = _aux_logits(block, end_points["PreAuxLogits"], num_classes)
+        aux_logits = _aux_logits(block, end_points["PreAuxLogits"], request.num_classes)
         end_points["AuxLogits"] = aux_logits
 
     scope = f"{_SCOPE}/Logits"
     x = end_points["global_pool"] = block.global_pool(x, f"{scope}/AvgPool_1a_8x8")
     x = block.flatten(x, f"{scope}/Flatten")
     x = end_points["PreLogitsFlatten"] = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout")
-    logits = block.for_logits().fully_connected(x, num_classes, f"{scope}/Logits")
-    end_points["Logits"] = logits
-    end_points["Predictions"] = block.softmax(logits, f"{scope}/Predictions")
-    return blocks.model(name, images, end_points, logits, aux_logits)
+    logits = block.for_logits().fully_connected(x, request.num_classes, f"{scope}/Logits")
+    return request.model(images, end_points, logits, f"{scope}/Predictions", aux_logits)
 
 
 def _mixed_5b(block: Blocks, x, scope: str):

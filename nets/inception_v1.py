@@ -6,7 +6,7 @@ Unlike the paper's it has batch norm, 3 x 3 convolutions in place of 5 x 5, and 
 import keras
 
 from nets import blocks
-from nets.blocks import Blocks, Norm
+from nets.blocks import Blocks, Norm, Request
 
 _SCOPE = "InceptionV1"
 
@@ -39,15 +39,11 @@ _STAGES = (
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     dropout_keep_prob: float = 0.8,
     global_pool: bool = False,
     spatial_squeeze: bool = True,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds the net; see `nets_factory.build`. Any image size will do: all padding is SAME.
 
@@ -56,12 +52,8 @@ def build(
       spatial_squeeze: False leaves logits as [N, h, w, num_classes], one for each place of slim's
         window; there are several from 225 pixels up, which are averaged otherwise.
     """
-    block = Blocks(
-        blocks.truncated_normal(0.01),
-        norm=Norm(),
-        dtype=dtype,
-    )
-    images = blocks.images(image_size, channels)
+    block = Blocks(blocks.truncated_normal(0.01), norm=Norm(), dtype=request.dtype)
+    images = request.images()
     end_points = block.stem(images, _SCOPE, _STEM)
     x = end_points["Conv2d_2c_3x3"]
     for pool, kernel, mixed_blocks in _STAGES:
@@ -81,13 +73,11 @@ def build(
     end_points["global_pool" if global_pool else "AvgPool_0a_7x7"] = x
     x = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout_0b")
     logits = block.for_logits().conv(
-        x, num_classes, 1, f"{scope}/Conv2d_0c_1x1", weights_initializer=blocks.he_normal
+        x, request.num_classes, 1, f"{scope}/Conv2d_0c_1x1", weights_initializer=blocks.he_normal
     )
     if spatial_squeeze:
         logits = block.squeeze(logits, f"{scope}/SpatialSqueeze")
-    end_points["Logits"] = logits
-    end_points["Predictions"] = block.softmax(logits, f"{scope}/Predictions")
-    return blocks.model(name, images, end_points, logits)
+    return request.model(images, end_points, logits, f"{scope}/Predictions")
 
 
 def _mixed(block: Blocks, x, scope: str, *widths: int):

@@ -3,7 +3,7 @@
 import keras
 
 from nets import blocks
-from nets.blocks import Blocks, Norm
+from nets.blocks import Blocks, Norm, Request
 
 _SCOPE = "InceptionV2"
 
@@ -29,10 +29,7 @@ _PROJECT = {"weights_initializer": blocks.truncated_normal(0.1)}
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     dropout_keep_prob: float = 0.8,
     depth_multiplier: float = 1.0,
@@ -40,7 +37,6 @@ def build(
     use_separable_conv: bool = True,
     global_pool: bool = False,
     spatial_squeeze: bool = True,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds the net; see `nets_factory.build`. Any image size will do: all padding is SAME.
 
@@ -56,18 +52,20 @@ def build(
       ValueError: a depth multiplier of 0 or less.
     """
     if depth_multiplier <= 0:
-        raise ValueError(f"{name}: depth_multiplier={depth_multiplier}; it must be above 0.")
+        raise ValueError(
+            f"{request.name}: depth_multiplier={depth_multiplier}; it must be above 0."
+        )
 
     def depth(full: int) -> int:
         return max(int(full * depth_multiplier), min_depth)
 
-    block = Blocks(blocks.he_normal, norm=Norm(), dtype=dtype)
-    images = blocks.images(image_size, channels)
+    block = Blocks(blocks.he_normal, norm=Norm(), dtype=request.dtype)
+    images = request.images()
     scope = f"{_SCOPE}/Conv2d_1a_7x7"
     large = blocks.truncated_normal(1.0)
     if use_separable_conv:
         # Slim's arg scope passes it by: neither batch norm nor regularisation.
-        separable = Blocks(large, regularized=(), dtype=dtype)
+        separable = Blocks(large, regularized=(), dtype=request.dtype)
         multiplier = min(depth(64) // 3, 8)
         x = separable.separable_conv(images, depth(64), 7, scope, stride=2, multiplier=multiplier)
     else:
@@ -90,12 +88,10 @@ def build(
     )
     end_points["global_pool" if global_pool else "AvgPool_1a"] = x
     x = end_points["PreLogits"] = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout_1b")
-    logits = block.for_logits().conv(x, num_classes, 1, f"{scope}/Conv2d_1c_1x1")
+    logits = block.for_logits().conv(x, request.num_classes, 1, f"{scope}/Conv2d_1c_1x1")
     if spatial_squeeze:
         logits = block.squeeze(logits, f"{scope}/SpatialSqueeze")
-    end_points["Logits"] = logits
-    end_points["Predictions"] = block.softmax(logits, f"{_SCOPE}/Predictions")
-    return blocks.model(name, images, end_points, logits)
+    return request.model(images, end_points, logits, f"{_SCOPE}/Predictions")
 
 
 def _mixed(block: Blocks, x, scope: str, depth, only, branch_1, branch_2, pooled):

@@ -5,13 +5,15 @@ Some layers bear odd names (`Mixed_5c/Branch_1/Conv_1_0c_5x5`; a 3 x 3 convoluti
 them, so they stay.
 """
 
+from collections.abc import Sequence
+
 import keras
 
 from nets import blocks
-from nets.blocks import Blocks, Norm
+from nets.blocks import Blocks, Norm, Request
 
+Widths = Sequence[int]
 _SCOPE = "InceptionV3"
-_SMALLEST_IMAGE = 75  # leaves one pixel after Mixed_7a
 _AUX_WINDOW = 5
 
 # name, channels, kernel, stride, padding of what comes before the Mixed blocks; no channels: pool
@@ -24,21 +26,17 @@ _STEM = (
     ("Conv2d_4a_3x3", 192, 3, 1, "VALID"),
     ("MaxPool_5a_3x3", None, 3, 2, "VALID"),
 )
-_HALVE = {"stride": 2, "padding": "VALID"}
-_AVERAGE = ("AvgPool_0a_3x3", None, 3, blocks.KEEP_SIZE)
+HALVE = {"stride": 2, "padding": "VALID"}
+AVERAGE = ("AvgPool_0a_3x3", None, 3, blocks.KEEP_SIZE)
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     dropout_keep_prob: float = 0.8,
     create_aux_logits: bool = True,
     global_pool: bool = False,
     spatial_squeeze: bool = True,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds the net; see `nets_factory.build`.
 
@@ -54,11 +52,10 @@ def build(
         window; there are several from 363 pixels up, which are averaged otherwise.
 
     Raises:
-      ValueError: an image below 75 pixels.
+      InputError: an image below 75 pixels.
     """
-    blocks.check_image_size(name, image_size, _SMALLEST_IMAGE)
-    block = Blocks(blocks.he_normal, norm=Norm(), dtype=dtype)
-    images = blocks.images(image_size, channels)
+    block = Blocks(blocks.he_normal, norm=Norm(), dtype=request.dtype)
+    images = request.images(smallest=75)  # leaves one pixel after Mixed_7a
     end_points = block.stem(images, _SCOPE, _STEM)
     x = end_points["MaxPool_5a_3x3"]
     for mixed, add, setting in (
@@ -66,11 +63,11 @@ def build(
         ("Mixed_5c", _mixed_35, (64, "Conv2d_0b_1x1", "Conv_1_0c_5x5")),
         ("Mixed_5d", _mixed_35, (64, "Conv2d_0a_1x1", "Conv2d_0b_5x5")),
         ("Mixed_6a", _to_17, ()),
-        ("Mixed_6b", _mixed_17, (128,)),
-        ("Mixed_6c", _mixed_17, (160,)),
-        ("Mixed_6d", _mixed_17, (160,)),
-        ("Mixed_6e", _mixed_17, (192,)),
-        ("Mixed_7a", _to_8, ()),
+        ("Mixed_6b", mixed_17, (192, (128, 128, 192), (128, 128, 128, 128, 192), 192)),
+        ("Mixed_6c", mixed_17, (192, (160, 160, 192), (160, 160, 160, 160, 192), 192)),
+        ("Mixed_6d", mixed_17, (192, (160, 160, 192), (160, 160, 160, 160, 192), 192)),
+        ("Mixed_6e", mixed_17, (192, (192, 192, 192), (192, 192, 192, 192, 192), 192)),
+        ("Mixed_7a", to_8, ((192, 320), (192, 192, 192, 192))),
         ("Mixed_7b", _mixed_8, ("Conv2d_0b_3x1",)),
         ("Mixed_7c", _mixed_8, ("Conv2d_0c_3x1",)),
     ):
@@ -78,7 +75,9 @@ def build(
 
     aux_logits = None
     if create_aux_logits and end_points["Mixed_6e"].shape[1] >= _AUX_WINDOW:
-        aux_logits = _aux_logits(block, end_points["Mixed_6e"], num_classes, spatial_squeeze)
+        aux_logits = _aux_logits(
+            block, end_points["Mixed_6e"], request.num_classes, spatial_squeeze
+        )
         end_points["AuxLogits"] = aux_logits
 
     scope = f"{_SCOPE}/Logits"
@@ -87,12 +86,10 @@ def build(
     )
     end_points["global_pool" if global_pool else "AvgPool_1a"] = x
     x = end_points["PreLogits"] = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout_1b")
-    logits = block.for_logits().conv(x, num_classes, 1, f"{scope}/Conv2d_1c_1x1")
+    logits = block.for_logits().conv(x, request.num_classes, 1, f"{scope}/Conv2d_1c_1x1")
     if spatial_squeeze:
         logits = block.squeeze(logits, f"{scope}/SpatialSqueeze")
-    end_points["Logits"] = logits
-    end_points["Predictions"] = block.softmax(logits, f"{_SCOPE}/Predictions")
-    return blocks.model(name, images, end_points, logits, aux_logits)
+    return request.model(images, end_points, logits, f"{_SCOPE}/Predictions", aux_logits)
 
 
 def _mixed_35(block: Blocks, x, scope: str, pooled: int, name_1x1: str, name_5x5: str):
@@ -103,7 +100,7 @@ def _mixed_35(block: Blocks, x, scope: str, pooled: int, name_1x1: str, name_5x5
         [("Conv2d_0a_1x1", 64, 1)],
         [(name_1x1, 48, 1), (name_5x5, 64, 5)],
         [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_0c_3x3", 96, 3)],
-        [_AVERAGE, ("Conv2d_0b_1x1", pooled, 1)],
+        [AVERAGE, ("Conv2d_0b_1x1", pooled, 1)],
     )
 
 
@@ -111,43 +108,45 @@ def _to_17(block: Blocks, x, scope: str):
     return block.branches(
         x,
         scope,
-        [("Conv2d_1a_1x1", 384, 3, _HALVE)],
-        [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_1a_1x1", 96, 3, _HALVE)],
+        [("Conv2d_1a_1x1", 384, 3, HALVE)],
+        [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_1a_1x1", 96, 3, HALVE)],
         [("MaxPool_1a_3x3", None, 3)],
     )
 
 
-def _mixed_17(block: Blocks, x, scope: str, width: int):
+def mixed_17(block: Blocks, x, scope: str, only: int, short: Widths, long: Widths, pooled: int):
+    """A Mixed block at 17 x 17 pixels, of version 3 or 4, with these channels."""
     return block.branches(
         x,
         scope,
-        [("Conv2d_0a_1x1", 192, 1)],
+        [("Conv2d_0a_1x1", only, 1)],
         [
-            ("Conv2d_0a_1x1", width, 1),
-            ("Conv2d_0b_1x7", width, (1, 7)),
-            ("Conv2d_0c_7x1", 192, (7, 1)),
+            ("Conv2d_0a_1x1", short[0], 1),
+            ("Conv2d_0b_1x7", short[1], (1, 7)),
+            ("Conv2d_0c_7x1", short[2], (7, 1)),
         ],
         [
-            ("Conv2d_0a_1x1", width, 1),
-            ("Conv2d_0b_7x1", width, (7, 1)),
-            ("Conv2d_0c_1x7", width, (1, 7)),
-            ("Conv2d_0d_7x1", width, (7, 1)),
-            ("Conv2d_0e_1x7", 192, (1, 7)),
+            ("Conv2d_0a_1x1", long[0], 1),
+            ("Conv2d_0b_7x1", long[1], (7, 1)),
+            ("Conv2d_0c_1x7", long[2], (1, 7)),
+            ("Conv2d_0d_7x1", long[3], (7, 1)),
+            ("Conv2d_0e_1x7", long[4], (1, 7)),
         ],
-        [_AVERAGE, ("Conv2d_0b_1x1", 192, 1)],
+        [AVERAGE, ("Conv2d_0b_1x1", pooled, 1)],
     )
 
 
-def _to_8(block: Blocks, x, scope: str):
+def to_8(block: Blocks, x, scope: str, short: Widths, long: Widths):
+    """Halves the map of 17 x 17 pixels, in version 3 or 4, with these channels."""
     return block.branches(
         x,
         scope,
-        [("Conv2d_0a_1x1", 192, 1), ("Conv2d_1a_3x3", 320, 3, _HALVE)],
+        [("Conv2d_0a_1x1", short[0], 1), ("Conv2d_1a_3x3", short[1], 3, HALVE)],
         [
-            ("Conv2d_0a_1x1", 192, 1),
-            ("Conv2d_0b_1x7", 192, (1, 7)),
-            ("Conv2d_0c_7x1", 192, (7, 1)),
-            ("Conv2d_1a_3x3", 192, 3, _HALVE),
+            ("Conv2d_0a_1x1", long[0], 1),
+            ("Conv2d_0b_1x7", long[1], (1, 7)),
+            ("Conv2d_0c_7x1", long[2], (7, 1)),
+            ("Conv2d_1a_3x3", long[3], 3, HALVE),
         ],
         [("MaxPool_1a_3x3", None, 3)],
     )
@@ -164,7 +163,7 @@ def _mixed_8(block: Blocks, x, scope: str, name_3x1: str):
         block.chain(branch_1, f"{scope}/Branch_1", (name_3x1, 384, (3, 1))),
         block.chain(branch_2, f"{scope}/Branch_2", ("Conv2d_0c_1x3", 384, (1, 3))),
         block.chain(branch_2, f"{scope}/Branch_2", ("Conv2d_0d_3x1", 384, (3, 1))),
-        block.chain(x, f"{scope}/Branch_3", _AVERAGE, ("Conv2d_0b_1x1", 192, 1)),
+        block.chain(x, f"{scope}/Branch_3", AVERAGE, ("Conv2d_0b_1x1", 192, 1)),
     ]
     return block.concat(ends, scope)
 

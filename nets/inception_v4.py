@@ -1,12 +1,14 @@
 """Inception v4 (https://arxiv.org/abs/1602.07261), as in TF-Slim's nets/inception_v4.py."""
 
+import functools
+
 import keras
 
-from nets import blocks
-from nets.blocks import Blocks, Norm
+from nets import blocks, inception_v3
+from nets.blocks import Blocks, Norm, Request
+from nets.inception_v3 import AVERAGE, HALVE
 
 _SCOPE = "InceptionV4"
-_SMALLEST_IMAGE = 75  # leaves one pixel after Mixed_7a
 _AUX_WINDOW = 5
 
 # name, channels, kernel, stride, padding of what comes before the Mixed blocks
@@ -16,19 +18,21 @@ _STEM = (
     ("Conv2d_2b_3x3", 64, 3, 1, "SAME"),
 )
 _VALID = {"padding": "VALID"}
-_HALVE = {"stride": 2, "padding": "VALID"}
-_AVERAGE = ("AvgPool_0a_3x3", None, 3, blocks.KEEP_SIZE)
+_inception_b = functools.partial(
+    inception_v3.mixed_17,
+    only=384,
+    short=(192, 224, 256),
+    long=(192, 192, 224, 224, 256),
+    pooled=128,
+)
+_reduction_b = functools.partial(inception_v3.to_8, short=(192, 192), long=(256, 256, 320, 320))
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     dropout_keep_prob: float = 0.8,
     create_aux_logits: bool = True,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds the net; see `nets_factory.build`.
 
@@ -39,11 +43,10 @@ def build(
       create_aux_logits: whether to build the auxiliary head.
 
     Raises:
-      ValueError: an image below 75 pixels.
+      InputError: an image below 75 pixels.
     """
-    blocks.check_image_size(name, image_size, _SMALLEST_IMAGE)
-    block = Blocks(blocks.he_normal, norm=Norm(), dtype=dtype)
-    images = blocks.images(image_size, channels)
+    block = Blocks(blocks.he_normal, norm=Norm(), dtype=request.dtype)
+    images = request.images(smallest=75)  # leaves one pixel after Mixed_7a
     end_points = block.stem(images, _SCOPE, _STEM)
     x = end_points["Conv2d_2b_3x3"]
     for add, names in (
@@ -61,23 +64,21 @@ def build(
 
     aux_logits = None
     if create_aux_logits and end_points["Mixed_6h"].shape[1] >= _AUX_WINDOW:
-        aux_logits = _aux_logits(block, end_points["Mixed_6h"], num_classes)
+        aux_logits = _aux_logits(block, end_points["Mixed_6h"], request.num_classes)
         end_points["AuxLogits"] = aux_logits
 
     scope = f"{_SCOPE}/Logits"
     x = end_points["global_pool"] = block.global_pool(x, f"{scope}/AvgPool_1a")
     x = block.dropout(x, dropout_keep_prob, f"{scope}/Dropout_1b")
     x = end_points["PreLogitsFlatten"] = block.flatten(x, f"{scope}/PreLogitsFlatten")
-    logits = _dense_logits(block, x, num_classes, f"{scope}/Logits")
-    end_points["Logits"] = logits
-    end_points["Predictions"] = block.softmax(logits, f"{scope}/Predictions")
-    return blocks.model(name, images, end_points, logits, aux_logits)
+    logits = _dense_logits(block, x, request.num_classes, f"{scope}/Logits")
+    return request.model(images, end_points, logits, f"{scope}/Predictions", aux_logits)
 
 
 def _to_73(block: Blocks, x, scope: str):
     """The map's size from here on is that of an image of 299 pixels."""
     return block.branches(
-        x, scope, [("MaxPool_0a_3x3", None, 3)], [("Conv2d_0a_3x3", 96, 3, _HALVE)]
+        x, scope, [("MaxPool_0a_3x3", None, 3)], [("Conv2d_0a_3x3", 96, 3, HALVE)]
     )
 
 
@@ -97,7 +98,7 @@ def _to_71(block: Blocks, x, scope: str):
 
 def _to_35(block: Blocks, x, scope: str):
     return block.branches(
-        x, scope, [("Conv2d_1a_3x3", 192, 3, _HALVE)], [("MaxPool_1a_3x3", None, 3)]
+        x, scope, [("Conv2d_1a_3x3", 192, 3, HALVE)], [("MaxPool_1a_3x3", None, 3)]
     )
 
 
@@ -108,7 +109,7 @@ def _inception_a(block: Blocks, x, scope: str):
         [("Conv2d_0a_1x1", 96, 1)],
         [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3)],
         [("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_0c_3x3", 96, 3)],
-        [_AVERAGE, ("Conv2d_0b_1x1", 96, 1)],
+        [AVERAGE, ("Conv2d_0b_1x1", 96, 1)],
     )
 
 
@@ -116,44 +117,8 @@ def _reduction_a(block: Blocks, x, scope: str):
     return block.branches(
         x,
         scope,
-        [("Conv2d_1a_3x3", 384, 3, _HALVE)],
-        [("Conv2d_0a_1x1", 192, 1), ("Conv2d_0b_3x3", 224, 3), ("Conv2d_1a_3x3", 256, 3, _HALVE)],
-        [("MaxPool_1a_3x3", None, 3)],
-    )
-
-
-def _inception_b(block: Blocks, x, scope: str):
-    return block.branches(
-        x,
-        scope,
-        [("Conv2d_0a_1x1", 384, 1)],
-        [
-            ("Conv2d_0a_1x1", 192, 1),
-            ("Conv2d_0b_1x7", 224, (1, 7)),
-            ("Conv2d_0c_7x1", 256, (7, 1)),
-        ],
-        [
-            ("Conv2d_0a_1x1", 192, 1),
-            ("Conv2d_0b_7x1", 192, (7, 1)),
-            ("Conv2d_0c_1x7", 224, (1, 7)),
-            ("Conv2d_0d_7x1", 224, (7, 1)),
-            ("Conv2d_0e_1x7", 256, (1, 7)),
-        ],
-        [_AVERAGE, ("Conv2d_0b_1x1", 128, 1)],
-    )
-
-
-def _reduction_b(block: Blocks, x, scope: str):
-    return block.branches(
-        x,
-        scope,
-        [("Conv2d_0a_1x1", 192, 1), ("Conv2d_1a_3x3", 192, 3, _HALVE)],
-        [
-            ("Conv2d_0a_1x1", 256, 1),
-            ("Conv2d_0b_1x7", 256, (1, 7)),
-            ("Conv2d_0c_7x1", 320, (7, 1)),
-            ("Conv2d_1a_3x3", 320, 3, _HALVE),
-        ],
+        [("Conv2d_1a_3x3", 384, 3, HALVE)],
+        [("Conv2d_0a_1x1", 192, 1), ("Conv2d_0b_3x3", 224, 3), ("Conv2d_1a_3x3", 256, 3, HALVE)],
         [("MaxPool_1a_3x3", None, 3)],
     )
 
@@ -173,7 +138,7 @@ def _inception_c(block: Blocks, x, scope: str):
         block.chain(branch_1, f"{scope}/Branch_1", ("Conv2d_0c_3x1", 256, (3, 1))),
         block.chain(branch_2, f"{scope}/Branch_2", ("Conv2d_0d_1x3", 256, (1, 3))),
         block.chain(branch_2, f"{scope}/Branch_2", ("Conv2d_0e_3x1", 256, (3, 1))),
-        block.chain(x, f"{scope}/Branch_3", _AVERAGE, ("Conv2d_0b_1x1", 256, 1)),
+        block.chain(x, f"{scope}/Branch_3", AVERAGE, ("Conv2d_0b_1x1", 256, 1)),
     ]
     return block.concat(ends, scope)
 

@@ -28,6 +28,7 @@ import numpy as np
 
 from foundation.errors import InputError
 from nets import blocks, layers
+from nets.blocks import Request
 
 _PIXELS = "pixels"  # name of the layer that converts them
 _IMAGENET_MEAN, _IMAGENET_STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of 0 to 1
@@ -103,39 +104,31 @@ APPLICATIONS: Mapping[str, Application] = {
 }
 
 
-def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
-    *,
-    dropout_keep_prob: float | None = None,
-    dtype: str = "float32",
-) -> keras.Model:
+def build(request: Request, *, dropout_keep_prob: float | None = None) -> keras.Model:
     """Builds the net; see `nets_factory.build`. End points bear Keras's layer names.
 
     Args:
       dropout_keep_prob: of the dropout before the classifier; None means Keras's.
 
     Raises:
-      ValueError: too small an image, or `dropout_keep_prob` for a net without that dropout.
+      InputError: too small an image.
+      ValueError: `dropout_keep_prob` for a net without that dropout.
     """
-    application = APPLICATIONS[name]
-    blocks.check_image_size(name, image_size, application.smallest_image)
-    images = _converted(application, blocks.images(image_size, channels))
+    application = APPLICATIONS[request.name]
+    images = _converted(application, request.images(smallest=application.smallest_image))
     # Keras's net is only a plan: none of its variables is made.
     with keras.StatelessScope(initialize_variables=False):
         plan = _keras_net(
             application,
             weights=None,
-            classes=num_classes,
+            classes=request.num_classes,
             input_tensor=images,
             input_shape=images.shape[1:],
         )
     if dropout_keep_prob is not None and not any(map(_drops_features, plan.layers)):
         raise ValueError(
-            f"{name} has no dropout for dropout_keep_prob={dropout_keep_prob}; --head=dropout:RATE "
-            "puts one before a classifier of your own."
+            f"{request.name} has no dropout for dropout_keep_prob={dropout_keep_prob}; "
+            "--head=dropout:RATE puts one before a classifier of your own."
         )
     last = max(i for i, layer in enumerate(plan.layers) if layer.weights)
     names = _fresh_names(plan.layers)
@@ -147,8 +140,8 @@ def build(
             steps = [copy(layer) for layer in operation.layers]
             return lambda x: functools.reduce(lambda x, step: step(x), steps, x)
         scope = f"{application.scope}/{names.get(operation.name, operation.name)}"
-        gives_logits = operation in plan.layers[last:]
-        own = {"name": blocks.layer_name(scope), "dtype": "float32" if gives_logits else dtype}
+        dtype = "float32" if operation in plan.layers[last:] else request.dtype  # of the logits
+        own = {"name": blocks.layer_name(scope), "dtype": dtype}
         return _substitute(operation, own, dropout_keep_prob)
 
     net = keras.models.clone_model(plan, clone_function=copy, call_function=_call)
@@ -158,9 +151,7 @@ def build(
         for layer in net.layers
         if layer.name.startswith(prefix)
     }
-    end_points["Logits"] = net.outputs[0]
-    end_points["Predictions"] = keras.layers.Softmax(name=f"{prefix}Predictions")(net.outputs[0])
-    return blocks.model(name, net.inputs[0], end_points, net.outputs[0])
+    return request.model(net.inputs[0], end_points, net.outputs[0], f"{prefix}Predictions")
 
 
 def pretrained_weights(name: str, cache_dir: str) -> dict[str, np.ndarray]:

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 import keras
 import tensorflow as tf
 
-from nets import bfloat16, xla
+from nets import bfloat16, slim_names, xla
 
 
 class _SlimLayer:
     """Names the variables as slim does and remembers which of them are regularised."""
 
-    _slim_leaves: Mapping[str, str] = {}
+    _slim_leaves: Mapping[str, str] = slim_names.LEAVES
 
     def __init__(self, *args, regularized: Iterable[str] = (), **kwargs):
         super().__init__(*args, **kwargs)
@@ -35,7 +35,7 @@ class _SlimLayer:
 
 @keras.saving.register_keras_serializable("slim")
 class Conv2D(_SlimLayer, keras.layers.Conv2D):
-    _slim_leaves = types.MappingProxyType({"kernel": "weights", "bias": "biases"})
+    """slim.conv2d's convolution."""
 
     def convolution_op(self, inputs, kernel):
         if xla.wants_wide_channels(inputs, kernel, self.strides, self.dilation_rate, self.groups):
@@ -50,6 +50,8 @@ class Conv2D(_SlimLayer, keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("slim")
 class DepthwiseConv2D(_SlimLayer, keras.layers.DepthwiseConv2D):
+    """slim.separable_conv2d's without outputs: each channel by itself."""
+
     _slim_leaves = types.MappingProxyType({"kernel": "depthwise_weights", "bias": "biases"})
 
     def call(self, inputs):
@@ -61,13 +63,7 @@ class DepthwiseConv2D(_SlimLayer, keras.layers.DepthwiseConv2D):
 
 @keras.saving.register_keras_serializable("slim")
 class SeparableConv2D(_SlimLayer, keras.layers.SeparableConv2D):
-    _slim_leaves = types.MappingProxyType(
-        {
-            "depthwise_kernel": "depthwise_weights",
-            "pointwise_kernel": "pointwise_weights",
-            "bias": "biases",
-        }
-    )
+    """slim.separable_conv2d's: depthwise, then pointwise."""
 
     def call(self, inputs):
         if not bfloat16.on_processor(inputs) or max(self.dilation_rate) > 1:
@@ -94,7 +90,7 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
 
 @keras.saving.register_keras_serializable("slim")
 class Dense(_SlimLayer, keras.layers.Dense):
-    _slim_leaves = types.MappingProxyType({"kernel": "weights", "bias": "biases"})
+    """slim.fully_connected's."""
 
 
 @keras.saving.register_keras_serializable("slim")

@@ -5,12 +5,11 @@ As in TF-Slim's nets/mobilenet/mobilenet.py and conv_blocks.py. Scopes number th
 """
 
 import dataclasses
-from collections.abc import Iterable
 
 import keras
 
 from nets import blocks
-from nets.blocks import Blocks, Norm
+from nets.blocks import Blocks, Norm, Request
 
 _DIVISOR = 8  # of all widths
 
@@ -43,26 +42,28 @@ class Bottleneck:
     residual: bool = True
 
 
-def net(
-    name: str,
-    scope: str,
-    layers: Iterable[Conv | Bottleneck],
-    num_classes: int,
-    image_size: int,
-    channels: int,
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A table of layers; `activation` is that of layers that name none."""
+
+    scope: str
+    layers: tuple[Conv | Bottleneck, ...]
+    activation: str
+
+
+def build(
+    architecture: Architecture,
+    request: Request,
     *,
-    activation: str,
-    depth_multiplier: float,
-    dropout_keep_prob: float,
-    output_stride: int | None,
-    dtype: str,
+    depth_multiplier: float = 1.0,
+    dropout_keep_prob: float = 0.8,
+    output_stride: int | None = None,
 ) -> keras.Model:
-    """Builds the net that `layers` describe under the root scope `scope`.
+    """Builds a MobileNet; see `nets_factory.build`.
 
     Any image size: all padding is SAME, and the pools span the map.
 
     Args:
-      activation: of layers that name none.
       depth_multiplier: of all widths; the last layer's shrinks with none, as in the paper.
       output_stride: pixels of the image to a place of the last map, 1 to 32. Strides beyond it
         become dilation of what follows. None means 32.
@@ -71,15 +72,17 @@ def net(
       ValueError: `output_stride` is no power of two in 1 to 32.
     """
     if output_stride not in (None, 1, 2, 4, 8, 16, 32):
-        raise ValueError(f"{name}: output_stride={output_stride}; it is one of 1, 2, 4, 8, 16, 32.")
+        raise ValueError(
+            f"{request.name}: output_stride={output_stride}; it is one of 1, 2, 4, 8, 16, 32."
+        )
+    scope, layers = architecture.scope, architecture.layers
     block = Blocks(
         blocks.truncated_normal(0.09),
         norm=Norm(decay=0.997, scale=True),
-        activation=activation,
-        dtype=dtype,
+        activation=architecture.activation,
+        dtype=request.dtype,
     )
-    layers = list(layers)
-    x = images = blocks.images(image_size, channels)
+    x = images = request.images()
     outer, inner = {}, {}  # end points: slim lists layers first, then what is inside of them
     count = {"Conv": 0, "expanded_conv": 0}
     stride, rate = 1, 1
@@ -108,10 +111,9 @@ def net(
     x = block.global_pool(x, f"{scope}/Logits/AvgPool")
     end_points = outer | inner | {"global_pool": x}
     x = block.dropout(x, dropout_keep_prob, f"{scope}/Logits/Dropout")
-    logits = block.for_logits().conv(x, num_classes, 1, f"{scope}/Logits/Conv2d_1c_1x1")
-    logits = end_points["Logits"] = block.squeeze(logits, f"{scope}/Logits/output")
-    end_points["Predictions"] = block.softmax(logits, f"{scope}/Predictions")
-    return blocks.model(name, images, end_points, logits)
+    logits = block.for_logits().conv(x, request.num_classes, 1, f"{scope}/Logits/Conv2d_1c_1x1")
+    logits = block.squeeze(logits, f"{scope}/Logits/output")
+    return request.model(images, end_points, logits, f"{scope}/Predictions")
 
 
 @keras.saving.register_keras_serializable("slim")

@@ -3,7 +3,7 @@
 import keras
 
 from nets import blocks
-from nets.blocks import Blocks, Norm
+from nets.blocks import Blocks, Norm, Request
 
 _SCOPE = "MobilenetV1"
 _MIN_DEPTH = 8
@@ -27,16 +27,12 @@ _PAIRS = (
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     depth_multiplier: float = 1.0,
     dropout_keep_prob: float = 0.999,
     global_pool: bool = False,
     spatial_squeeze: bool = True,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds the net; see `nets_factory.build`. Any image size will do: all padding is SAME.
 
@@ -54,9 +50,9 @@ def build(
         weights_initializer=blocks.truncated_normal(0.09),
         norm=Norm(scale=True),
         activation="relu6",
-        dtype=dtype,
+        dtype=request.dtype,
     )
-    images = blocks.images(image_size, channels)
+    images = request.images()
     end_points = {}
     x = block.conv(images, depth(32), 3, f"{_SCOPE}/Conv2d_0", stride=2)
     end_points["Conv2d_0"] = x
@@ -71,9 +67,7 @@ def build(
     )
     end_points["global_pool" if global_pool else "AvgPool_1a"] = x
     x = block.dropout(x, dropout_keep_prob, f"{_SCOPE}/Logits/Dropout_1b")
-    logits = block.for_logits().conv(x, num_classes, 1, f"{_SCOPE}/Logits/Conv2d_1c_1x1")
+    logits = block.for_logits().conv(x, request.num_classes, 1, f"{_SCOPE}/Logits/Conv2d_1c_1x1")
     if spatial_squeeze:
         logits = block.squeeze(logits, f"{_SCOPE}/Logits/SpatialSqueeze")
-    end_points["Logits"] = logits
-    end_points["Predictions"] = block.softmax(logits, f"{_SCOPE}/Predictions")
-    return blocks.model(name, images, end_points, logits)
+    return request.model(images, end_points, logits, f"{_SCOPE}/Predictions")

@@ -1,9 +1,6 @@
 """MobileNet v2 (https://arxiv.org/abs/1801.04381), as in TF-Slim's mobilenet_v2.py."""
 
-import keras
-
-from nets import mobilenet
-from nets.mobilenet import Bottleneck, Conv
+from nets.mobilenet import Architecture, Bottleneck, Conv
 
 # Table 2 of the paper: expansion, channels, blocks, stride of the first block
 _STAGES = (
@@ -17,19 +14,9 @@ _STAGES = (
 )
 
 
-def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
-    *,
-    depth_multiplier: float = 1.0,
-    dropout_keep_prob: float = 0.8,
-    output_stride: int | None = None,
-    dtype: str = "float32",
-) -> keras.Model:
-    """Builds the net; see `nets_factory.build` and, for the options, `mobilenet.net`."""
-    layers = [
+ARCHITECTURE = Architecture(
+    "MobilenetV2",
+    (
         Conv(32, kernel=3, stride=2),
         *(
             Bottleneck(expansion, width, stride=stride if i == 0 else 1)
@@ -37,17 +24,6 @@ def build(
             for i in range(repeats)
         ),
         Conv(1280),
-    ]
-    return mobilenet.net(
-        name,
-        "MobilenetV2",
-        layers,
-        num_classes,
-        image_size,
-        channels,
-        activation="relu6",
-        depth_multiplier=depth_multiplier,
-        dropout_keep_prob=dropout_keep_prob,
-        output_stride=output_stride,
-        dtype=dtype,
-    )
+    ),
+    activation="relu6",
+)

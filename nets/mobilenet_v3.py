@@ -6,10 +6,7 @@ squeeze and excite, nor 5 x 5 kernels.
 
 import dataclasses
 
-import keras
-
-from nets import mobilenet
-from nets.mobilenet import Bottleneck, Conv
+from nets.mobilenet import Architecture, Bottleneck, Conv
 
 _HS = {"activation": "hard_swish"}
 _SE = {"squeeze_excite": True}
@@ -90,38 +87,14 @@ def _minimalistic(layers: tuple) -> tuple:
     )
 
 
-# root scope and layers
-_VARIANTS = {
-    "mobilenet_v3_large": ("MobilenetV3", _LARGE),
-    "mobilenet_v3_small": ("MobilenetV3", _SMALL),
-    "mobilenet_v3_large_minimalistic": ("MobilenetV3", _minimalistic(_LARGE)),
-    "mobilenet_v3_small_minimalistic": ("MobilenetV3", _minimalistic(_SMALL)),
-    "mobilenet_edgetpu": ("MobilenetEdgeTPU", _EDGETPU),
-    "mobilenet_edgetpu_075": ("MobilenetEdgeTPU", _EDGETPU),
-}
-
-
-def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
-    *,
-    depth_multiplier: float = 1.0,
-    dropout_keep_prob: float = 0.8,
-    output_stride: int | None = None,
-    dtype: str = "float32",
-) -> keras.Model:
-    """Builds the net; see `nets_factory.build` and, for the options, `mobilenet.net`."""
-    return mobilenet.net(
-        name,
-        *_VARIANTS[name],
-        num_classes,
-        image_size,
-        channels,
-        activation="relu",
-        depth_multiplier=depth_multiplier,
-        dropout_keep_prob=dropout_keep_prob,
-        output_stride=output_stride,
-        dtype=dtype,
+ARCHITECTURES = {
+    name: Architecture(scope, layers, activation="relu")
+    for name, scope, layers in (
+        ("mobilenet_v3_large", "MobilenetV3", _LARGE),
+        ("mobilenet_v3_small", "MobilenetV3", _SMALL),
+        ("mobilenet_v3_large_minimalistic", "MobilenetV3", _minimalistic(_LARGE)),
+        ("mobilenet_v3_small_minimalistic", "MobilenetV3", _minimalistic(_SMALL)),
+        ("mobilenet_edgetpu", "MobilenetEdgeTPU", _EDGETPU),
+        ("mobilenet_edgetpu_075", "MobilenetEdgeTPU", _EDGETPU),
     )
+}

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 
 import keras
 
-from nets import blocks
-from nets.blocks import Blocks, Norm
+from nets.blocks import Blocks, Norm, Request
 
 _AUX_WINDOW = 5
 
@@ -81,16 +80,12 @@ ARCHITECTURES = {
 
 def build(
     architecture: Architecture,
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     dropout_keep_prob: float = 0.5,
     drop_path_keep_prob: float = 1.0,
     drop_path_steps: int = 250_000,
     create_aux_logits: bool = False,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds a net of cells; see `nets_factory.build`.
 
@@ -103,14 +98,13 @@ def build(
         pixels (9 for `nasnet_cifar`) nothing is left for it to see and the net has none.
 
     Raises:
-      ValueError: an image too small, or a drop path that cannot be.
+      InputError: too small an image.
+      ValueError: a drop path that cannot be.
     """
-    # Two pixels are left for the last reduction.
-    blocks.check_image_size(name, image_size, 19 if architecture.stem_cells else 3)
     if not (0 < drop_path_keep_prob <= 1 and drop_path_steps >= 1):
         raise ValueError(
-            f"{name}: drop_path_keep_prob={drop_path_keep_prob} must be above 0 and at most 1, and "
-            f"drop_path_steps={drop_path_steps} at least 1."
+            f"{request.name}: drop_path_keep_prob={drop_path_keep_prob} must be above 0 and at "
+            f"most 1, and drop_path_steps={drop_path_steps} at least 1."
         )
     block = Blocks(
         functools.partial(keras.initializers.VarianceScaling, 2.0, "fan_out", "truncated_normal"),
@@ -118,9 +112,10 @@ def build(
         biases=False,
         activation="linear",
         regularized=("weights", "depthwise_weights", "pointwise_weights"),
-        dtype=dtype,
+        dtype=request.dtype,
     )
-    images = blocks.images(image_size, channels)
+    # Two pixels are left for the last reduction.
+    images = request.images(smallest=19 if architecture.stem_cells else 3)
     stem = _imagenet_stem if architecture.stem_cells else _cifar_stem
     outputs = [None, stem(block, images, architecture.stem_filters)]
     end_points = {"Stem": outputs[-1].x}
@@ -136,15 +131,14 @@ def build(
         has_room = outputs[-1].x.shape[1] >= _AUX_WINDOW
         if create_aux_logits and scope == f"cell_{aux_cell}" and has_room:
             x, aux_scope = outputs[-1].activated, f"aux_{aux_cell}/aux_logits"
-            aux_logits = end_points["AuxLogits"] = _aux_logits(block, x, num_classes, aux_scope)
+            aux_logits = _aux_logits(block, x, request.num_classes, aux_scope)
+            end_points["AuxLogits"] = aux_logits
 
     x = block.global_pool(outputs[-1].activated, "final_layer/global_pool", keep_dims=False)
     end_points["global_pool"] = x
     x = block.dropout(x, dropout_keep_prob, "final_layer/dropout")
-    logits = block.for_logits().fully_connected(x, num_classes, "final_layer/FC")
-    end_points["Logits"] = logits
-    end_points["Predictions"] = block.softmax(logits, "final_layer/predictions")
-    return blocks.model(name, images, end_points, logits, aux_logits)
+    logits = block.for_logits().fully_connected(x, request.num_classes, "final_layer/FC")
+    return request.model(images, end_points, logits, "final_layer/predictions", aux_logits)
 
 
 class _State:

@@ -4,14 +4,13 @@ How to add a net:
 
 1. Write `nets/FAMILY.py` with one builder that serves all its variants from tables:
 
-       def build(name, num_classes, image_size, channels, *, dropout_keep_prob=0.8,
-                 dtype="float32", …options of the family) -> keras.Model
+       def build(request, *, dropout_keep_prob=0.8, …options of the family) -> keras.Model
 
-   State the family's settings once in a `blocks.Blocks`, add layers with its methods under full
-   slim scopes, collect end points in a dict in slim's order, and return
-   `blocks.model(name, images, end_points, logits, aux_logits)`. Logits come from
-   `block.for_logits()`, so that they are float32. Refuse images that are too small with
-   `blocks.check_image_size`. Leave out keyword arguments that the family has no use for.
+   It begins with `request.images(smallest=…)`. State the family's settings once in a
+   `blocks.Blocks`, add layers with its methods under full slim scopes, and collect end points in a
+   dict in slim's order. Logits come from `block.for_logits()`, so that they are float32. It ends
+   with `request.model(images, end_points, logits, …)`. Leave out keyword arguments that the family
+   has no use for.
 2. Add a row to `NETS`. Settings of a variant that its name does not tell go into a
    `functools.partial` of the builder.
 3. Put TF-Slim's figures of the net into tests/fixtures/slim_parity: tests/test_nets_parity.py then
@@ -38,6 +37,7 @@ from nets import (
     keras_applications,
     layers,
     lenet,
+    mobilenet,
     mobilenet_v1,
     mobilenet_v2,
     mobilenet_v3,
@@ -48,6 +48,7 @@ from nets import (
     small_cnn,
     vgg,
 )
+from nets.blocks import Request
 
 DTYPES = ("float32", "mixed_bfloat16")
 _DECAY = "batch_norm_decay"
@@ -83,6 +84,8 @@ class Net:
         num_classes: int,
         image_size: int | None = None,
         channels: int | None = None,
+        *,
+        dtype: str = "float32",
         **options,
     ) -> keras.Model:
         """`nets_factory.build` for this row."""
@@ -93,24 +96,15 @@ class Net:
                 f"{self.name} has no option {', '.join(sorted(unknown))}. "
                 f"Its options: {', '.join(self.options)}."
             )
-        _check_values(self.name, **options)
-        return self.builder(
-            self.name,
-            num_classes,
-            image_size or self.image_size,
-            channels or self.channels,
-            **options,
-        )
-
-
-def _check_values(name: str, dtype: str = "float32", dropout_keep_prob: float = 1.0, **_) -> None:
-    if dtype not in DTYPES:
-        raise ValueError(f"{name}: dtype={dtype!r} is none of {', '.join(DTYPES)}.")
-    if not 0 < dropout_keep_prob <= 1:
-        raise ValueError(
-            f"{name}: dropout_keep_prob={dropout_keep_prob} is the share that is kept; it must be "
-            "above 0 and at most 1."
-        )
+        if dtype not in DTYPES:
+            raise ValueError(f"{self.name}: dtype={dtype!r} is none of {', '.join(DTYPES)}.")
+        if not 0 < options.get("dropout_keep_prob", 1.0) <= 1:
+            raise ValueError(
+                f"{self.name}: dropout_keep_prob={options['dropout_keep_prob']} is the share that "
+                "is kept; it must be above 0 and at most 1."
+            )
+        size, channels = image_size or self.image_size, channels or self.channels
+        return self.builder(Request(self.name, num_classes, size, channels, dtype), **options)
 
 
 def _inception(
@@ -134,10 +128,11 @@ def _inception(
     )
 
 
-def _mobilenet(name: str, builder: Callable[..., keras.Model], scope: str, **settings) -> Net:
+def _mobilenet(name: str, **settings) -> Net:
     """A row of v2, v3 or EdgeTPU."""
-    builder = functools.partial(builder, **settings)
-    return _inception(name, builder, scope, logits="Logits/output")
+    architecture = mobilenet_v3.ARCHITECTURES.get(name, mobilenet_v2.ARCHITECTURE)
+    builder = functools.partial(mobilenet.build, architecture, **settings)
+    return _inception(name, builder, architecture.scope, logits="Logits/output")
 
 
 def _mobilenet_v1(name: str, depth_multiplier: float) -> Net:
@@ -251,17 +246,15 @@ _ROWS = (
     _resnet("resnet_v2_101", background_class=True),
     _resnet("resnet_v2_152", background_class=True),
     _resnet("resnet_v2_200", background_class=True),
-    _mobilenet("mobilenet_v2", mobilenet_v2.build, "MobilenetV2", depth_multiplier=1.0),
-    _mobilenet("mobilenet_v2_140", mobilenet_v2.build, "MobilenetV2", depth_multiplier=1.4),
-    _mobilenet("mobilenet_v2_035", mobilenet_v2.build, "MobilenetV2", depth_multiplier=0.35),
-    _mobilenet("mobilenet_v3_large", mobilenet_v3.build, "MobilenetV3"),
-    _mobilenet("mobilenet_v3_small", mobilenet_v3.build, "MobilenetV3"),
-    _mobilenet("mobilenet_v3_large_minimalistic", mobilenet_v3.build, "MobilenetV3"),
-    _mobilenet("mobilenet_v3_small_minimalistic", mobilenet_v3.build, "MobilenetV3"),
-    _mobilenet("mobilenet_edgetpu", mobilenet_v3.build, "MobilenetEdgeTPU"),
-    _mobilenet(
-        "mobilenet_edgetpu_075", mobilenet_v3.build, "MobilenetEdgeTPU", depth_multiplier=0.75
-    ),
+    _mobilenet("mobilenet_v2", depth_multiplier=1.0),
+    _mobilenet("mobilenet_v2_140", depth_multiplier=1.4),
+    _mobilenet("mobilenet_v2_035", depth_multiplier=0.35),
+    _mobilenet("mobilenet_v3_large"),
+    _mobilenet("mobilenet_v3_small"),
+    _mobilenet("mobilenet_v3_large_minimalistic"),
+    _mobilenet("mobilenet_v3_small_minimalistic"),
+    _mobilenet("mobilenet_edgetpu"),
+    _mobilenet("mobilenet_edgetpu_075", depth_multiplier=0.75),
     Net(
         "small_cnn",
         small_cnn.build,
@@ -335,7 +328,8 @@ def build(
       [N, num_classes] before the softmax, and "aux_logits" where the net has them.
 
     Raises:
-      ValueError: unknown net, option or head, or an image too small for the net.
+      InputError: an unknown net, a head that can't be read, or too small an image.
+      ValueError: an unknown option or a value that it can't have.
     """
     net = get(name)
     if dropout_keep_prob is not None:

@@ -258,7 +258,7 @@ def _as_slim_has_them(model_name: str, values: Mapping[str, np.ndarray]):
     with keras.StatelessScope(initialize_variables=False):
         model = nets_factory.build(model_name, 1000)
     shapes = {name: tuple(v.shape) for name, v in slim_names.variables(model).items()}
-    return keras_to_slim.translate(model_name, values, shapes)
+    return keras_to_slim.translate(values, shapes)
 
 
 def _size(path: str) -> int:

@@ -10,7 +10,7 @@ import dataclasses
 import keras
 
 from nets import blocks
-from nets.blocks import Blocks, Norm
+from nets.blocks import Blocks, Norm, Request
 
 _WIDTHS = (64, 128, 256, 512)  # of the 3 x 3 convolutions; a unit has four times as many outputs
 _UNITS = {  # in each of the four blocks
@@ -23,15 +23,11 @@ _OUTPUT_STRIDES = (4, 8, 16, 32)
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     global_pool: bool = True,
     spatial_squeeze: bool = True,
     output_stride: int | None = None,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds `resnet_v1_50` to `resnet_v2_200`; see `nets_factory.build`. Any image size will do.
 
@@ -44,13 +40,15 @@ def build(
     Raises:
       ValueError: another output stride, or several places to squeeze into one.
     """
+    name = request.name
     version, _, depth = name.removeprefix("resnet_").partition("_")
     if output_stride not in (None, *_OUTPUT_STRIDES):
         raise ValueError(f"{name}: output_stride={output_stride}; it can be 4, 8, 16 or 32.")
-    block = Blocks(blocks.he_normal, norm=Norm(decay=0.997, epsilon=1e-5, scale=True), dtype=dtype)
+    norm = Norm(decay=0.997, epsilon=1e-5, scale=True)
+    block = Blocks(blocks.he_normal, norm=norm, dtype=request.dtype)
     # What stands on the sum of all units: version 2 leaves it to the next unit to normalise it.
     trunk = dataclasses.replace(block, norm=None, activation="linear") if version == "v2" else block
-    images = blocks.images(image_size, channels)
+    images = request.images()
     end_points = {}
     x = _conv(trunk, images, 64, 7, f"{name}/conv1", stride=2)
     end_points[f"{name}/conv1"] = x
@@ -73,13 +71,13 @@ def build(
         x = block.batch_norm(x, f"{name}/postnorm", activation="relu")
     if global_pool:
         x = end_points["global_pool"] = block.global_pool(x, f"{name}/pool5")
-    logits = block.for_logits().conv(x, num_classes, 1, f"{name}/logits")
+    logits = block.for_logits().conv(x, request.num_classes, 1, f"{name}/logits")
     end_points[f"{name}/logits"] = logits
     if spatial_squeeze:
         if x.shape[1] > 1:
             raise ValueError(
-                f"{name}: without global_pool, images of {image_size} x {image_size} pixels give "
-                f"logits for {x.shape[1]} x {x.shape[2]} places; set spatial_squeeze=False."
+                f"{name}: without global_pool, images of {request.image_size} pixels give logits "
+                f"for {x.shape[1]} x {x.shape[2]} places; set spatial_squeeze=False."
             )
         logits = block.squeeze(logits, f"{name}/SpatialSqueeze")
         end_points[f"{name}/spatial_squeeze"] = logits

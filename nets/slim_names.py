@@ -11,7 +11,7 @@ import keras
 
 from foundation.errors import InputError
 
-_LEAVES = {
+LEAVES = {  # Keras's names of variables, and slim's
     "kernel": "weights",
     "bias": "biases",
     "depthwise_kernel": "depthwise_weights",
@@ -24,7 +24,7 @@ _REGULARIZED_BY_DEFAULT = ("weights", "pointwise_weights")
 def slim_name(variable: keras.Variable) -> str:
     """`A.B/kernel` → `A/B/weights`."""
     scope, _, leaf = variable.path.rpartition("/")
-    return f"{scope.replace('.', '/')}/{_LEAVES.get(leaf, leaf)}"
+    return f"{scope.replace('.', '/')}/{LEAVES.get(leaf, leaf)}"
 
 
 def variables(model: keras.Model) -> dict[str, keras.Variable]:

@@ -9,21 +9,17 @@ import keras
 
 from foundation.errors import UsageError
 from nets import blocks
-from nets.blocks import Blocks
+from nets.blocks import Blocks, Request
 
 _SCOPE = "SmallCnn"
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     filters: Sequence[int] = (32, 64, 128),
     dense_units: int = 128,
     dropout: float = 0.5,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds the net; see `nets_factory.build`.
 
@@ -48,9 +44,8 @@ def build(
         raise UsageError(
             "give a fraction from 0 to below 1.", option="small_cnn_dropout", value=dropout
         )
-    blocks.check_image_size(name, image_size, 2 ** len(filters))
-    block = Blocks(blocks.he_normal, dtype=dtype)
-    x = images = blocks.images(image_size, channels)
+    block = Blocks(blocks.he_normal, dtype=request.dtype)
+    x = images = request.images(smallest=2 ** len(filters))
     end_points = {}
     for stage, width in enumerate(filters, start=1):
         x = end_points[f"conv{stage}"] = block.conv(x, width, 3, f"{_SCOPE}/conv{stage}")
@@ -58,7 +53,5 @@ def build(
     x = block.flatten(x, f"{_SCOPE}/flatten")
     x = end_points["dense"] = block.fully_connected(x, dense_units, f"{_SCOPE}/dense")
     x = block.dropout(x, 1 - dropout, f"{_SCOPE}/dropout")
-    logits = block.for_logits().fully_connected(x, num_classes, f"{_SCOPE}/logits")
-    end_points["Logits"] = logits
-    end_points["Predictions"] = block.softmax(logits, f"{_SCOPE}/predictions")
-    return blocks.model(name, images, end_points, logits)
+    logits = block.for_logits().fully_connected(x, request.num_classes, f"{_SCOPE}/logits")
+    return request.model(images, end_points, logits, f"{_SCOPE}/predictions")

@@ -6,7 +6,7 @@ The classifier is convolutional: fc6 is a 7 x 7 convolution, which is a dense la
 import keras
 
 from nets import blocks
-from nets.blocks import Blocks
+from nets.blocks import Blocks, Request
 
 _WIDTHS = (64, 128, 256, 512, 512)
 _CONVS = {  # convolutions in each of the five stages
@@ -18,16 +18,12 @@ _CONVS = {  # convolutions in each of the five stages
 
 
 def build(
-    name: str,
-    num_classes: int,
-    image_size: int,
-    channels: int,
+    request: Request,
     *,
     dropout_keep_prob: float = 0.5,
     fc_conv_padding: str = "VALID",
     global_pool: bool = False,
     spatial_squeeze: bool = True,
-    dtype: str = "float32",
 ) -> keras.Model:
     """Builds `vgg_a`, `vgg_13`, `vgg_16` or `vgg_19`; see `nets_factory.build`.
 
@@ -38,11 +34,11 @@ def build(
       spatial_squeeze: False leaves logits as [N, h, w, num_classes].
 
     Raises:
-      ValueError: too small an image.
+      InputError: too small an image.
     """
-    blocks.check_image_size(name, image_size, 224 if fc_conv_padding == "VALID" else 32)
-    block = Blocks(blocks.glorot_uniform, dtype=dtype)
-    x = images = blocks.images(image_size, channels)
+    name = request.name
+    block = Blocks(blocks.glorot_uniform, dtype=request.dtype)
+    x = images = request.images(smallest=224 if fc_conv_padding == "VALID" else 32)
     end_points = {}
     for stage, (width, convs) in enumerate(zip(_WIDTHS, _CONVS[name], strict=True), start=1):
         for i in range(1, convs + 1):
@@ -51,14 +47,43 @@ def build(
         scope = f"{name}/pool{stage}"
         x = end_points[scope] = block.max_pool(x, 2, scope)
 
-    x = block.conv(x, 4096, 7, f"{name}/fc6", padding=fc_conv_padding)
-    end_points[f"{name}/fc6"] = x
+    return classifier(
+        block,
+        x,
+        request,
+        images,
+        end_points,
+        fc6=(4096, 7, fc_conv_padding),
+        dropout_keep_prob=dropout_keep_prob,
+        global_pool=global_pool,
+        spatial_squeeze=spatial_squeeze,
+    )
+
+
+def classifier(
+    block: Blocks,
+    x,
+    request: Request,
+    images,
+    end_points: dict,
+    *,
+    fc6: tuple[int, int, str],
+    dropout_keep_prob: float,
+    global_pool: bool,
+    spatial_squeeze: bool,
+) -> keras.Model:
+    """The net that ends in fc6 to fc8; `fc6` is its channels, kernel and padding."""
+    name = request.name
+    width, kernel, padding = fc6
+    x = end_points[f"{name}/fc6"] = block.conv(x, width, kernel, f"{name}/fc6", padding=padding)
     x = block.dropout(x, dropout_keep_prob, f"{name}/dropout6")
     x = end_points[f"{name}/fc7"] = block.conv(x, 4096, 1, f"{name}/fc7")
     if global_pool or (spatial_squeeze and x.shape[1] > 1):
         x = end_points["global_pool"] = block.global_pool(x, f"{name}/global_pool")
     x = block.dropout(x, dropout_keep_prob, f"{name}/dropout7")
-    logits = block.for_logits().conv(x, num_classes, 1, f"{name}/fc8")
+    logits = block.for_logits().conv(
+        x, request.num_classes, 1, f"{name}/fc8", biases_initializer=keras.initializers.Zeros
+    )
     if spatial_squeeze:
         logits = block.squeeze(logits, f"{name}/fc8/squeezed")
     end_points[f"{name}/fc8"] = logits

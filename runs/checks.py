@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datasets import tfrecord_dataset
 from foundation.errors import InputError, UsageError
 from foundation.options import given_values
-from nets import names
+from nets import exported, names
 from runs import config as run_config
 from runs.config import RunConfig
 from runs.options import (
@@ -50,6 +50,7 @@ def known_run(path: str, given: OpenOptions) -> RunConfig | None:
     """
     config = run_config.load(path)
     if config is None:
+        exported.refuse_file(path)
         names.check(given.net.model_name)
         return None
     averages = given.checkpoint.moving_average_decay

@@ -5,13 +5,15 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from datasets import storage
 from foundation import files
 from foundation.errors import InputError
 from foundation.options import Options, values
 from nets.options import PRETRAINED
+from training import validation
 
 FILE_NAME = "run.json"
 _FORMAT = 1
@@ -28,6 +30,8 @@ _FIELD_OF_FLAG = {
     "use_grayscale": "use_grayscale",
     "moving_average_decay": "moving_average_decay",
 }
+
+_DATA = ("dataset_dir", "tfrecord_file", "path_to_csv")  # fields that are paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +82,17 @@ def flags_of(options: Options) -> dict[str, Any]:
 def save(train_dir: str, config: RunConfig, companions_of: str | None = None) -> None:
     """Writes `train_dir`/run.json whole or not at all; raises OSError.
 
-    Files that it names are copied from the folder `companions_of`, where one is given.
+    Paths become absolute, so that they hold in any working directory. Files that it names are
+    copied from the folder `companions_of`, where one is given.
     """
     name = config.preprocessing_options.get("zca_file")
     if companions_of and name:
         shutil.copyfile(os.path.join(companions_of, name), os.path.join(train_dir, name))
     path = os.path.join(train_dir, FILE_NAME)
     content = {"format": _FORMAT, **dataclasses.asdict(config)}
+    content |= {name: _each(_absolute, name, content[name]) for name in _DATA}
+    if "train_dir" in config.flags:  # to know how the data lies to it, wherever both go
+        content["flags"]["train_dir"] = _absolute(config.flags["train_dir"])
     with files.whole(path) as file:
         json.dump(content, file, indent=2, ensure_ascii=False)
         file.write("\n")
@@ -97,7 +105,8 @@ def load(path: str) -> RunConfig | None:
       path: a train_dir, or a checkpoint in it (`train_dir/model.ckpt-100`).
 
     Returns:
-      The configuration, or None where there is no run.json (a checkpoint of TF-Slim's own).
+      The configuration, with its data where they lie now; None where there is no run.json (a
+      checkpoint of TF-Slim's own).
 
     Raises:
       InputError: there is nothing at `path`, or the file is no run.json that this version reads.
@@ -115,7 +124,7 @@ def load(path: str) -> RunConfig | None:
             content = json.load(file)
         if content.pop("format") != _FORMAT:
             raise ValueError("another format version")
-        return parsed(content)
+        return _with_data_found(parsed(content), directory)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file_path} can't be read ({error}). It was damaged, or written by another version: "
@@ -126,6 +135,40 @@ def load(path: str) -> RunConfig | None:
 def parsed(content: Mapping[str, Any]) -> RunConfig:
     """The configuration that a dictionary of its fields stands for."""
     return RunConfig(**{**content, "labels": tuple(content["labels"])})
+
+
+def _with_data_found(config: RunConfig, folder: str) -> RunConfig:
+    """The configuration in `folder`, with its data as they lie to it where that is needed.
+
+    It is needed for data that moved together with the run, and for paths of earlier versions,
+    which are relative to the working directory of the training.
+    """
+    train_dir = config.flags.get("train_dir") or ""
+    now = os.path.abspath(folder)
+    if os.path.basename(now) == validation.FOLDER:
+        now = os.path.dirname(now)
+
+    def found(path: str) -> str:
+        is_absolute = os.path.isabs(path)
+        if "://" in path or not train_dir or os.path.isabs(train_dir) != is_absolute:
+            return path
+        moved = os.path.normpath(os.path.join(now, os.path.relpath(path, train_dir)))
+        candidates = (path, moved) if is_absolute else (moved, path)
+        return next((one for one in candidates if storage.find(one)), path)
+
+    places = {name: _each(found, name, getattr(config, name)) for name in _DATA}
+    return dataclasses.replace(config, **places)
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)
+
+
+def _each(function: Callable[[str], str], name: str, value: str | None) -> str | None:
+    """Applies a function to the path, or to each of the paths, that a field holds."""
+    if value and name == "tfrecord_file":
+        return ",".join(function(path.strip()) for path in value.split(",") if path.strip())
+    return value and function(value)
 
 
 def check_agrees(config: RunConfig, given: dict[str, Any], train_dir: str = "") -> None:

@@ -91,7 +91,7 @@ def _dataset(
     for remark in found.dataset.remarks:
         say(remark)
     if found.passed_over:
-        say(f"{found.passed_over} Evaluating the {found.dataset.split} split.")
+        say(f"{found.passed_over.problem} Evaluating the {found.dataset.split} split.")
     elif splits.place(config, options.source)["tfrecord_file"] and not options.source.tfrecord_file:
         say(
             f"Evaluating on {config.tfrecord_file}, which the run was trained on; "

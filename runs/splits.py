@@ -47,7 +47,8 @@ def first_there(config: RunConfig | None, given: SourceOptions, splits: Sequence
       splits: tried in this order.
 
     Raises:
-      InputError: none of them is there, or there is no dataset; about the first that was tried.
+      InputError: none of them is there, or there is no dataset; about the first that was tried,
+        and about an option only where that was set by hand.
     """
     source = place(config, given)
     if "dataset_split_name" in given.given:
@@ -60,5 +61,16 @@ def first_there(config: RunConfig | None, given: SourceOptions, splits: Sequence
         try:
             return Found(tfrecord_dataset.find(split=split, **source), problem)
         except InputError as error:
-            problem = problem or error
+            problem = problem or _about_what_was_given(error, given)
     raise problem
+
+
+def _about_what_was_given(error: InputError, given: SourceOptions) -> InputError:
+    """The error without the name of an option that nobody set."""
+    if error.option is None or error.option in given.given:
+        return error
+    if error.option == "dataset_split_name":
+        remedy = "Choose one with --dataset_split_name."
+        return InputError(f"split {error.value}: {error.problem}", remedy=remedy)
+    remedy = "That is what run.json says. Name the data with --dataset_dir or --tfrecord_file."
+    return InputError(f"{error.value}: {error.problem}", remedy=remedy)

@@ -185,7 +185,7 @@ def test_a_meta_file_alone_names_the_file_that_is_missing(tmp_path):
         ("frozen_graph.pb", "frozen_graph.pb is a frozen graph"),
         ("saved_model.pb", "saved_model.pb is the graph of a SavedModel"),
         ("model.tflite", "a TFLite model"),
-        (".", "the folder of an exported model"),
+        (".", "an exported model"),
     ],
 )
 def test_an_exported_model_is_named_as_one(tmp_path, name, kind):

@@ -14,7 +14,7 @@ def translated(name, values):
     with keras.StatelessScope(initialize_variables=False):
         model = nets_factory.build(name, 7)
     shapes = {name: tuple(v.shape) for name, v in slim_names.variables(model).items()}
-    return keras_to_slim.translate(name, values, shapes)
+    return keras_to_slim.translate(values, shapes)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,32 @@ def test_names_and_shapes(name):
         for name, v in slim_names.variables(theirs).items()
     }
     wanted = {name: tuple(v.shape) for name, v in slim_names.variables(ours).items()}
-    found = keras_to_slim.translate(name, values, wanted)
+    found = keras_to_slim.translate(values, wanted)
     assert {name: value.shape for name, value in found.items()} == wanted
 
 
 def test_vggs_first_dense_layer_reads_rows_of_pixels():
     values = {"VGG16/fc1/weights": np.arange(4 * 3 * 2, dtype=np.float32).reshape(12, 2)}
-    found = keras_to_slim.translate("vgg_16", values, {"vgg_16/fc6/weights": (2, 2, 3, 2)})
+    found = keras_to_slim.translate(values, {"vgg_16/fc6/weights": (2, 2, 3, 2)})
     kernel = found["vgg_16/fc6/weights"]
     image = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     expected = image.reshape(-1) @ values["VGG16/fc1/weights"]
     np.testing.assert_array_equal(np.einsum("hwc,hwco->o", image, kernel), expected)
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "resnet_v1_50"])
+def test_dense_layers_of_a_users_own_classifier_are_passed_over(name):
+    with keras.StatelessScope(initialize_variables=False):
+        theirs = nets_factory.build(keras_to_slim.COUNTERPARTS[name], 7)
+        ours = nets_factory.build(name, 7)
+    shapes = {name: tuple(v.shape) for name, v in slim_names.variables(theirs).items()}
+    root = next(iter(shapes)).partition("/")[0]
+    shapes = {name: shape for name, shape in shapes.items() if "/predictions/" not in name}
+    own = {f"{root}/dense/weights": (2048, 9), f"{root}/dense/biases": (9,)}
+    values = {n: np.broadcast_to(np.float32(0), shape) for n, shape in (shapes | own).items()}
+    wanted = {name: tuple(v.shape) for name, v in slim_names.variables(ours).items()}
+    found = keras_to_slim.translate(values, wanted)
+    missing = {name for name in wanted if name not in found}
+    assert all(found[name].shape == wanted[name] for name in wanted.keys() - missing)
+    assert missing and all("ogits" in name for name in missing)
+    assert found.keys() - wanted.keys() == own.keys()

@@ -57,15 +57,19 @@ def take(
 
 
 def dry_run(options: TrainingOptions, net: NetConfig, say: Callable[[str], None] = print) -> None:
-    """Says what a new run would take from --checkpoint_path; changes nothing.
+    """Says what a new run would take from --checkpoint_path, and reads it; changes nothing.
 
     Raises:
-      InputError: it does not fit; the message has the remedy.
+      InputError: it does not fit or can't be read; the message has the remedy.
     """
     model = net.build(**net.options_in_training)
-    report = checkpoints.plan(model, *_source(options, net, say))
+    source, exclude = _source(options, net, say)
+    report = checkpoints.plan(model, source, exclude)
+    problem = report.problem(options.restoring.ignore_missing_vars)
+    if not problem:
+        checkpoints.weights(source, report)
     say(str(report))
-    if problem := report.problem(options.restoring.ignore_missing_vars):
+    if problem:
         raise InputError(problem)
 
 

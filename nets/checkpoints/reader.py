@@ -14,20 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from foundation.errors import InputError
+from nets import exported
 from nets.checkpoints import find
-
-_EXPORTS = {  # by the end of a file's name
-    "saved_model.pb": "the graph of a SavedModel",
-    ".pb": "a frozen graph",
-    ".pbtxt": "a graph as text",
-    ".tflite": "a TFLite model",
-    ".onnx": "an ONNX model",
-}
-_INSTEAD = (
-    "Training, evaluation and export start from what it was made of: a training folder or a "
-    "checkpoint (model.ckpt-N). The folder that export_model.py wrote names pictures: "
-    "classify_image.py --model=FOLDER."
-)
 
 
 class Reader:
@@ -49,9 +37,9 @@ class Reader:
         else:
             prefix = find.latest(path)
             self.path = prefix or path
-        if (exported := _exported(path)) and (os.path.isfile(path) or not prefix):
-            raise InputError(f"{path} is {exported}, not a checkpoint.", remedy=_INSTEAD)
+        exported.refuse_file(path)
         if not prefix:
+            exported.refuse_folder(path)
             raise InputError(f"{path}: no checkpoint there.{_missing_index(path)}")
         self._prefix = prefix
         with self._input_errors([find.first_file(prefix)]):
@@ -125,14 +113,6 @@ def global_step(reader: Reader | Values) -> int | None:
         return int(reader.get("global_step"))
     number = re.search(r"-(\d+)$", reader.path)
     return int(number[1]) if number else None
-
-
-def _exported(path: str) -> str | None:
-    """What kind of exported model a file or a folder is; None for anything else."""
-    if os.path.isdir(path):
-        files = (os.path.join(path, name) for name in ("export.json", "saved_model.pb"))
-        return "the folder of an exported model" if any(map(os.path.isfile, files)) else None
-    return next((kind for ending, kind in _EXPORTS.items() if path.endswith(ending)), None)
 
 
 def _missing_index(path: str) -> str:
