@@ -139,7 +139,7 @@ _Record = bytes | BrokenFrame
 
 
 def _records(path: str, dataset: Dataset) -> Iterable[tuple[_Record, bool]]:
-    """Yields each record and whether its checksum is right; last, what broke the file off."""
+    """Yields each record and whether its checksum is right; at the end, where the file is cut."""
     try:
         for _, record, footer in frames(path, dataset.compression):
             yield record, schema.masked_crc(record) == footer
@@ -202,5 +202,5 @@ def _copy_without(path: str, numbers: set[int], copy: str, compression: str) -> 
                     file.write(b"".join(frame))
                     count += 1
         except BrokenFrame:
-            pass  # what is behind it is left out
+            pass  # all that follows is left out
     return count

@@ -18,9 +18,10 @@ from foundation import labels
 from foundation.errors import InputError
 
 _LABELS_FILE = ".record_labels.json"
-# Without labels.txt: larger numbers are classes only where there are this many times fewer of them.
+# Without labels.txt, numbers below the first are taken for classes; larger ones only where they are
+# less than the second times the number of classes.
 _LIKELY_CLASSES, _LIKELY_GAP = 10_000, 100
-# So many records are compared with labels.txt.
+# How many files, and records of each, are compared with labels.txt.
 _CHECKED_FILES, _CHECKED_RECORDS = 8, 64
 
 
@@ -163,7 +164,7 @@ def _labels_of_file(path: str, cache: dict[str, tuple[str, ...]]) -> tuple[str, 
 
 
 def _stated_labels(start: str) -> tuple[str, ...]:
-    """What the labels.txt, else the dataset.json whose paths begin so say; () without them.
+    """What labels.txt says, else dataset.json, of those whose paths begin so; () without them.
 
     TFDS calls its own by the feature: label.labels.txt.
     """
@@ -175,7 +176,7 @@ def _stated_labels(start: str) -> tuple[str, ...]:
 
 
 def _in_order(names: dict[int, str]) -> tuple[str, ...]:
-    """Names by number as a list; the number where there is none; without a 0, the background."""
+    """Names in order: the number stands for a missing name, "background" for a missing 0."""
     found = [names.get(i) or str(i) for i in range(max(names) + 1)]
     if 0 not in names:
         found[0] = "background"

@@ -53,7 +53,7 @@ class Box(NamedTuple):
 
     @property
     def is_fraction(self) -> bool:
-        """Whether the sides are fractions of an image's: as pixels the box were less than one."""
+        """Whether the sides are fractions of an image's: in pixels it would be a single one."""
         return all(-_ROUNDING <= side <= 1 + _ROUNDING for side in self)
 
     def scaled(self, height: float, width: float) -> "Box":

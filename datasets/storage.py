@@ -64,7 +64,7 @@ def read_json(path: str) -> dict:
 
 
 def write_json(path: str, content: dict) -> None:
-    """Writes a file that only saves time, unless the folder can't be written."""
+    """Writes a file that only saves time; does nothing where the folder can't be written."""
     if not _is_remote(path):
         with contextlib.suppress(OSError), files.whole(path) as file:
             json.dump(content, file, indent=1)

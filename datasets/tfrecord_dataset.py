@@ -268,7 +268,7 @@ def _check_shards(files: Sequence[_File], split: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Contents:
-    """What a file holds, as one walk through its record headers tells, or dataset.json."""
+    """What a file holds, by dataset.json or by the headers of its records."""
 
     size: int
     mtime: float

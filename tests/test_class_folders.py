@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from datasets.findings import Finding
+from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
 from datasets.sources import class_folders
 from datasets.sources.image_folder import ImageFolder
@@ -132,3 +132,16 @@ def test_annotations_beside_the_photographs_give_boxes(tmp_path):
     }
     assert images["cat/1.jpg"].boxes == images["dog/3.jpg"].boxes == (Box(2, 1, 4, 3),)
     assert images["cat/2.jpg"].boxes == ()
+
+
+def test_photographs_in_no_class_folder_are_listed(tmp_path):
+    for path in ("stray.JPG", "train/cat/1.jpg", "train/dog/2.jpg", "train/s.png", "train/notes"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    items = list(class_folders.read(ImageFolder(str(tmp_path))))
+    reason = "in no class folder"
+    assert items[:2] == [
+        Finding("stray.JPG", reason, Effect.LEFT_OUT),
+        Finding("train/s.png", reason, Effect.LEFT_OUT),
+    ]
+    assert [item.path for item in items[2:]] == ["train/cat/1.jpg", "train/dog/2.jpg"]

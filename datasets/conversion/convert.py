@@ -144,7 +144,7 @@ def _bits_used(
     """Yields the bits that each 16-bit photograph uses."""
     say("Finding out how many bits the 16-bit photographs use …")
     for image in photographs.by_key():
-        with contextlib.suppress(Exception):  # those that can't be read are reported by and by
+        with contextlib.suppress(Exception):  # the conversion reports those that can't be read
             photograph = Photograph(folder.read(image.path))
             if photograph.is_deep:
                 yield photograph.bits_used()
@@ -166,7 +166,7 @@ def _read(source: Source, job: Job) -> tuple[DiskTable, list[Finding]]:
 
 
 def _place(image: LabeledImage) -> bytes:
-    """A photograph's place in the order: each shard is a mixture, whatever the source's order."""
+    """A photograph's place in the order of records: by a hash, so that shards are mixtures."""
     return hashlib.sha256(image.path.encode(errors="surrogateescape")).digest()
 
 
@@ -200,7 +200,7 @@ def _write(
     job: Job,
     replaces: bool,
 ) -> Conversion:
-    """Writes the dataset beside its place and, when it is whole and makes sense, moves it there."""
+    """Writes the dataset into a hidden folder and, when it is whole and makes sense, moves it."""
     writer = ShardWriter(destination, job.destination.num_shards or 0)
     with contextlib.closing(writer):
         for image, result in results:

@@ -160,7 +160,7 @@ class Photograph:
         return ""
 
     def _check(self) -> None:
-        """Reads every byte of an image, whose pixels are not needed."""
+        """Reads every byte of an image, without decoding it in full size where that is faster."""
         if self.format == "PNG":
             _check_png(self._data)
         else:

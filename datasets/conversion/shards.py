@@ -67,7 +67,7 @@ class ShardWriter:
         """Closes what is not finished."""
         for shards in self._open.values():
             for shard in shards:
-                with contextlib.suppress(OSError):  # closing writes what is left
+                with contextlib.suppress(OSError):  # closing writes what is buffered
                     shard.close()
 
     def _new(self, split: str, i: int) -> "_Open":

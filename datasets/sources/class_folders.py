@@ -5,7 +5,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 
 from datasets import splits
-from datasets.findings import Finding
+from datasets.findings import Effect, Finding
 from datasets.schema import LabeledImage
 from datasets.sources import image_folder, voc_xml
 from datasets.sources.image_folder import ImageFolder
@@ -17,6 +17,7 @@ _NO_CLASSES = set(
     "images image imgs img jpegimages photos photographs pictures labels label annotations "
     "annotation xml xmls data imagesets".split()
 )
+_SUFFIXES = set(".jpg .jpeg .png .gif .bmp .webp .tif .tiff .ppm .pgm".split())
 _REMEDY = (
     "Give the labels by --annotations_dir or --csv_file, or sort the photographs into folders, one "
     "for each class."
@@ -30,7 +31,8 @@ def read(
 
     The folders are splits where they are called train, validation (also valid, val) or test, and
     hold folders themselves; so a class may be called `train`. An annotation file beside a
-    photograph, of its name and with .xml, gives it boxes.
+    photograph, of its name and with .xml, gives it boxes. Photographs beside the class folders are
+    findings.
 
     Args:
       images: the folder of the photographs.
@@ -41,7 +43,10 @@ def read(
       InputError: see `layout`; or a class for training is empty.
     """
     annotated = False
-    for within, names, split in layout(images, one_is_enough):
+    found = layout(images, one_is_enough)
+    for folder in sorted({"", *(within for within, _, _ in found)}):
+        yield from _strays(images.path, folder)
+    for within, names, split in found:
         for name in names:
             label, path = _label(images.path, within, name), None
             for path in image_folder.photographs(os.path.join(images.path, within, name)):
@@ -103,6 +108,16 @@ def label_of(path: str) -> tuple[str, str]:
     folders = folders[1:] if split else folders
     is_class = folders and folders[0].lower() not in _NO_CLASSES and not splits.named(folders[0])
     return labels.clean(folders[0]) if is_class else "", split
+
+
+def _strays(top: str, folder: str) -> Iterator[Finding]:
+    """Yields the photographs that lie beside the class folders."""
+    with os.scandir(os.path.join(top, folder)) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file())
+    for name in names:
+        is_photograph = posixpath.splitext(name)[1].lower() in _SUFFIXES
+        if is_photograph and not image_folder.is_clutter(name):
+            yield Finding(posixpath.join(folder, name), "in no class folder", Effect.LEFT_OUT)
 
 
 def _label(top: str, within: str, name: str) -> str:

@@ -26,7 +26,7 @@ _OTHER_SUFFIXES = (
 
 
 class Found(NamedTuple):
-    """A photograph by its path in the folder, and what is remarkable about how it was found."""
+    """A photograph's path in the folder, and what to report of how it was found; "" for nothing."""
 
     path: str
     remark: str = ""
