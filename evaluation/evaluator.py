@@ -18,18 +18,6 @@ _LEAST_KEPT = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Mistake:
-    """A wrongly classified image.
-
-    `position` is its place in the arrays of the `Evaluation`; `image` holds its pixels as the net
-    saw them, float32 [H, W, channels].
-    """
-
-    position: int
-    image: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """What a net said of N examples, in the order in which they came.
 
@@ -42,7 +30,6 @@ class Evaluation:
       ranks: int64 [N], how many classes are likelier than the true one.
       losses: float64 [N], cross entropy.
       briers: float64 [N], the squared distance of the probabilities from the truth, 0..2.
-      mistakes: the wrongly classified images with the highest probability, highest first.
       top_k: the k of each Recall_k that was asked for.
       seconds: from asking for the first batch to the last result.
       log_probabilities: of all classes, where they were asked for.
@@ -56,7 +43,6 @@ class Evaluation:
     ranks: np.ndarray
     losses: np.ndarray
     briers: np.ndarray
-    mistakes: tuple[Mistake, ...]
     seconds: float
     top_k: tuple[int, ...] = (_LEAST_KEPT,)
     log_probabilities: LogProbabilities | None = None
@@ -126,7 +112,7 @@ def evaluate(
     class_names: Sequence[str],
     *,
     top_k: Sequence[int] = (5,),
-    num_mistakes: int = 24,
+    show: Callable[[tf.Tensor, Mapping[str, np.ndarray], int], object] = lambda *batch: None,
     on_batch: Callable[[int], object] = lambda count: None,
     log_probabilities: LogProbabilities | None = None,
 ) -> Evaluation:
@@ -139,7 +125,8 @@ def evaluate(
       class_names: of the C classes.
       top_k: the k of each Recall_k. As many classes as the largest, and five at least, are kept
         for each example.
-      num_mistakes: how many wrongly classified images are kept.
+      show: called after each batch with its images, the arrays of `Evaluation` for it, and the
+        position of its first example.
       on_batch: called after each batch with its number of examples.
       log_probabilities: an empty one, which gets the probabilities of all classes.
 
@@ -148,7 +135,7 @@ def evaluate(
     """
     num_classes = len(class_names)
     num_kept = min(max(_LEAST_KEPT, *top_k), num_classes)
-    parts, filenames, mistakes = [], [], []
+    parts, filenames = [], []
     began = time.monotonic()
     for batch in batches:
         names = [name.decode(errors="replace") for name in batch["filename"].numpy().tolist()]
@@ -160,7 +147,7 @@ def evaluate(
         if log_probabilities is not None:
             log_probabilities.append(logs)
         part = _judge(labels, logs, num_kept)
-        mistakes = _surest(mistakes, part, batch["image"], len(filenames), num_mistakes)
+        show(batch["image"], part, len(filenames))
         parts.append(part)
         filenames += names
         on_batch(len(labels))
@@ -171,7 +158,6 @@ def evaluate(
         class_names=tuple(class_names),
         filenames=tuple(filenames),
         top_k=tuple(top_k),
-        mistakes=tuple(Mistake(position, image) for _, position, image in mistakes),
         seconds=seconds,
         log_probabilities=log_probabilities,
         **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
@@ -211,18 +197,3 @@ def _judge(labels: np.ndarray, logs: np.ndarray, num_kept: int) -> dict[str, np.
         "losses": -own,
         "briers": squares - 2 * np.exp(own) + 1,
     }
-
-
-def _surest(
-    mistakes: list, part: dict[str, np.ndarray], images: tf.Tensor, offset: int, limit: int
-) -> list[tuple[float, int, np.ndarray]]:
-    """The `limit` mistakes with the highest probability, of those so far and of a batch."""
-    sureness = part["top_probabilities"][:, 0]
-    wrong = np.flatnonzero(part["top_classes"][:, 0] != part["labels"])
-    found = [(float(sureness[i]), offset + int(i), None) for i in wrong]
-    kept = sorted(mistakes + found, key=lambda mistake: -mistake[0])[:limit]
-    # Pixels are copied here, when most mistakes have been dropped.
-    return [
-        (sure, position, images[position - offset].numpy() if image is None else image)
-        for sure, position, image in kept
-    ]

@@ -30,7 +30,7 @@ def write(
     about: Mapping[str, object],
     *,
     step: int,
-    value_range: tuple[float, float] | None = None,
+    extras: page.Extras | None = None,
     all_probabilities: bool = False,
 ) -> None:
     """Writes everything, or leaves what a former evaluation wrote.
@@ -40,8 +40,7 @@ def write(
       evaluation: what to report.
       about: what was evaluated on what, as JSON values; shown and kept as it is.
       step: the checkpoint's global step, at which TensorBoard shows the numbers.
-      value_range: least and greatest pixel value of the net's images, for the page; None stretches
-        each image to its own.
+      extras: what the page shows besides.
       all_probabilities: whether predictions.csv gets those of all classes.
 
     Raises:
@@ -55,7 +54,8 @@ def write(
         str(about[name]) for name in ("model_name", "dataset", "split") if about.get(name)
     )
     diagram = calibration.diagram(bins, f"Reliability of {subject or 'a net'}")
-    html = page.html(evaluation, numbers, about, matrix, value_range)
+    figures = {"Reliability of the probabilities": diagram}
+    html = page.html(evaluation, numbers, about, extras or page.Extras(), figures)
     reliability = {name: column.tolist() for name, column in bins._asdict().items()}
     metrics_json = (
         json.dumps({**numbers, **about, "reliability": reliability}, indent=2, ensure_ascii=False)

@@ -4,6 +4,8 @@ from foundation.options import Options, option, options
 
 # What `views` can average over.
 VIEWS = ("none", "flip", "five_crop", "ten_crop")
+# Of the pages.
+LANGUAGES = ("en", "fr")
 
 
 @options
@@ -40,3 +42,4 @@ class EvaluationOptions(Options):
         "over these and their mirror images.",
         choices=VIEWS,
     )
+    language: str = option("en", "Language of report.html.", choices=LANGUAGES)

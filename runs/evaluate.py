@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import time
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -15,14 +16,18 @@ from evaluation import evaluator, views
 from evaluation import folder as report
 from evaluation.evaluator import Evaluation
 from evaluation.log_probabilities import LogProbabilities
+from evaluation.report.gallery import Gallery
+from evaluation.report.page import Extras
 from foundation import labels
 from foundation.errors import InputError
 from nets import costs
 from preprocessing.preprocessing_factory import Recipe
 from runs import checks, opened, recipes, splits
+from runs import config as run_config
 from runs.config import RunConfig
 from runs.opened import OpenRun
-from runs.options import EvaluateOptions
+from runs.options import EvaluateOptions, TrainOptions
+from training import summaries, validation
 
 _SPLITS = ("test", "validation")
 
@@ -70,13 +75,19 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
         f"Data: {dataset.num_examples} examples of split {dataset.split} in "
         f"{os.path.dirname(dataset.sources[0]) or '.'}, {dataset.num_classes} classes"
     )
-    found = _answers(run, recipe, size, num_hidden, dataset, options)
+    gallery = Gallery(dataset.num_classes, recipe.value_range)
+    found = _answers(run, recipe, size, num_hidden, dataset, options, gallery)
     report.write(
         options.evaluation.eval_dir,
         found,
         _about(run, dataset, dropped, options),
         step=run.step or 0,
-        value_range=recipe.value_range,
+        extras=Extras(
+            gallery,
+            options.evaluation.language,
+            curves=os.path.join(_train_dir(run.folder), summaries.CURVES),
+            training=_training(run.config),
+        ),
         all_probabilities=options.evaluation.all_probabilities,
     )
     for line in _closing(run, found, dropped, options):
@@ -124,10 +135,12 @@ def _answers(
     num_hidden: int,
     dataset: Dataset,
     options: EvaluateOptions,
+    gallery: Gallery,
 ) -> Evaluation:
     """What the net says of each example.
 
     `size` is the side of the images in pixels; the first `num_hidden` classes are left out.
+    `gallery` gets the pictures.
     """
     side, tta = run.config.image_size, options.evaluation.tta
     shape = [None, side, side, run.config.channels]
@@ -158,6 +171,7 @@ def _answers(
                 examples,
                 dataset.labels,
                 top_k=options.evaluation.top_k,
+                show=gallery.add,
                 on_batch=bar.update,
                 log_probabilities=LogProbabilities(
                     options.evaluation.eval_dir, dataset.num_classes
@@ -196,7 +210,25 @@ def _about(
         "labels": list(dataset.labels),
         **dataclasses.asdict(costs.of(run.model)),
         "tensorflow": tf.__version__,
+        "date": time.strftime("%Y-%m-%d %H:%M"),
     }
+
+
+def _training(config: RunConfig) -> dict[str, dict[str, object]]:
+    """The options that the run was trained with, those first that differ from their defaults."""
+    defaults = run_config.flags_of(TrainOptions())
+    changed = {
+        name: value
+        for name, value in config.flags.items()
+        if name in defaults and value != defaults[name]
+    }
+    return {"changed": changed, "all": config.flags}
+
+
+def _train_dir(folder: str) -> str:
+    """The folder of a run, where the checkpoint lies in it or in its best/."""
+    above = os.path.dirname(os.path.abspath(folder))
+    return above if os.path.basename(os.path.abspath(folder)) == validation.FOLDER else folder
 
 
 def _closing(

@@ -96,17 +96,20 @@ def test_top_probabilities(drawn):
     np.testing.assert_allclose(evaluation.top_probabilities, expected.values, rtol=1e-5)
 
 
-def test_keeps_the_surest_mistakes_with_their_images(drawn):
+def test_shows_each_batch(drawn):
     logits, labels = drawn
-    probabilities = tf.nn.softmax(logits).numpy().max(axis=1)
-    wrong = np.flatnonzero(np.argmax(logits, axis=1) != labels)
-    expected = sorted(wrong, key=lambda i: -probabilities[i])[:4]
+    shown = []
     evaluation = evaluator.evaluate(
-        predict, make_batches(logits, labels, [9, 9, 5]), NAMES, num_mistakes=4
+        predict,
+        make_batches(logits, labels, [9, 9, 5]),
+        NAMES,
+        show=lambda *batch: shown.append(batch),
     )
-    assert [mistake.position for mistake in evaluation.mistakes] == expected
-    for mistake in evaluation.mistakes:
-        assert np.array_equal(mistake.image[0, :, 0], logits[mistake.position])
+    assert [offset for _, _, offset in shown] == [0, 9, 18]
+    images, part, offset = shown[1]
+    assert np.array_equal(images[:, 0, :, 0], logits[9:18])
+    assert np.array_equal(part["top_classes"], evaluation.top_classes[9:18])
+    assert np.array_equal(part["labels"], labels[9:18])
 
 
 def test_bfloat16_logits(drawn):

@@ -16,6 +16,8 @@ from evaluation import evaluator
 from evaluation import folder as report
 from evaluation.log_probabilities import LogProbabilities
 from evaluation.report import pictures
+from evaluation.report.gallery import Gallery
+from evaluation.report.page import Extras
 
 # Names that CSV, HTML and matplotlib would take for something else.
 NAMES = ("cat, wild", "<b>dog</b>", 'a "quoted" $name$', "été", "fox", "gnu")
@@ -23,7 +25,7 @@ ABOUT = {"model_name": "lenet", "split": "test", "files": ["a.tfrecord", "b.tfre
 
 
 @pytest.fixture(scope="module")
-def evaluation():
+def evaluation(gallery):
     random = np.random.default_rng(0)
     labels = np.arange(12) % 3  # the last three classes have no example
     logits = random.normal(0, 1, (12, 6)).astype(np.float32)
@@ -38,14 +40,20 @@ def evaluation():
         lambda images: tf.constant(logits),
         [batch],
         NAMES,
+        show=gallery.add,
         log_probabilities=LogProbabilities(tempfile.gettempdir(), len(NAMES)),
     )
 
 
 @pytest.fixture(scope="module")
-def folder(evaluation, tmp_path_factory):
+def gallery():
+    return Gallery(len(NAMES), (-1.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def folder(evaluation, gallery, tmp_path_factory):
     folder = tmp_path_factory.mktemp("eval") / "new"
-    report.write(str(folder), evaluation, ABOUT, step=40, value_range=(-1.0, 1.0))
+    report.write(str(folder), evaluation, ABOUT, step=40, extras=Extras(gallery))
     return folder
 
 
@@ -101,14 +109,15 @@ def test_picture_of_any_number_of_classes(count):
         assert max(picture.size) <= 2000
 
 
-def test_page_stands_alone_and_escapes(folder, evaluation):
+def test_page_stands_alone_and_escapes(folder, evaluation, gallery):
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert f"{evaluation.accuracy:.2%}" in page
+    assert f"{evaluation.accuracy:.2%}".replace("%", "\u00a0%") in page
     assert "<b>dog</b>" not in page and "&lt;b&gt;dog&lt;/b&gt;" in page
     assert "<img>" not in page
     addresses = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert addresses and all(address.startswith("data:image/") for address in addresses)
-    assert page.count("data:image/jpeg") == len(evaluation.mistakes) > 0
+    assert page.count("data:image/jpeg,") == 0
+    assert page.count('src="data:image/jpeg') == len(gallery.surest) + len(gallery.unsure) > 12
 
 
 def test_page_without_mistakes(tmp_path):
@@ -117,8 +126,11 @@ def test_page_without_mistakes(tmp_path):
         "label": tf.constant([0, 1]),
         "filename": tf.constant(["a", "b"]),
     }
-    perfect = evaluator.evaluate(lambda images: 9 * tf.eye(2), [batch], ["a", "b"])
-    report.write(str(tmp_path), perfect, {}, step=0)
+    gallery = Gallery(2)
+    perfect = evaluator.evaluate(
+        lambda images: 9 * tf.eye(2), [batch], ["a", "b"], show=gallery.add
+    )
+    report.write(str(tmp_path), perfect, {}, step=0, extras=Extras(gallery))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("There are none.") == 2
 
@@ -128,8 +140,8 @@ def test_thumbnails_show_the_pixels():
     image[:5] = 1.0
     with Image.open(io.BytesIO(pictures.thumbnail(image, (-1.0, 1.0)))) as picture:
         pixels = np.asarray(picture)
-    assert picture.mode == "L" and pixels.shape == (140, 140)
-    assert pixels[:60].min() > 245 and pixels[80:].max() < 10
+    assert picture.mode == "L" and pixels.shape == (120, 120)
+    assert pixels[:50].min() > 245 and pixels[70:].max() < 10
 
 
 def test_events_carry_slims_tags(folder, evaluation):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-_THUMBNAIL_SIDE = 144  # pixels
+_THUMBNAIL_SIDE = 128  # pixels
 _MOST_NAMED_CLASSES = 60  # beyond, names would overlap
 _MOST_COUNTED_CLASSES = 25  # beyond, counts would not fit into their cells
 _LONGEST_NAME = 24  # characters
@@ -63,5 +63,5 @@ def thumbnail(image: np.ndarray, value_range: tuple[float, float] | None) -> byt
     picture = picture.resize([side * factor for side in picture.size], Image.Resampling.NEAREST)
     picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
+    picture.save(buffer, "JPEG", quality=75)
     return buffer.getvalue()

@@ -1,0 +1,151 @@
+"""The pages' words in each language that they can have, and its way of writing numbers."""
+
+_FRENCH = {
+    "Evaluation of {net}": "Évaluation de {net}",
+    "Evaluation of {net} on {dataset}, split {split}": "Évaluation de {net} sur {dataset}, "
+    "partie {split}",
+    "{right} of {count} right": "{right} bonnes réponses sur {count}",
+    "{value} right, 95 % interval {low} to {high}": "{value} de bonnes réponses, intervalle à "
+    "95 % de {low} à {high}",
+    "Numbers": "Chiffres",
+    "number": "mesure",
+    "value": "valeur",
+    "95 % interval": "intervalle à 95 %",
+    "{low} to {high}": "{low} à {high}",
+    "Confusion matrix": "Matrice de confusion",
+    "Rows are the true classes, columns what the net took them for; the darker, the larger the "
+    "share of the true class. Choose a cell to see its pictures.": "Une ligne par vraie classe, "
+    "une colonne par réponse du réseau ; plus c'est foncé, plus la part de la vraie classe est "
+    "grande. Choisissez une case pour voir ses images.",
+    "In the matrix, the arrow keys move and Enter chooses.": "Dans la matrice, les flèches "
+    "déplacent et Entrée choisit.",
+    "true class": "vraie classe",
+    "taken for": "prise pour",
+    "Most frequent confusions": "Confusions les plus fréquentes",
+    "times": "fois",
+    "share": "part",
+    "There are none.": "Il n'y en a pas.",
+    "{label} taken for {taken}": "{label} prise pour {taken}",
+    "{label} recognised": "{label} reconnue",
+    "{count} examples, {share} of {label}": "{count} exemples, {share} de {label}",
+    "{shown} of {count} are shown": "{shown} sur {count} sont montrées",
+    "Mistakes the net was surest of": "Erreurs dont le réseau était le plus sûr",
+    "Examples the net was least sure of": "Exemples dont le réseau était le moins sûr",
+    "{shown} of {count} mistakes, as the net saw them, with its answer and the probability that it "
+    "gave.": "{shown} erreurs sur {count}, telles que le réseau les a vues, avec sa réponse et la "
+    "probabilité qu'il lui donnait.",
+    "{shown} of {count} examples, right or wrong.": "{shown} exemples sur {count}, bons ou "
+    "mauvais.",
+    "is {label}": "est : {label}",
+    "right": "bonne réponse",
+    "Classes": "Classes",
+    "Choose a heading to sort by it.": "Choisissez un titre de colonne pour trier.",
+    "class": "classe",
+    "precision": "précision",
+    "recall": "rappel",
+    "f1": "F1",
+    "support": "exemples",
+    "predicted": "réponses",
+    "Training curves": "Courbes d'apprentissage",
+    "Reliability of the probabilities": "Fiabilité des probabilités",
+    "Data": "Données",
+    "What was evaluated": "Ce qui a été évalué",
+    "How it was trained": "Comment il a été entraîné",
+    "Options that differ from their defaults.": "Options qui diffèrent de leur défaut.",
+    "All options": "Toutes les options",
+    "option": "option",
+    "accuracy": "exactitude",
+    "recall 5": "rappel parmi 5",
+    "loss": "perte",
+    "macro precision": "précision macro",
+    "macro recall": "rappel macro",
+    "macro f1": "F1 macro",
+    "weighted precision": "précision pondérée",
+    "weighted recall": "rappel pondéré",
+    "weighted f1": "F1 pondéré",
+    "matthews correlation": "corrélation de Matthews",
+    "ece": "erreur de calibration",
+    "ece adaptive": "erreur de calibration, paquets égaux",
+    "num correct": "bonnes réponses",
+    "classes without examples": "classes sans exemple",
+    "parameters": "paramètres",
+    "multiply adds": "multiplications-additions",
+    "matthews": "corrélation de Matthews",
+    "kappa": "kappa de Cohen",
+    "cohen kappa": "kappa de Cohen",
+    "brier": "score de Brier",
+    "roc auc": "aire sous la courbe ROC",
+    "average precision": "précision moyenne",
+    "temperature": "température",
+    "num examples": "exemples",
+    "num classes": "classes",
+    "images per second": "images par seconde",
+    "model name": "réseau",
+    "checkpoint": "point de sauvegarde",
+    "global step": "pas",
+    "moving averages": "moyennes mobiles",
+    "image size": "taille des images",
+    "preprocessing name": "prétraitement",
+    "use grayscale": "niveaux de gris",
+    "tta": "vues par image",
+    "batch size": "taille des lots",
+    "dataset": "jeu de données",
+    "split": "partie",
+    "files": "fichiers",
+    "bad records": "enregistrements défectueux",
+    "dataset fingerprint": "empreinte des données",
+    "labels": "noms des classes",
+    "date": "date",
+    "yes": "oui",
+    "no": "non",
+}
+
+_ENGLISH = {
+    "ece": "calibration error",
+    "ece adaptive": "calibration error, bins of equal size",
+    "brier": "Brier score",
+    "roc auc": "ROC-AUC",
+    "matthews": "Matthews correlation",
+    "kappa": "Cohen's kappa",
+    "num correct": "right answers",
+    "recall 1": "recall at 1",
+    "tta": "views of an image",
+    "num examples": "examples",
+    "num classes": "classes",
+    "recall 5": "recall at 5",
+    "macro f1": "macro F1",
+    "weighted f1": "weighted F1",
+    "f1": "F1",
+}
+
+
+class Words:
+    """Words and numbers in one language, of `evaluation.options.LANGUAGES`."""
+
+    def __init__(self, language: str):
+        self.language = language
+
+    def __call__(self, english: str, **values: object) -> str:
+        """A sentence; what stands in braces is filled in. Unknown ones stay English."""
+        known = _FRENCH if self.language == "fr" else _ENGLISH
+        text = known.get(english, english)
+        return text.format(**values) if values else text
+
+    def count(self, number: int) -> str:
+        """A whole number, its thousands apart."""
+        return f"{number:,}".replace(",", "\u202f" if self.language == "fr" else ",")
+
+    def number(self, number: float, digits: int = 4) -> str:
+        text = f"{number:,.{digits}f}"
+        if self.language == "fr":
+            text = text.replace(",", "\u202f").replace(".", ",")
+        return text
+
+    def share(self, share: float, digits: int = 1) -> str:
+        """0.25 as a percentage."""
+        return f"{self.number(100 * share, digits)}\u00a0%"
+
+
+def known_sentences() -> frozenset[str]:
+    """The English of what can be said in French too."""
+    return frozenset(_FRENCH)
