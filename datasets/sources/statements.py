@@ -1,5 +1,6 @@
 """What a source says of photographs, gathered by photograph: one behaviour for all sources."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -100,12 +101,16 @@ def _merged(statements: Sequence[Statement], rule: str) -> Iterator[LabeledImage
     split_by = next((one for one in statements if one.split), first)
     size = next((one.size for one in statements if one.size), None)
     known: list[tuple[LabeledObject, Statement]] = []
+    by_box = collections.defaultdict(list)
+    # Within one file only equal boxes are of one object: thousands need not be compared.
+    is_one_file = len({one.origin for one in statements}) == 1
     for statement in statements:
         if statement.split not in ("", split_by.split):
             clash = f"{split_by.split}{split_by.by()} and {statement.split}{statement.by()}"
             yield Finding(first.path, f"two splits: {clash}")
         for thing in _scaled(statement, size):
-            same = [known_one for known_one in known if _are_one(*known_one, thing, statement)]
+            others = by_box[thing.box] if is_one_file else known
+            same = [other for other in others if _are_one(*other, thing, statement)]
             if any(other.label == thing.label for other, _ in same):
                 continue
             if same:
@@ -113,6 +118,7 @@ def _merged(statements: Sequence[Statement], rule: str) -> Iterator[LabeledImage
                 labels = f"{other.label}{origin.by()} and {thing.label}{statement.by()}"
                 yield Finding(first.path, f"two labels: {labels}", Effect.CORRECTED)
             known.append((thing, statement))
+            by_box[thing.box].append(known[-1])
     things = [thing for thing, _ in known]
     yield from objects.examples(first.path, things, rule, split_by.split, size)
 
