@@ -218,11 +218,15 @@ class Blocks:
     def last_pool(
         self, x, window: int, scope: str, *, global_pool: bool, single: bool, stride: int = 2
     ):
-        """The average pool under the classifier: [N, 1, 1, C], or a map where that is wanted.
+        """The average pool before the classifier: [N, 1, 1, C], or [N, h, w, C].
 
-        Slim's window shrinks to maps smaller than itself. Where it leaves several places and logits
-        are to be `single`, slim fails; here the whole map is averaged, as `global_pool` does for
-        any map. Between the two sizes slim passes over the last row, and so does this.
+        The window shrinks to maps that are smaller. On maps that are slightly larger it does not
+        reach the last row and column, as in slim.
+
+        Args:
+          window: height and width.
+          global_pool: average any map as a whole.
+          single: average the map as a whole where the window has several places; slim fails there.
         """
         height, width = x.shape[1:3]
         several = max(height, width) >= window + stride

@@ -56,8 +56,8 @@ def attach(
     """The net with `head` and new logits in place of its own classifier.
 
     The features are what the last pool before the classifier leaves, averaged over what is left of
-    height and width: [N, C]. So VGG loses fc6 to fc8. Auxiliary logits stay as they are; end points
-    behind the features go, and "Logits" and "Predictions" are those of the head.
+    height and width: [N, C]. So VGG loses fc6 to fc8. Auxiliary logits stay as they are. End points
+    behind the features are left out; "Logits" and "Predictions" are those of the head.
 
     Args:
       model: as `nets_factory.build` returns it.

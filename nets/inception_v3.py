@@ -42,7 +42,7 @@ def build(
 
     The auxiliary head's last window is 5 x 5 at 299 pixels and shrinks with smaller images, as
     slim's does, in shape and name: `AuxLogits/Conv2d_2a_3x3` at 250 pixels. Below 107 pixels
-    nothing is left for it to see and the net has none.
+    the net has no such head: its map is smaller than the head's pool.
 
     Args:
       create_aux_logits: whether to build the auxiliary head.

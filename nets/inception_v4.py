@@ -37,7 +37,7 @@ def build(
     """Builds the net; see `nets_factory.build`.
 
     The auxiliary head's last convolution is as large as its map, as slim's is: 5 x 5 at 299 pixels.
-    Below 107 pixels nothing is left for the head to see and the net has none.
+    Below 107 pixels the net has no such head: its map is smaller than the head's pool.
 
     Args:
       create_aux_logits: whether to build the auxiliary head.

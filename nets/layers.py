@@ -188,7 +188,7 @@ def training_step(step: tf.Tensor) -> contextlib.AbstractContextManager:
 
 
 def batch_statistics(move: float) -> contextlib.AbstractContextManager:
-    """Batch norms of the nets called in this block normalise by the batch, dropout or not.
+    """Batch norms of the nets called in this block normalise by the batch, training or not.
 
     Their stored statistics move towards the batch's by `move`: 0 leaves them as they are, 1 puts
     the batch's in their place. Frozen ones keep to the stored statistics, as always.
@@ -230,7 +230,7 @@ class Dropout(keras.layers.Layer):
         return 1 - self.keep_prob
 
     def _noise(self, shape):
-        """Float32 in [0, 1), also for bfloat16: with its 128 numbers, 0.1 % to drop were 0.8 %."""
+        """Float32 in [0, 1): bfloat16's are multiples of 1/128, so that 0.1 % would drop 0.8 %."""
         if self.noise_shape:
             shape = [shape[i] if size is None else size for i, size in enumerate(self.noise_shape)]
         if (seed := _SEED.get()) is None:

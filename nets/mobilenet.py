@@ -64,9 +64,9 @@ def build(
     Any image size: all padding is SAME, and the pools span the map.
 
     Args:
-      depth_multiplier: of all widths; the last layer's shrinks with none, as in the paper.
-      output_stride: pixels of the image to a place of the last map, 1 to 32. Strides beyond it
-        become dilation of what follows. None means 32.
+      depth_multiplier: of all widths; below 1 it leaves the last layer's, as in the paper.
+      output_stride: pixels of the image to a place of the last map, 1 to 32. Layers behind it
+        do not stride; they are dilated. None means 32.
 
     Raises:
       ValueError: `output_stride` is no power of two in 1 to 32.

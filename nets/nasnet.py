@@ -95,7 +95,7 @@ def build(
       drop_path_steps: number of steps of `layers.training_step` over which the share sinks from 1;
         a net called outside of `training_step` uses the final share.
       create_aux_logits: whether to build the auxiliary head; slim does so only to train. Below 67
-        pixels (9 for `nasnet_cifar`) nothing is left for it to see and the net has none.
+        pixels (9 for `nasnet_cifar`) the net has none: its map is smaller than the head's pool.
 
     Raises:
       InputError: too small an image.

@@ -122,8 +122,8 @@ def read(
     if path.endswith((".keras", ".h5")):
         if not (row := _keras_row(model_name)):
             raise InputError(
-                f"{path}: {model_name} is no net of keras.applications;",
-                remedy="give it a checkpoint of TF-Slim.",
+                f"{path}: {model_name} is no net of keras.applications.",
+                remedy="Give it a checkpoint of TF-Slim.",
             )
         if not os.path.isfile(path):
             raise InputError(f"{path}: no such file.")
@@ -179,9 +179,9 @@ def fetch(archive: Archive, cache_dir: str) -> str:
     if archive.sha256 and (found := _sha256(partial)) != archive.sha256:
         os.remove(partial)
         raise InputError(
-            f"{archive.url}: its SHA-256 is {found}, not {archive.sha256}: damaged on its way, or "
-            "replaced. It was deleted;",
-            remedy="try again.",
+            f"{archive.url}: its SHA-256 is {found}, not {archive.sha256}: the file was damaged "
+            "on its way, or replaced. The download is deleted.",
+            remedy="Try again.",
         )
     os.replace(partial, target)
     return target

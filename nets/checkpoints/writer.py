@@ -33,8 +33,8 @@ def write(
       values: arrays or tensors by name.
       keep: how many of the recorded checkpoints of the directory stay, this one included; the
         oldest are deleted. 0 keeps all.
-      spare: takes the time when a checkpoint was written, in seconds of the epoch, and tells
-        whether it stays all the same; called for those that would be deleted.
+      spare: is called for each checkpoint that would be deleted, with the time at which it was
+        written (seconds since 1970); True keeps it.
 
     Raises:
       OSError: it could not be written; earlier checkpoints are untouched.
@@ -80,7 +80,7 @@ def _take_its_place(directory: str, prefix: str) -> list[str]:
     endings = (find.SHARD, ".index")
     if replaces := all(os.path.exists(prefix + ending) for ending in endings):
         # Until the new files are whole, the state file names the old ones by a second name.
-        if previous not in here:  # else a killed writer left it, and it is the whole one
+        if previous not in here:  # else a killed writer left it, and only it is whole
             for ending in endings:
                 _link(prefix + ending, previous + ending)
         find.record(directory, [*earlier, previous])
@@ -93,7 +93,7 @@ def _take_its_place(directory: str, prefix: str) -> list[str]:
 
 
 def _link(path: str, name: str) -> None:
-    """Gives a file a second name, or where there are no such names a copy."""
+    """Gives a file a second name; copies it on file systems without hard links."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(name)
     try:
