@@ -95,14 +95,7 @@ def find(
       InputError: no or several datasets, no such split, shards missing, no records, no classes
         left, class names that contradict each other; one line with what there is instead.
     """
-    if tfrecord_file:
-        if dataset_dir:
-            raise InputError("Give --dataset_dir or --tfrecord_file, not both.")
-        found = _Found.from_list(tfrecord_file, dataset_name or "", split)
-    elif dataset_dir:
-        found = _Found.in_folder(dataset_dir, dataset_name, split)
-    else:
-        raise InputError("Give --dataset_dir with the folder of a dataset, or --tfrecord_file.")
+    found = _located(dataset_dir, dataset_name, split, tfrecord_file)
     compression = compression_of(found.files[0])
     contents = _contents(found.files, compression)
     damage = tuple(file.damage for file in contents if file.damage)
@@ -147,6 +140,16 @@ def _check_kind(files: Sequence[str], compression: str) -> None:
                         "--image_dir=IMAGES --annotations_dir=ANNOTATIONS --output_dir=DATASET.",
                     )
                 return
+
+
+def check_files(
+    dataset_dir: str | None = None,
+    dataset_name: str | None = None,
+    split: str = "train",
+    tfrecord_file: str | None = None,
+) -> None:
+    """Raises InputError where `find` finds no files; it does not read them and is quick."""
+    _located(dataset_dir, dataset_name, split, tfrecord_file)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,6 +221,18 @@ class _Found:
         if not files:
             raise InputError("it is empty.", option="tfrecord_file")
         return cls(name, split, tuple(files), tuple(files))
+
+
+def _located(
+    dataset_dir: str | None, dataset_name: str | None, split: str, tfrecord_file: str | None
+) -> _Found:
+    if tfrecord_file:
+        if dataset_dir:
+            raise InputError("Give --dataset_dir or --tfrecord_file, not both.")
+        return _Found.from_list(tfrecord_file, dataset_name or "", split)
+    if dataset_dir:
+        return _Found.in_folder(dataset_dir, dataset_name, split)
+    raise InputError("Give --dataset_dir with the folder of a dataset, or --tfrecord_file.")
 
 
 @dataclasses.dataclass(frozen=True)

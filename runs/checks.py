@@ -66,13 +66,8 @@ def training(given: TrainOptions) -> None:
     if given.listing.list_models or given.listing.list_scopes:
         return
     source = given.source
-    # Whether --labels_offset fits is known together with the run that goes on.
-    tfrecord_dataset.find(
-        source.dataset_dir,
-        source.dataset_name,
-        source.dataset_split_name,
-        source.tfrecord_file,
-        source.path_to_csv,
+    tfrecord_dataset.check_files(
+        source.dataset_dir, source.dataset_name, source.dataset_split_name, source.tfrecord_file
     )
     if given.recipe.preprocessing_name == "addons":
         # The addons need Keras 2, which TensorFlow must know before it is imported.
