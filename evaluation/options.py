@@ -31,6 +31,11 @@ class EvaluationOptions(Options):
     all_probabilities: bool = option(
         False, "predictions.csv gets the probability of every class, a column each."
     )
+    fit_temperature: bool = option(
+        False,
+        "Find the temperature at which the log loss of this split is least, and keep it in the "
+        "run.json beside the checkpoint; --temperature=fitted applies it.",
+    )
     precision: str = option(
         "float32",
         "Arithmetic of the net's layers. tf32: float32 whose factors GPUs round to 10 bits.",

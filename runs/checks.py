@@ -84,6 +84,12 @@ def evaluation(given: EvaluateOptions) -> RunConfig | None:
             "say where the data is: --dataset_dir=FOLDER or --tfrecord_file=FILE. "
             f"({path} has no run.json that would know.)"
         )
+    if given.evaluation.fit_temperature and config is None:
+        raise InputError(
+            f"the checkpoint {path} has no run.json that would keep the temperature.",
+            option="fit_temperature",
+            remedy="Leave the flag out.",
+        )
     _check_folder(given.source.dataset_dir)
     eval_dir = given.evaluation.eval_dir
     try:

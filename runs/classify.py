@@ -12,7 +12,7 @@ import tensorflow as tf
 from datasets.conversion import image_bytes
 from foundation import files
 from foundation.labels import printable
-from runs import checks, opened, pictures, recipes
+from runs import checks, opened, pictures, recipes, temperature
 from runs import config as run_config
 from runs.options import ClassifyImageOptions
 from serving import classifier
@@ -54,6 +54,10 @@ def classify(
     paths = pictures.find(given.image)
     opened.share_gpus()
     model = classifier.load(given.model, _decoder)
+    if asked := options.temperature.temperature:
+        export = classifier.config_of(given.model)
+        wanted = temperature.number(asked, export.run.get("temperature"), given.model)
+        model = model.at_temperature(wanted / export.temperature)
     answers = Answers({}, {})
     table = _Table(paths, model.labels, say)
     for names, encoded in _batches(paths, given.batch_size, answers.failures, warn):

@@ -41,7 +41,9 @@ class RunConfig:
     `labels` are the class names in the order of the logits; `image_size` is the side in pixels.
     In `preprocessing_options`, `zca_file` is the name of a file beside run.json.
     The dataset fields repeat the options, so that evaluation finds the same examples. `flags` holds
-    all options of the training, and `mlflow_…` where MLflow has the run.
+    all options of the training, and `mlflow_…` where MLflow has the run. `temperature` says by what
+    the logits of one checkpoint are divided, and what it was fitted on; a training that goes on
+    drops it.
     """
 
     model_name: str
@@ -62,6 +64,7 @@ class RunConfig:
     flags: dict[str, Any] = dataclasses.field(default_factory=dict)
     mlflow_run_id: str | None = None
     mlflow_uri: str | None = None
+    temperature: dict[str, Any] | None = None
 
     @property
     def channels(self) -> int:

@@ -22,7 +22,7 @@ from foundation import labels
 from foundation.errors import InputError
 from nets import costs
 from preprocessing.preprocessing_factory import Recipe
-from runs import checks, opened, recipes, splits
+from runs import checks, opened, recipes, splits, temperature
 from runs import config as run_config
 from runs.config import RunConfig
 from runs.opened import OpenRun
@@ -77,10 +77,14 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
     )
     gallery = Gallery(dataset.num_classes, recipe.value_range)
     found = _answers(run, recipe, size, num_hidden, dataset, options, gallery)
+    about = _about(run, dataset, dropped, options)
+    if options.evaluation.fit_temperature:
+        about["fitted_temperature"] = temperature.fit(run, found, dataset.name, dataset.split)
+        say(temperature.described(about["fitted_temperature"]))
     report.write(
         options.evaluation.eval_dir,
         found,
-        _about(run, dataset, dropped, options),
+        about,
         step=run.step or 0,
         extras=Extras(
             gallery,
@@ -145,9 +149,11 @@ def _answers(
     side, tta = run.config.image_size, options.evaluation.tta
     shape = [None, side, side, run.config.channels]
 
+    divisor = temperature.of_run(options.temperature.temperature or "none", run)
+
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def predict(images):
-        return run.model(images, training=False)["logits"][:, num_hidden:]
+        return run.model(images, training=False)["logits"][:, num_hidden:] / divisor
 
     predict.get_concrete_function()  # traced here, so that it doesn't count as the net's time
     examples = batches.evaluation_batches(
@@ -201,6 +207,7 @@ def _about(
         "use_grayscale": config.use_grayscale,
         "precision": evaluation.precision,
         "tta": evaluation.tta,
+        "temperature": temperature.of_run(options.temperature.temperature or "none", run),
         "batch_size": evaluation.batch_size,
         "dataset": dataset.name,
         "split": dataset.split,

@@ -13,7 +13,7 @@ import tensorflow as tf
 from datasets import schema
 from foundation import labels
 from foundation.errors import InputError
-from runs import checks, opened, splits
+from runs import checks, opened, splits, temperature
 from runs.config import RunConfig
 from runs.opened import OpenRun
 from runs.options import ExportModelOptions
@@ -63,9 +63,12 @@ def export(options: ExportModelOptions, say: Callable[[str], None] = print) -> E
         say=say,
     )
     say(str(run))
+    divisor = temperature.of_run(options.temperature.temperature, run)
+    if divisor != 1:
+        say(f"Logits are divided by the temperature {divisor:.4g}.")
     examples, source = _examples(run, options)
     with _errors_only():
-        written = exporter.export(_subject(run, examples, source), options.export)
+        written = exporter.export(_subject(run, examples, source, divisor), options.export)
     done = _export(options, written)
     for line in _described(done, len(examples), source):
         say(line)
@@ -87,7 +90,7 @@ def _dataset(config: RunConfig | None, options: ExportModelOptions):
     return splits.first_there(config, options.source, (wanted, "test", "train")).dataset
 
 
-def _subject(run: OpenRun, examples: Sequence[bytes], source: str) -> Subject:
+def _subject(run: OpenRun, examples: Sequence[bytes], source: str, divisor: float) -> Subject:
     config, net = run.config, run.net
     pixels = {"size": config.image_size, "use_grayscale": config.use_grayscale}
     described = ExportConfig(
@@ -95,10 +98,11 @@ def _subject(run: OpenRun, examples: Sequence[bytes], source: str) -> Subject:
         checkpoint=os.path.basename(run.checkpoint),
         global_step=run.step,
         moving_averages=run.uses_averages,
+        temperature=divisor,
         versions={"tensorflow": tf.__version__, "keras": keras.__version__},
     )
     return Subject(
-        model=run.model,
+        model=_at_temperature(run.model, divisor),
         nodes=frozen_graph.Nodes(
             net.logits_node, net.predictions_node or frozen_graph.PROBABILITIES_NODE
         ),
@@ -110,6 +114,14 @@ def _subject(run: OpenRun, examples: Sequence[bytes], source: str) -> Subject:
         examples_source=source,
         companions={name: os.path.join(run.folder, name) for name in described.companions},
     )
+
+
+def _at_temperature(model: keras.Model, divisor: float) -> keras.Model:
+    """The same net whose logits are divided by a temperature."""
+    if divisor == 1:
+        return model
+    outputs = model.output | {"logits": model.output["logits"] / divisor}
+    return keras.Model(model.input, outputs)
 
 
 def _shareable(config: RunConfig) -> dict[str, object]:

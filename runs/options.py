@@ -1,5 +1,7 @@
 """The options of each job, group by group, and checks that join two groups."""
 
+import math
+
 from datasets.options import (
     ConversionOptions,
     DestinationOptions,
@@ -22,6 +24,9 @@ from preprocessing.options import (
 )
 from serving.options import ClassifyOptions, ExportOptions
 from training.options import TrackingOptions, TrainingOptions
+
+# Of --temperature, besides numbers.
+TEMPERATURE_WORDS = ("fitted", "none")
 
 
 @options
@@ -139,6 +144,32 @@ class TrainOptions(Options):
 
 
 @options
+class TemperatureOptions(Options):
+    """Temperature."""
+
+    temperature: str | None = option(
+        None,
+        "What the logits are divided by before the softmax: fitted (by eval_image_classifier.py "
+        "--fit_temperature), none, or a number. Unset: an export takes what was fitted to its "
+        "checkpoint, if it was, a classification what was exported, an evaluation none.",
+    )
+
+    def check(self) -> None:
+        if self.temperature in (None, *TEMPERATURE_WORDS):
+            return
+        try:
+            is_usable = 0 < float(self.temperature) < math.inf
+        except ValueError:
+            is_usable = False
+        if not is_usable:
+            raise UsageError(
+                "write fitted, none or a number above 0.",
+                option="temperature",
+                value=self.temperature,
+            )
+
+
+@options
 class OpenOptions(Options):
     """A trained net."""
 
@@ -161,11 +192,20 @@ class EvaluateOptions(OpenOptions):
     source: SourceOptions = group(SourceOptions, dataset_split_name="test")
     reading: ReadingOptions = group(ReadingOptions)
     evaluation: EvaluationOptions = group(EvaluationOptions)
+    temperature: TemperatureOptions = group(TemperatureOptions)
     legacy: LegacyOptions = group(LegacyOptions)
 
     @property
     def size_by_hand(self) -> int | None:
         return self.evaluation.eval_image_size
+
+    def check(self) -> None:
+        if not self.evaluation.fit_temperature:
+            return
+        if self.evaluation.tta != "none":
+            raise UsageError("--fit_temperature is of single images: leave --tta out.")
+        if self.temperature.temperature not in (None, "none"):
+            raise UsageError("--fit_temperature looks for what --temperature sets: leave one out.")
 
 
 @options
@@ -175,6 +215,7 @@ class ExportModelOptions(OpenOptions):
     source: SourceOptions = group(SourceOptions, dataset_split_name="validation")
     reading: ThreadsOptions = group(ThreadsOptions)
     export: ExportOptions = group(ExportOptions)
+    temperature: TemperatureOptions = group(TemperatureOptions)
     tracking: TrackingOptions = group(TrackingOptions)
     legacy: ExportLegacyOptions = group(ExportLegacyOptions)
 
@@ -212,6 +253,7 @@ class ClassifyImageOptions(Options):
     """Classification."""
 
     classify: ClassifyOptions = group(ClassifyOptions)
+    temperature: TemperatureOptions = group(TemperatureOptions)
 
 
 @options

@@ -24,6 +24,16 @@ class Classifier:
         self._run = run
         self.labels = tuple(labels)
 
+    def at_temperature(self, divisor: float) -> "Classifier":
+        """The same with logits divided by `divisor`, and the probabilities of these."""
+
+        def run(encoded_images: Sequence[bytes]) -> dict:
+            logits = self._run(encoded_images)["logits"] / np.float32(divisor)
+            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+            return {"logits": logits, "probabilities": powers / powers.sum(axis=1, keepdims=True)}
+
+        return Classifier(run, self.labels)
+
     def outputs(self, encoded_images: Sequence[bytes]) -> dict[str, np.ndarray]:
         """What the net gives for N encoded pictures (JPEG, PNG, GIF or BMP bytes).
 
@@ -84,6 +94,17 @@ def load(
         return _in_batches(net, pixels, batch_size or len(pixels))
 
     return Classifier(run, labels)
+
+
+def config_of(path: str) -> export_config.ExportConfig:
+    """The export.json of what `load` takes; raises InputError where there is none."""
+    path = _model_file(path)
+    # A SavedModel lies in the export as saved_model/VERSION.
+    above = [os.path.join(path, *[os.pardir] * i, export_config.FILE_NAME) for i in range(3)]
+    for place in above if os.path.isdir(path) else ():
+        if os.path.exists(place):
+            return export_config.load(place)
+    return export_config.load(_companion(path, export_config.FILE_NAME))
 
 
 def _net(path: str, config: export_config.ExportConfig) -> tuple[frozen_graph.Net, int | None]:

@@ -29,6 +29,7 @@ class ExportConfig:
       global_step: at which it was written; None where that is unknown.
       moving_averages: whether the weights are moving averages.
       batch_size: number of images that the files other than the SavedModel take; None for any.
+      temperature: by which the net's logits were divided to give those of the files.
       files: format → path inside the export.
       nodes: names of "input", "logits" and "probabilities" in the frozen graph.
       check: how the files were compared with the checkpoint's net.
@@ -40,6 +41,7 @@ class ExportConfig:
     global_step: int | None
     moving_averages: bool
     batch_size: int | None = None
+    temperature: float = 1.0
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     nodes: dict[str, str] = dataclasses.field(default_factory=dict)
     check: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,171 @@
+"""A temperature from its fitting to the answers of an export, on a net that is too sure."""
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from datasets import schema
+from foundation.errors import InputError, UsageError
+from nets import checkpoints, nets_factory
+from preprocessing import preprocessing_factory
+from runs import config as run_config
+from runs import temperature
+from runs.classify import classify
+from runs.evaluate import evaluate
+from runs.export import export
+from runs.options import ClassifyImageOptions, EvaluateOptions, ExportModelOptions
+from serving import export_config
+from tests.fixtures.slim_parity import weights
+
+LABELS = ("cat", "dog", "emu", "fox")
+SIZE = 28
+TRUE = 3.0  # by which the net's logits are too large
+NUM_PICTURES, COPIES = 24, 100
+
+
+def silent(_):
+    pass
+
+
+def pictures():
+    found = []
+    for i in range(NUM_PICTURES):
+        buffer = io.BytesIO()
+        pixels = np.roll(weights.test_image(SIZE, SIZE), 5 * i, axis=(0, 1))
+        Image.fromarray(255 - pixels if i % 2 else pixels).save(buffer, "PNG")
+        found.append(buffer.getvalue())
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A run, and of each picture as many copies of a class as the true probabilities say."""
+    place = tmp_path_factory.mktemp("place")
+    model = nets_factory.build("lenet", len(LABELS), SIZE, 3)
+    recipe = preprocessing_factory.get("lenet").evaluate
+    images = np.stack([recipe(picture, SIZE) for picture in pictures()])
+    values = checkpoints.values(model)
+    logits = model(images, training=False)["logits"].numpy()
+    # The head is scaled so that its logits spread as those of a trained net.
+    head = [name for name in values if values[name].shape[-1:] == (len(LABELS),)]
+    values |= {name: values[name] * (6.0 / logits.std()) for name in head}
+    checkpoints.write(str(place / "train/model.ckpt-7"), {**values, "global_step": np.int64(7)})
+    checkpoints.restore(model, str(place / "train"))
+    logits = model(images, training=False)["logits"].numpy()
+    shares = tf.nn.softmax(logits / TRUE).numpy()
+    (place / "data").mkdir()
+    random = np.random.default_rng(0)
+    with open(place / "data/pets_validation-00000-of-00001.tfrecord", "wb") as file:
+        for i, picture in enumerate(pictures()):
+            # Of each class the whole number of copies, and by chance one more.
+            counts = np.floor(shares[i] * COPIES + random.random()).astype(int)
+            for label in np.repeat(np.arange(len(LABELS)), counts):
+                record = schema.Example(
+                    picture, "png", SIZE, SIZE, label, LABELS[label], f"{i}.png", (), f"{i:064x}"
+                )
+                file.write(schema.frame(record.serialize()))
+    (place / "data/labels.txt").write_text("".join(f"{i}:{n}\n" for i, n in enumerate(LABELS)))
+    config = run_config.RunConfig(
+        "lenet", len(LABELS), LABELS, SIZE, "lenet", dataset_dir=str(place / "data")
+    )
+    run_config.save(str(place / "train"), config)
+    for i, picture in enumerate(pictures()):
+        (place / f"{i:02}.png").write_bytes(picture)
+    return place
+
+
+def evaluated(place, **options):
+    folder = str(place / "eval")
+    evaluate(
+        EvaluateOptions.of(
+            checkpoint_path=str(place / "train"),
+            dataset_split_name="validation",
+            eval_dir=folder,
+            **options,
+        ),
+        silent,
+    )
+    return json.loads((place / "eval/metrics.json").read_text())
+
+
+def answers(place, model, **options):
+    """Probabilities of all classes for each picture."""
+    given = ClassifyImageOptions.of(
+        model=model, image=(str(place / "*.png"),), top_k=len(LABELS), **options
+    )
+    found = classify(given, silent).classes
+    return np.array([[dict(best)[name] for name in LABELS] for best in found.values()])
+
+
+def test_from_fitting_to_the_answers_of_an_export(place):
+    before = evaluated(place, fit_temperature=True)
+    fitted = run_config.load(str(place / "train")).temperature
+    assert fitted["value"] == pytest.approx(TRUE, rel=0.02)
+    assert (fitted["split"], fitted["checkpoint"]) == ("validation", "model.ckpt-7")
+    assert fitted["num_examples"] == before["num_examples"]
+    assert before["fitted_temperature"] == fitted and before["temperature"] == 1.0
+    after = evaluated(place, temperature="fitted")
+    assert after["temperature"] == fitted["value"]
+    assert before["ece"] == pytest.approx(fitted["ece"][0]) and before["ece"] > 0.1
+    assert after["ece"] == pytest.approx(fitted["ece"][1], abs=1e-4) and after["ece"] < 0.02
+    assert after["loss"] < before["loss"] and after["accuracy"] == before["accuracy"]
+
+    exported = {}
+    for name in ("fitted", "none", None, "1.5"):
+        folder = str(place / f"export_{name}")
+        given = {} if name is None else {"temperature": name}
+        export(
+            ExportModelOptions.of(checkpoint_path=str(place / "train"), output_dir=folder, **given),
+            silent,
+        )
+        config = export_config.load(f"{folder}/export.json")
+        exported[name] = config.temperature, answers(place, folder)
+    assert [exported[name][0] for name in exported] == [fitted["value"], 1, fitted["value"], 1.5]
+    plain = exported["none"][1]
+    logits = np.log(plain)
+    for divisor, found in exported.values():
+        np.testing.assert_allclose(found, tf.nn.softmax(logits / divisor), atol=1e-4)
+    # A classification sets it whatever was exported, from any of the files.
+    for model in ("export_fitted", "export_none/frozen_graph.pb", "export_fitted/saved_model/1"):
+        for asked, divisor in (("none", 1), ("fitted", fitted["value"]), ("1.5", 1.5)):
+            found = answers(place, str(place / model), temperature=asked)
+            np.testing.assert_allclose(found, tf.nn.softmax(logits / divisor), atol=1e-4)
+
+
+@dataclasses.dataclass
+class Run:
+    config: run_config.RunConfig
+    checkpoint: str
+
+
+def test_a_temperature_belongs_to_its_checkpoint():
+    config = run_config.RunConfig("lenet", 4, LABELS, SIZE, "lenet")
+    without = Run(config, "train/model.ckpt-9")
+    assert temperature.of_run(None, without) == temperature.of_run("none", without) == 1
+    assert temperature.of_run("0.5", without) == 0.5
+    with pytest.raises(InputError, match="none was fitted to train/model.ckpt-9. Fit one with"):
+        temperature.of_run("fitted", without)
+    fitted = {"value": 2.0, "checkpoint": "model.ckpt-7"}
+    other = Run(dataclasses.replace(config, temperature=fitted), "train/model.ckpt-9")
+    assert temperature.of_run(None, other) == 1
+    with pytest.raises(InputError, match="was fitted to model.ckpt-7, not to model.ckpt-9"):
+        temperature.of_run("fitted", other)
+    own = Run(other.config, "train/model.ckpt-7")
+    assert temperature.of_run(None, own) == temperature.of_run("fitted", own) == 2
+
+
+def test_options_that_make_no_sense():
+    from foundation.options import check
+
+    for word in ("hot", "0", "-1", "inf", "nan"):
+        with pytest.raises(UsageError, match=f"--temperature={word}: write fitted, none or"):
+            check(ExportModelOptions.of(temperature=word, output_dir="x"))
+    with pytest.raises(UsageError, match="leave --tta out"):
+        check(EvaluateOptions.of(fit_temperature=True, tta="flip"))
+    with pytest.raises(UsageError, match="looks for what --temperature sets"):
+        check(EvaluateOptions.of(fit_temperature=True, temperature="2"))
