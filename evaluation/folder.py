@@ -20,6 +20,16 @@ from evaluation.evaluator import Evaluation
 from evaluation.report import page, pictures
 from foundation import files
 
+# What `write` writes, but for the events.
+FILES = (
+    "metrics.json",
+    "per_class.csv",
+    "predictions.csv",
+    "confusion_matrix.csv",
+    "confusion_matrix.png",
+    "reliability.png",
+    "report.html",
+)
 # Classes that TensorBoard gets a precision-recall curve of: those with the most examples.
 _MOST_CURVES = 20
 
@@ -32,7 +42,7 @@ def write(
     step: int,
     extras: page.Extras | None = None,
     all_probabilities: bool = False,
-) -> None:
+) -> dict[str, object]:
     """Writes everything, or leaves what a former evaluation wrote.
 
     Args:
@@ -42,6 +52,9 @@ def write(
       step: the checkpoint's global step, at which TensorBoard shows the numbers.
       extras: what the page shows besides.
       all_probabilities: whether predictions.csv gets those of all classes.
+
+    Returns:
+      the numbers, as `results.numbers` has them.
 
     Raises:
       OSError: a file could not be written.
@@ -74,6 +87,7 @@ def write(
     _write_events(
         eval_dir, evaluation, numbers, {"confusion_matrix": matrix, "reliability": diagram}, step
     )
+    return numbers
 
 
 def _write_all(folder: str, contents: Mapping[str, bytes | tables.Rows]) -> None:

@@ -90,6 +90,7 @@ def evaluation(given: EvaluateOptions) -> RunConfig | None:
             option="fit_temperature",
             remedy="Leave the flag out.",
         )
+    _check_tracked(given.tracking.tracking, config, path)
     _check_folder(given.source.dataset_dir)
     eval_dir = given.evaluation.eval_dir
     try:
@@ -115,13 +116,7 @@ def export(given: ExportModelOptions) -> RunConfig | None:
             value=given.export.labels_file,
             remedy="Leave the flag out.",
         )
-    if given.tracking.tracking == "mlflow" and not (config and config.mlflow_run_id):
-        raise InputError(
-            f"MLflow knows no run of {path}.",
-            option="tracking",
-            value="mlflow",
-            remedy="Train it with --tracking=mlflow, or leave the flag out.",
-        )
+    _check_tracked(given.tracking.tracking, config, path)
     _check_folder(given.source.dataset_dir)
     return config
 
@@ -132,6 +127,17 @@ def classification(given: ClassifyImageOptions) -> None:
     if not os.path.exists(model):
         raise InputError(
             "does not exist.", option="model", value=model, remedy="Write one with export_model.py."
+        )
+
+
+def _check_tracked(tracking: str, config: RunConfig | None, path: str) -> None:
+    """Refuses to add to MLflow's record of a run that it does not have."""
+    if tracking == "mlflow" and not (config and config.mlflow_run_id):
+        raise InputError(
+            f"MLflow knows no run of {path}.",
+            option="tracking",
+            value=tracking,
+            remedy="Train it with --tracking=mlflow, or leave the flag out.",
         )
 
 

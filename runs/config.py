@@ -42,8 +42,7 @@ class RunConfig:
     In `preprocessing_options`, `zca_file` is the name of a file beside run.json.
     The dataset fields repeat the options, so that evaluation finds the same examples. `flags` holds
     all options of the training, and `mlflow_…` where MLflow has the run. `temperature` says by what
-    the logits of one checkpoint are divided, and what it was fitted on; a training that goes on
-    drops it.
+    the logits of one checkpoint are divided, of which one, and what it was fitted on.
     """
 
     model_name: str

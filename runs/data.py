@@ -21,6 +21,7 @@ from foundation import files
 from foundation.errors import InputError
 from foundation.labels import shortened
 from foundation.options import given_values
+from nets import checkpoints, nets_factory
 from preprocessing import mixing
 from preprocessing.options import AugmentationOptions
 from preprocessing.preprocessing_factory import Recipe
@@ -267,10 +268,15 @@ class ValidationData:
             num_threads=options.reading.num_preprocessing_threads,
             cache=options.reading.cache,
         )
+        self._model: keras.Model | None = None
         self._predict: Callable[[tf.Tensor], tf.Tensor] | None = None
 
     def metrics(self, model: keras.Model, stopped: Callable[[], bool]) -> dict[str, float]:
-        """Accuracy, Recall_5 and loss of a net; `stopped` cuts the evaluation short."""
+        """Accuracy, Recall_5 and loss of a net; `stopped` cuts the evaluation short.
+
+        They are eval_image_classifier.py's: computed in float32 whatever the training computes in.
+        Of five classes or fewer Recall_5 is always 1, and left out.
+        """
 
         def until_stopped():
             for batch in self._examples:
@@ -279,16 +285,37 @@ class ValidationData:
                     return
 
         if self._predict is None:  # the graph is made once
+            self._model = self._in_float32(model)
             self._predict = tf.function(
-                lambda images: model(images, training=False)["logits"],
+                lambda images: self._model(images, training=False)["logits"],
                 autograph=False,
                 reduce_retracing=True,
             )
+        if self._model is not model:
+            checkpoints.assign(self._model, checkpoints.values(model))
         found = batches.explained(
             self._dataset,
             lambda: evaluator.evaluate(self._predict, until_stopped(), self._dataset.labels),
         )
-        return {"Accuracy": found.accuracy, "Recall_5": found.recall_at(5), "loss": found.loss}
+        recalls = {f"Recall_{k}": found.recall_at(k) for k in found.recalls}
+        return {"Accuracy": found.accuracy, **recalls, "loss": found.loss}
+
+    def _in_float32(self, model: keras.Model) -> keras.Model:
+        """The net itself where it computes in float32, else another one with room for its weights.
+
+        bfloat16 rounds the answers so much that some change: what chooses the best checkpoint would
+        say another accuracy than an evaluation of that checkpoint.
+        """
+        if all(layer.compute_dtype == "float32" for layer in model.layers):
+            return model
+        config = self.config
+        return nets_factory.build(
+            config.model_name,
+            config.num_classes,
+            config.image_size,
+            config.channels,
+            **config.net_options,
+        )
 
     def keep(self, folder: str) -> None:
         """Writes run.json, and the files that it names, beside the best checkpoint."""

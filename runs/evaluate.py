@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 from tqdm import tqdm
@@ -27,7 +27,7 @@ from runs import config as run_config
 from runs.config import RunConfig
 from runs.opened import OpenRun
 from runs.options import EvaluateOptions, TrainOptions
-from training import summaries, validation
+from training import summaries, tracking, validation
 
 _SPLITS = ("test", "validation")
 
@@ -49,12 +49,6 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
     config = checks.evaluation(options)
     opened.share_gpus()
     dataset = _dataset(config, options, say)
-    if config and config.labels != dataset.labels:
-        raise InputError(
-            f"The checkpoint was trained on the classes {labels.shortened(config.labels)}, the "
-            f"dataset has {labels.shortened(dataset.labels)}.",
-            remedy="Evaluate on a dataset with the same classes.",
-        )
     dataset, dropped = bad_records.drop(dataset, options.reading.max_bad_records)
     for line in bad_records.summary(dropped):
         say(line)
@@ -81,7 +75,7 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
     if options.evaluation.fit_temperature:
         about["fitted_temperature"] = temperature.fit(run, found, dataset.name, dataset.split)
         say(temperature.described(about["fitted_temperature"]))
-    report.write(
+    numbers = report.write(
         options.evaluation.eval_dir,
         found,
         about,
@@ -94,6 +88,8 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
         ),
         all_probabilities=options.evaluation.all_probabilities,
     )
+    if options.tracking.tracking == "mlflow":
+        _track(run, numbers, dataset.split, options.evaluation.eval_dir, say)
     for line in _closing(run, found, dropped, options):
         say(line)
     return found
@@ -102,6 +98,7 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
 def _dataset(
     config: RunConfig | None, options: EvaluateOptions, say: Callable[[str], None]
 ) -> Dataset:
+    """Raises InputError where there is none, or one with other classes than the run's."""
     found = splits.first_there(config, options.source, _SPLITS)
     for remark in found.dataset.remarks:
         say(remark)
@@ -111,6 +108,12 @@ def _dataset(
         say(
             f"Evaluating on {config.tfrecord_file}, which the run was trained on; "
             "--tfrecord_file=FILE would take another."
+        )
+    if config and config.labels != found.dataset.labels:
+        raise InputError(
+            f"The checkpoint was trained on the classes {labels.shortened(config.labels)}, the "
+            f"dataset has {labels.shortened(found.dataset.labels)}.",
+            remedy="Evaluate on a dataset with the same classes.",
         )
     return found.dataset
 
@@ -236,6 +239,28 @@ def _train_dir(folder: str) -> str:
     """The folder of a run, where the checkpoint lies in it or in its best/."""
     above = os.path.dirname(os.path.abspath(folder))
     return above if os.path.basename(os.path.abspath(folder)) == validation.FOLDER else folder
+
+
+def _track(
+    run: OpenRun,
+    numbers: Mapping[str, object],
+    split: str,
+    eval_dir: str,
+    say: Callable[[str], None],
+) -> None:
+    """Adds numbers and files to the run in MLflow, under the name of the split."""
+    tracked = tracking.MlflowRun(run.config.mlflow_uri, "", run.config.mlflow_run_id, say)
+    values = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
+    for name, ends in numbers.items():
+        if name.endswith("_interval_95") and None not in ends:
+            values |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
+    named = {f"evaluation/{split}/{report.tag(name)}": v for name, v in values.items()}
+    tracked.metrics(named, run.step or 0)
+    for name in report.FILES:
+        tracked.file(os.path.join(eval_dir, name), f"evaluation/{split}")
+    tracked.close("FINISHED")
+    if not tracked.lost:
+        say(f"MLflow: in run {tracked.run_id} as evaluation/{split}")
 
 
 def _closing(

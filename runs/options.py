@@ -193,6 +193,7 @@ class EvaluateOptions(OpenOptions):
     reading: ReadingOptions = group(ReadingOptions)
     evaluation: EvaluationOptions = group(EvaluationOptions)
     temperature: TemperatureOptions = group(TemperatureOptions)
+    tracking: TrackingOptions = group(TrackingOptions)
     legacy: LegacyOptions = group(LegacyOptions)
 
     @property

@@ -434,8 +434,9 @@ class TrackingOptions(Options):
 
     tracking: str = option(
         "none",
-        "mlflow: also log to MLflow (extra mlflow): a training's parameters, metrics and curves, "
-        "an export's files beside the run that they are of.",
+        "mlflow: also log to MLflow (extra mlflow): a training's parameters, metrics and curves; "
+        "an evaluation's numbers, tables, pictures and page, and an export's files, in the run "
+        "that they are of.",
         choices=("none", "mlflow"),
     )
 

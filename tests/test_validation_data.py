@@ -1,0 +1,102 @@
+"""The evaluation inside a run says what the script says, which also tells MLflow."""
+
+import dataclasses
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import schema
+from foundation.errors import InputError
+from nets import checkpoints, nets_factory, slim_names
+from preprocessing import preprocessing_factory
+from runs import config as run_config
+from runs.data import ValidationData
+from runs.evaluate import evaluate
+from runs.options import EvaluateOptions, TrainOptions
+from tests.fixtures.slim_parity import weights
+
+LABELS = ("cat", "dog", "emu")
+NET, SIZE = "lenet", 28
+
+
+def silent(_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("place")
+    with open(place / "pets_validation-00000-of-00001.tfrecord", "wb") as file:
+        for i in range(30):
+            picture = io.BytesIO()
+            Image.fromarray(np.roll(weights.test_image(40, 50), 7 * i, axis=1)).save(picture, "PNG")
+            label = i % len(LABELS)
+            record = schema.Example(
+                picture.getvalue(), "png", 40, 50, label, LABELS[label], f"{i}.png", (), f"{i:064x}"
+            )
+            file.write(schema.frame(record.serialize()))
+    (place / "labels.txt").write_text("".join(f"{i}:{name}\n" for i, name in enumerate(LABELS)))
+    return place
+
+
+def test_a_net_that_trains_in_bfloat16_is_evaluated_in_float32(place):
+    keras.utils.set_random_seed(0)
+    config = run_config.RunConfig(NET, len(LABELS), LABELS, SIZE, "lenet", dataset_dir=str(place))
+    options = TrainOptions.of(
+        dataset_dir=str(place), train_dir=str(place / "run"), eval_every_n_steps=1
+    )
+    data = ValidationData(options, config, preprocessing_factory.get("lenet"), silent)
+    model = nets_factory.build(NET, len(LABELS), SIZE, 3, dtype="mixed_bfloat16")
+    for step in (1, 2):
+        for variable in slim_names.variables(model).values():
+            variable.assign(variable + 0.01 * step)  # as a training would
+        found = data.metrics(model, lambda: False)
+        assert list(found) == ["Accuracy", "loss"]  # Recall_5 of three classes is always 1
+        values = {**checkpoints.values(model), "global_step": np.int64(step)}
+        checkpoints.write(str(place / f"run/model.ckpt-{step}"), values)
+        run_config.save(str(place / "run"), config)
+        eval_dir = str(place / "eval")
+        evaluate(
+            EvaluateOptions.of(
+                checkpoint_path=str(place / f"run/model.ckpt-{step}"),
+                dataset_split_name="validation",
+                eval_dir=eval_dir,
+            ),
+            silent,
+        )
+        numbers = json.loads((place / "eval/metrics.json").read_text())
+        assert found["Accuracy"] == numbers["accuracy"]
+        assert found["loss"] == pytest.approx(numbers["loss"], rel=1e-6)
+
+
+def test_numbers_and_files_go_into_the_runs_record_in_mlflow(place, tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    uri = f"sqlite:///{tmp_path}/store.db"
+    client = mlflow.MlflowClient(uri)
+    experiment = client.create_experiment("pets", artifact_location=str(tmp_path / "artifacts"))
+    run_id = client.create_run(experiment).info.run_id
+    base = dict(
+        checkpoint_path=str(place / "run"),
+        dataset_split_name="validation",
+        eval_dir=str(tmp_path / "eval"),
+        tracking="mlflow",
+    )
+    with pytest.raises(InputError, match="--tracking=mlflow: MLflow knows no run of"):
+        evaluate(EvaluateOptions.of(**base), silent)
+    config = run_config.load(str(place / "run"))
+    tracked = dataclasses.replace(config, mlflow_uri=uri, mlflow_run_id=run_id)
+    run_config.save(str(place / "run"), tracked)
+    found = evaluate(EvaluateOptions.of(**base), silent)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    metrics = run.data.metrics
+    assert metrics["evaluation/validation/Accuracy"] == found.accuracy
+    low = metrics["evaluation/validation/accuracy_interval_95_low"]
+    assert low < found.accuracy < metrics["evaluation/validation/accuracy_interval_95_high"]
+    names = {entry.path for entry in client.list_artifacts(run_id, "evaluation/validation")}
+    for name in ("per_class.csv", "confusion_matrix.png", "report.html", "metrics.json"):
+        assert f"evaluation/validation/{name}" in names
