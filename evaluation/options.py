@@ -1,5 +1,6 @@
 """Options of the evaluation."""
 
+from foundation.errors import UsageError
 from foundation.options import Options, option, options
 
 # What `views` can average over.
@@ -48,3 +49,35 @@ class EvaluationOptions(Options):
         choices=VIEWS,
     )
     language: str = option("en", "Language of report.html.", choices=LANGUAGES)
+
+
+@options
+class ComparisonOptions(Options):
+    """Comparison."""
+
+    run: tuple[str, ...] = option(
+        (),
+        "An --eval_dir, or a --train_dir, which is evaluated first. May be repeated; words without "
+        "a flag are runs, too. The first is what the others are compared with.",
+        repeated=True,
+        path=True,
+    )
+    exports: tuple[str, ...] = option(
+        (),
+        "Exported models of the runs in the same order, whose size and latency are measured; - "
+        "for a run without one.",
+    )
+    output_dir: str = option(
+        "comparison", "Folder for comparison.csv and comparison.html.", path=True
+    )
+    language: str = option("en", "Language of comparison.html.", choices=LANGUAGES)
+
+    def check(self) -> None:
+        if len(self.run) < 2:
+            raise UsageError("say what to compare: two folders or more, such as eval_a eval_b.")
+        if self.exports and len(self.exports) != len(self.run):
+            raise UsageError(
+                f"{len(self.exports)} exports for {len(self.run)} runs. Write - for a run without.",
+                option="exports",
+                value=",".join(self.exports),
+            )

@@ -13,6 +13,7 @@ from runs import config as run_config
 from runs.config import RunConfig
 from runs.options import (
     ClassifyImageOptions,
+    CompareRunsOptions,
     EvaluateOptions,
     ExportModelOptions,
     OpenOptions,
@@ -22,6 +23,9 @@ from runs.options import (
 # Options that must agree with the run where they are set by hand. The recipe is compared later:
 # the name of a net stands for its recipe, and the table of recipes needs TensorFlow.
 _AGREEING = ("model_name", "eval_image_size", "image_size", "use_grayscale", "labels_offset")
+
+# What shows that a folder is an evaluation's or a training's.
+_COMPARABLE = ("metrics.json", run_config.FILE_NAME)
 
 
 @contextlib.contextmanager
@@ -145,3 +149,23 @@ def _check_folder(dataset_dir: str | None) -> None:
     # Folders with a scheme, such as gs://, are TensorFlow's to read.
     if dataset_dir and "://" not in dataset_dir and not os.path.isdir(dataset_dir):
         raise InputError("there is no such folder.", option="dataset_dir", value=dataset_dir)
+
+
+def comparison(given: CompareRunsOptions) -> None:
+    """Checks that the runs and exports are there."""
+    for path in given.comparison.run:
+        if not any(os.path.exists(os.path.join(path, name)) for name in _COMPARABLE):
+            raise InputError(
+                "has neither an evaluation's metrics.json nor a training's run.json.",
+                option="run",
+                value=path,
+                remedy="Name an --eval_dir or a --train_dir.",
+            )
+    for path in given.comparison.exports:
+        if path != "-" and not os.path.exists(path):
+            raise InputError(
+                "does not exist.",
+                option="exports",
+                value=path,
+                remedy="Write one with export_model.py.",
+            )

@@ -200,6 +200,9 @@ def _about(
 ) -> dict[str, object]:
     """What metrics.json and the page say of what was evaluated."""
     config, evaluation = run.config, options.evaluation
+    # The run.json in best/ was written while the training went on.
+    whole_run = run_config.load(_train_dir(run.folder)) if run.has_run_json else None
+    trained = (whole_run or config).trained
     return {
         "model_name": config.model_name,
         "checkpoint": run.checkpoint,
@@ -219,6 +222,8 @@ def _about(
         "dataset_fingerprint": dataset.fingerprint,
         "labels": list(dataset.labels),
         **dataclasses.asdict(costs.of(run.model)),
+        "training_seconds": trained.get("seconds"),
+        "training_images": trained.get("images"),
         "tensorflow": tf.__version__,
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }

@@ -12,7 +12,7 @@ from datasets.options import (
     ThreadsOptions,
     TrainingReadingOptions,
 )
-from evaluation.options import EvaluationOptions
+from evaluation.options import ComparisonOptions, EvaluationOptions
 from foundation.errors import UsageError
 from foundation.options import Options, group, option, options
 from nets.options import CheckpointOptions, DownloadOptions, NetOptions, TrainedNetOptions
@@ -258,6 +258,13 @@ class ClassifyImageOptions(Options):
 
 
 @options
+class CompareRunsOptions(Options):
+    """Comparison."""
+
+    comparison: ComparisonOptions = group(ComparisonOptions)
+
+
+@options
 class DataServiceOptions(Options):
     """tf.data service."""
 
@@ -271,5 +278,6 @@ JOBS: dict[str, type[Options]] = {
     "eval_image_classifier.py": EvaluateOptions,
     "export_model.py": ExportModelOptions,
     "classify_image.py": ClassifyImageOptions,
+    "compare_runs.py": CompareRunsOptions,
     "data_service.py": DataServiceOptions,
 }

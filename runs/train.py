@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterator
 
 from datasets import bad_records, batches, data_services
@@ -225,6 +226,7 @@ def _trained(current: Run, job: _Job) -> Trained:
     validation = None
     if options.validation.eval_every_n_steps:
         validation = ValidationData(job.options, config, job.data.recipe, job.say)
+    began, first = time.monotonic(), current.position.examples
     current.cache_features(job.data)
     log = Log()
     if job.where.is_chief:
@@ -238,6 +240,9 @@ def _trained(current: Run, job: _Job) -> Trained:
     if validation:
         validation.config = config
     ending = current.train(job.data, log, validation)
+    if job.where.is_chief:
+        seconds, images = time.monotonic() - began, current.position.examples - first
+        run_config.save(options.train_dir, run_config.with_time(config, seconds, images))
     if current.best.step:
         folder = os.path.join(options.train_dir, FOLDER)
         job.say(

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from foundation.errors import InputError
+from runs import config as run_config
 from runs import train
 from runs.options import TrainOptions
 from tests.conftest import ROOT
@@ -41,6 +42,15 @@ def test_a_run_knows_its_labels_offset(tmp_path, colours):
     other = options(colours, tmp_path / "run", max_number_of_steps=2, labels_offset=1)
     with pytest.raises(InputError, match="--labels_offset=1, but the run has 0"):
         train.train(other, print)
+
+
+def test_run_json_says_how_long_the_training_took(colours, tmp_path):
+    trained = []
+    for steps in (1, 3):
+        train.train(options(colours, tmp_path / "run", max_number_of_steps=steps), print)
+        trained.append(run_config.load(str(tmp_path / "run")).trained)
+    assert [part["images"] for part in trained] == [8, 24]
+    assert 0 < trained[0]["seconds"] < trained[1]["seconds"] < 300
 
 
 def test_a_failed_start_leaves_no_folder(colours, tmp_path):
