@@ -81,3 +81,28 @@ class ComparisonOptions(Options):
                 option="exports",
                 value=",".join(self.exports),
             )
+
+
+@options
+class WatchingOptions(Options):
+    """Watching a training."""
+
+    eval_interval_secs: float | None = option(
+        None,
+        "Wait for new checkpoints in --checkpoint_path and evaluate each, so many seconds apart at "
+        "least; unset: evaluate once.",
+        bounds=(0, None),
+    )
+    timeout_secs: float | None = option(
+        None, "Stop when no new checkpoint came for so long; unset: never.", bounds=(0, None)
+    )
+    max_number_of_evaluations: int | None = option(
+        None, "Stop after so many evaluations; unset: never.", bounds=(1, None)
+    )
+
+    def check(self) -> None:
+        if self.eval_interval_secs is not None:
+            return
+        for name in ("timeout_secs", "max_number_of_evaluations"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"--{name} needs --eval_interval_secs.")

@@ -9,6 +9,7 @@ from datasets import tfrecord_dataset
 from foundation.errors import InputError, UsageError
 from foundation.options import given_values
 from nets import exported, names
+from nets.options import PRETRAINED
 from runs import config as run_config
 from runs.config import RunConfig
 from runs.options import (
@@ -107,6 +108,21 @@ def evaluation(given: EvaluateOptions) -> RunConfig | None:
             remedy="Name a folder that can be written.",
         ) from error
     return config
+
+
+def watching(given: EvaluateOptions) -> None:
+    """Checks an evaluation of checkpoints to come; their folder need not be there yet."""
+    path = given.checkpoint.checkpoint_path
+    if os.path.isdir(path):
+        if os.path.exists(os.path.join(path, run_config.FILE_NAME)) or given.source.is_given:
+            evaluation(given)
+    elif os.path.exists(path) or os.path.exists(f"{path}.index") or path == PRETRAINED:
+        raise InputError(
+            "--eval_interval_secs waits for checkpoints of a training's folder.",
+            option="checkpoint_path",
+            value=path,
+            remedy="Name the folder.",
+        )
 
 
 def export(given: ExportModelOptions) -> RunConfig | None:

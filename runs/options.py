@@ -12,7 +12,7 @@ from datasets.options import (
     ThreadsOptions,
     TrainingReadingOptions,
 )
-from evaluation.options import ComparisonOptions, EvaluationOptions
+from evaluation.options import ComparisonOptions, EvaluationOptions, WatchingOptions
 from foundation.errors import UsageError
 from foundation.options import Options, group, option, options
 from nets.options import CheckpointOptions, DownloadOptions, NetOptions, TrainedNetOptions
@@ -192,6 +192,7 @@ class EvaluateOptions(OpenOptions):
     source: SourceOptions = group(SourceOptions, dataset_split_name="test")
     reading: ReadingOptions = group(ReadingOptions)
     evaluation: EvaluationOptions = group(EvaluationOptions)
+    watching: WatchingOptions = group(WatchingOptions)
     temperature: TemperatureOptions = group(TemperatureOptions)
     tracking: TrackingOptions = group(TrackingOptions)
     legacy: LegacyOptions = group(LegacyOptions)
@@ -203,6 +204,11 @@ class EvaluateOptions(OpenOptions):
     def check(self) -> None:
         if not self.evaluation.fit_temperature:
             return
+        if self.watching.eval_interval_secs is not None:
+            raise UsageError(
+                "--fit_temperature is of one checkpoint: leave one of them out.",
+                option="eval_interval_secs",
+            )
         if self.evaluation.tta != "none":
             raise UsageError("--fit_temperature is of single images: leave --tta out.")
         if self.temperature.temperature not in (None, "none"):
