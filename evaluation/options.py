@@ -16,6 +16,12 @@ class EvaluationOptions(Options):
     eval_dir: str = option(
         "/tmp/tfmodel/", "Folder for the numbers, tables and the report.", path=True
     )
+    model: str | None = option(
+        None,
+        "Evaluate an exported model in place of a checkpoint: folder of an export, SavedModel "
+        "folder, or .pb, .tflite or .onnx file.",
+        path=True,
+    )
     batch_size: int = option(100, "Images at once.", bounds=(1, None))
     max_num_batches: int | None = option(
         None, "Stop after so many batches; unset: all examples.", bounds=(1, None)

@@ -59,10 +59,15 @@ def known_run(path: str, given: OpenOptions) -> RunConfig | None:
         names.check(given.net.model_name)
         return None
     averages = given.checkpoint.moving_average_decay
-    by_hand = {name: v for name, v in given_values(given).items() if name in _AGREEING}
-    by_hand["moving_average_decay"] = averages or None
-    run_config.check_agrees(config, by_hand, folder_of(path))
+    agrees(config, given, folder_of(path))
     return dataclasses.replace(config, moving_average_decay=None) if averages == 0 else config
+
+
+def agrees(config: RunConfig, given: OpenOptions, place: str) -> None:
+    """Raises InputError where an option set by hand contradicts the run that lies at `place`."""
+    by_hand = {name: v for name, v in given_values(given).items() if name in _AGREEING}
+    by_hand["moving_average_decay"] = given.checkpoint.moving_average_decay or None
+    run_config.check_agrees(config, by_hand, place)
 
 
 def training(given: TrainOptions) -> None:
@@ -80,22 +85,24 @@ def training(given: TrainOptions) -> None:
 
 
 def evaluation(given: EvaluateOptions) -> RunConfig | None:
-    """Checks an evaluation and makes its folder; returns what `known_run` does."""
-    path = given.checkpoint.checkpoint_path
-    config = known_run(path, given)
-    places = (config, given.source) if config else (given.source,)
-    if not any(place.dataset_dir or place.tfrecord_file for place in places):
-        raise UsageError(
-            "say where the data is: --dataset_dir=FOLDER or --tfrecord_file=FILE. "
-            f"({path} has no run.json that would know.)"
-        )
+    """Checks an evaluation and makes its folder.
+
+    Returns:
+      what `known_run` does; None for an exported model, whose export.json is read with it.
+    """
+    path, config = given.checkpoint.checkpoint_path, None
+    if given.evaluation.model:
+        _check_model(given.evaluation.model)
+    else:
+        config = known_run(path, given)
+        names_data(config, given, path)
+        check_tracked(given.tracking.tracking, config, path)
     if given.evaluation.fit_temperature and config is None:
         raise InputError(
             f"the checkpoint {path} has no run.json that would keep the temperature.",
             option="fit_temperature",
             remedy="Leave the flag out.",
         )
-    _check_tracked(given.tracking.tracking, config, path)
     _check_folder(given.source.dataset_dir)
     eval_dir = given.evaluation.eval_dir
     try:
@@ -108,6 +115,16 @@ def evaluation(given: EvaluateOptions) -> RunConfig | None:
             remedy="Name a folder that can be written.",
         ) from error
     return config
+
+
+def names_data(config: RunConfig | None, given: EvaluateOptions, path: str) -> None:
+    """Raises UsageError where neither the options nor the run at `path` say where the data is."""
+    places = (config, given.source) if config else (given.source,)
+    if not any(place.dataset_dir or place.tfrecord_file for place in places):
+        raise UsageError(
+            "say where the data is: --dataset_dir=FOLDER or --tfrecord_file=FILE. "
+            f"({path} has no run.json that would know.)"
+        )
 
 
 def watching(given: EvaluateOptions) -> None:
@@ -136,21 +153,24 @@ def export(given: ExportModelOptions) -> RunConfig | None:
             value=given.export.labels_file,
             remedy="Leave the flag out.",
         )
-    _check_tracked(given.tracking.tracking, config, path)
+    check_tracked(given.tracking.tracking, config, path)
     _check_folder(given.source.dataset_dir)
     return config
 
 
 def classification(given: ClassifyImageOptions) -> None:
     """Checks that there is a model."""
-    model = given.classify.model
+    _check_model(given.classify.model)
+
+
+def _check_model(model: str) -> None:
     if not os.path.exists(model):
         raise InputError(
             "does not exist.", option="model", value=model, remedy="Write one with export_model.py."
         )
 
 
-def _check_tracked(tracking: str, config: RunConfig | None, path: str) -> None:
+def check_tracked(tracking: str, config: RunConfig | None, path: str) -> None:
     """Refuses to add to MLflow's record of a run that it does not have."""
     if tracking == "mlflow" and not (config and config.mlflow_run_id):
         raise InputError(

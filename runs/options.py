@@ -14,7 +14,7 @@ from datasets.options import (
 )
 from evaluation.options import ComparisonOptions, EvaluationOptions, WatchingOptions
 from foundation.errors import UsageError
-from foundation.options import Options, group, option, options
+from foundation.options import Options, given_values, group, option, options
 from nets.options import CheckpointOptions, DownloadOptions, NetOptions, TrainedNetOptions
 from preprocessing.options import (
     AugmentationOptions,
@@ -27,6 +27,11 @@ from training.options import TrackingOptions, TrainingOptions
 
 # Of --temperature, besides numbers.
 TEMPERATURE_WORDS = ("fitted", "none")
+# Options of the evaluation that an exported model has no use for.
+_OF_CHECKPOINTS = (
+    *("checkpoint_path", "moving_average_decay", "precision", "tta"),
+    *("fit_temperature", "eval_interval_secs"),
+)
 
 
 @options
@@ -202,6 +207,11 @@ class EvaluateOptions(OpenOptions):
         return self.evaluation.eval_image_size
 
     def check(self) -> None:
+        if self.evaluation.model:
+            for name in sorted(given_values(self).keys() & set(_OF_CHECKPOINTS)):
+                raise UsageError(
+                    f"--{name} is of checkpoints, --model of what was made of one: leave one out."
+                )
         if not self.evaluation.fit_temperature:
             return
         if self.watching.eval_interval_secs is not None:

@@ -98,13 +98,18 @@ def load(
 
 def config_of(path: str) -> export_config.ExportConfig:
     """The export.json of what `load` takes; raises InputError where there is none."""
+    return export_config.load(companion(path, export_config.FILE_NAME))
+
+
+def companion(path: str, name: str) -> str:
+    """The path of a file that belongs to what `load` takes; raises InputError where it is not."""
     path = model_file(path)
     # A SavedModel lies in the export as saved_model/VERSION.
-    above = [os.path.join(path, *[os.pardir] * i, export_config.FILE_NAME) for i in range(3)]
-    for place in above if os.path.isdir(path) else ():
+    places = [os.path.join(path, *[os.pardir] * i, name) for i in range(3)]
+    for place in places if os.path.isdir(path) else ():
         if os.path.exists(place):
-            return export_config.load(place)
-    return export_config.load(_companion(path, export_config.FILE_NAME))
+            return os.path.normpath(place)
+    return _companion(path, name)
 
 
 def load_net(
