@@ -249,7 +249,7 @@ def _trained(current: Run, job: _Job) -> Trained:
     if validation:
         validation.config = config
     ending = current.train(job.data, log, validation)
-    if job.where.is_chief:
+    if job.distribution.is_chief:
         seconds, images = time.monotonic() - began, current.position.examples - first
         run_config.save(options.train_dir, run_config.with_time(config, seconds, images))
     if current.best.step:

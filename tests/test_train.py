@@ -78,6 +78,13 @@ def test_a_folder_that_cant_be_made_is_named(tmp_path):
         pass
 
 
+def test_what_is_checked_first_needs_no_tensorflow(colours):
+    code = "import sys; from runs import checks; from runs.options import TrainOptions\n"
+    code += f"checks.training(TrainOptions.of(dataset_dir={str(colours)!r}))\n"
+    code += "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 @pytest.mark.parametrize("flags", [("--model_name=inceptoin_v3",), ("--dataset_dir=nowhere",)])
 def test_mistyped_names_are_noticed_before_tensorflow_is_imported(colours, tmp_path, flags):
     command = [sys.executable, "-X", "importtime", str(ROOT / "train_image_classifier.py")]
