@@ -85,9 +85,9 @@ def parse(job: type[_Job], argv: Sequence[str], words: str | None = None) -> _Jo
       flags.Error: a flag that is unknown, a value that it can't have, or a stray word.
     """
     stray = flags.FLAGS(_join_spaced_booleans(list(argv)))[1:]
-    if stray and not words:
+    if stray and not words and not flags.FLAGS.help:
         raise flags.Error(f"unexpected argument {stray[0]!r}; every value needs its --flag=")
-    if stray:
+    if stray and words:
         flags.FLAGS[words].value = [*flags.FLAGS[words].value, *stray]
         flags.FLAGS[words].present += 1
     names = options.values(job())

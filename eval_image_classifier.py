@@ -3,7 +3,8 @@
 python eval_image_classifier.py --checkpoint_path=output --eval_dir=output_eval
 
 Net, image size, preprocessing, classes and dataset come from the run.json beside the checkpoint; a
-checkpoint without one, such as TF-Slim's own, needs --model_name and --dataset_dir.
+checkpoint without one, such as TF-Slim's own, needs --model_name and --dataset_dir. With
+--eval_interval_secs=60 each new checkpoint of a training that goes on is evaluated.
 """
 
 from command_line import load_tensorflow, run, say
@@ -13,11 +14,18 @@ from runs.options import EvaluateOptions
 
 def main(options: EvaluateOptions) -> None:
     with checks.value_errors_as_input_errors():
-        checks.evaluation(options)
-        load_tensorflow()
-        from runs.evaluate import evaluate
+        if options.watching.eval_interval_secs is None:
+            checks.evaluation(options)
+            load_tensorflow()
+            from runs.evaluate import evaluate
 
-        evaluate(options, say)
+            evaluate(options, say)
+        else:
+            checks.watching(options)
+            load_tensorflow()
+            from runs.watch import watch
+
+            watch(options, say)
 
 
 if __name__ == "__main__":

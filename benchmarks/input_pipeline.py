@@ -116,7 +116,10 @@ def scaling(dataset, recipe, size: int, batch_size: int, num_threads: int, cache
     ways = {"finished": finish, "as bytes": None}
     return {
         way: batches.training_batches(
-            dataset, decode, batch_size, finish=last, num_threads=num_threads, cache=cache
+            dataset,
+            batches.Preparation(decode, last, num_threads=num_threads),
+            batch_size,
+            cache=cache,
         )
         for way, last in ways.items()
     }

@@ -39,7 +39,7 @@ def write(folder: pathlib.Path, count: int, num_shards: int) -> None:
         with open(path, "wb") as file:
             for i in range(shard, count, num_shards):
                 label = i % _CLASSES
-                record = schema.encode(
+                record = schema.Example(
                     pictures[i % len(pictures)],
                     "jpeg",
                     _HEIGHT,
@@ -49,7 +49,7 @@ def write(folder: pathlib.Path, count: int, num_shards: int) -> None:
                     f"{i}.jpg",
                     (),
                     "",
-                )
+                ).serialize()
                 file.write(schema.frame(record))
     lines = (f"{label}:class {label}\n" for label in range(_CLASSES))
     (folder / "labels.txt").write_text("".join(lines))

@@ -1,5 +1,6 @@
 """Options of the evaluation."""
 
+from foundation.errors import UsageError
 from foundation.options import Options, option, options
 
 # What `views` can average over.
@@ -14,6 +15,12 @@ class EvaluationOptions(Options):
 
     eval_dir: str = option(
         "/tmp/tfmodel/", "Folder for the numbers, tables and the report.", path=True
+    )
+    model: str | None = option(
+        None,
+        "Evaluate an exported model in place of a checkpoint: folder of an export, SavedModel "
+        "folder, or .pb, .tflite or .onnx file.",
+        path=True,
     )
     batch_size: int = option(100, "Images at once.", bounds=(1, None))
     max_num_batches: int | None = option(
@@ -48,3 +55,60 @@ class EvaluationOptions(Options):
         choices=VIEWS,
     )
     language: str = option("en", "Language of report.html.", choices=LANGUAGES)
+
+
+@options
+class ComparisonOptions(Options):
+    """Comparison."""
+
+    run: tuple[str, ...] = option(
+        (),
+        "An --eval_dir, or a --train_dir, which is evaluated first. May be repeated; words without "
+        "a flag are runs, too. The first is what the others are compared with.",
+        repeated=True,
+        path=True,
+    )
+    exports: tuple[str, ...] = option(
+        (),
+        "Exported models of the runs in the same order, whose size and latency are measured; - "
+        "for a run without one.",
+    )
+    output_dir: str = option(
+        "comparison", "Folder for comparison.csv and comparison.html.", path=True
+    )
+    language: str = option("en", "Language of comparison.html.", choices=LANGUAGES)
+
+    def check(self) -> None:
+        if len(self.run) < 2:
+            raise UsageError("say what to compare: two folders or more, such as eval_a eval_b.")
+        if self.exports and len(self.exports) != len(self.run):
+            raise UsageError(
+                f"{len(self.exports)} exports for {len(self.run)} runs. Write - for a run without.",
+                option="exports",
+                value=",".join(self.exports),
+            )
+
+
+@options
+class WatchingOptions(Options):
+    """Watching a training."""
+
+    eval_interval_secs: float | None = option(
+        None,
+        "Wait for new checkpoints in --checkpoint_path and evaluate each, so many seconds apart at "
+        "least; unset: evaluate once.",
+        bounds=(0, None),
+    )
+    timeout_secs: float | None = option(
+        None, "Stop when no new checkpoint came for so long; unset: never.", bounds=(0, None)
+    )
+    max_number_of_evaluations: int | None = option(
+        None, "Stop after so many evaluations; unset: never.", bounds=(1, None)
+    )
+
+    def check(self) -> None:
+        if self.eval_interval_secs is not None:
+            return
+        for name in ("timeout_secs", "max_number_of_evaluations"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"--{name} needs --eval_interval_secs.")

@@ -12,9 +12,9 @@ _KINDS = {  # by the end of a file's name
     ".onnx": "an ONNX model",
 }
 _INSTEAD = (
-    "Training, evaluation and export start from what it was made of: a training folder or a "
-    "checkpoint (model.ckpt-N). The folder that export_model.py wrote names pictures: "
-    "classify_image.py --model=FOLDER."
+    "Training and export start from what it was made of: a training folder or a checkpoint "
+    "(model.ckpt-N). The folder that export_model.py wrote names pictures: "
+    "classify_image.py --model=FOLDER; and eval_image_classifier.py --model=FOLDER evaluates it."
 )
 
 

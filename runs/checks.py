@@ -9,10 +9,12 @@ from datasets import tfrecord_dataset
 from foundation.errors import InputError, UsageError
 from foundation.options import given_values
 from nets import exported, names
+from nets.options import PRETRAINED
 from runs import config as run_config
 from runs.config import RunConfig
 from runs.options import (
     ClassifyImageOptions,
+    CompareRunsOptions,
     EvaluateOptions,
     ExportModelOptions,
     OpenOptions,
@@ -22,6 +24,9 @@ from runs.options import (
 # Options that must agree with the run where they are set by hand. The recipe is compared later:
 # the name of a net stands for its recipe, and the table of recipes needs TensorFlow.
 _AGREEING = ("model_name", "eval_image_size", "image_size", "use_grayscale", "labels_offset")
+
+# What shows that a folder is an evaluation's or a training's.
+_COMPARABLE = ("metrics.json", run_config.FILE_NAME)
 
 
 @contextlib.contextmanager
@@ -54,10 +59,15 @@ def known_run(path: str, given: OpenOptions) -> RunConfig | None:
         names.check(given.net.model_name)
         return None
     averages = given.checkpoint.moving_average_decay
-    by_hand = {name: v for name, v in given_values(given).items() if name in _AGREEING}
-    by_hand["moving_average_decay"] = averages or None
-    run_config.check_agrees(config, by_hand, folder_of(path))
+    agrees(config, given, folder_of(path))
     return dataclasses.replace(config, moving_average_decay=None) if averages == 0 else config
+
+
+def agrees(config: RunConfig, given: OpenOptions, place: str) -> None:
+    """Raises InputError where an option set by hand contradicts the run that lies at `place`."""
+    by_hand = {name: v for name, v in given_values(given).items() if name in _AGREEING}
+    by_hand["moving_average_decay"] = given.checkpoint.moving_average_decay or None
+    run_config.check_agrees(config, by_hand, place)
 
 
 def training(given: TrainOptions) -> None:
@@ -75,22 +85,24 @@ def training(given: TrainOptions) -> None:
 
 
 def evaluation(given: EvaluateOptions) -> RunConfig | None:
-    """Checks an evaluation and makes its folder; returns what `known_run` does."""
-    path = given.checkpoint.checkpoint_path
-    config = known_run(path, given)
-    places = (config, given.source) if config else (given.source,)
-    if not any(place.dataset_dir or place.tfrecord_file for place in places):
-        raise UsageError(
-            "say where the data is: --dataset_dir=FOLDER or --tfrecord_file=FILE. "
-            f"({path} has no run.json that would know.)"
-        )
+    """Checks an evaluation and makes its folder.
+
+    Returns:
+      what `known_run` does; None for an exported model, whose export.json is read with it.
+    """
+    path, config = given.checkpoint.checkpoint_path, None
+    if given.evaluation.model:
+        _check_model(given.evaluation.model)
+    else:
+        config = known_run(path, given)
+        names_data(config, given, path)
+        check_tracked(given.tracking.tracking, config, path)
     if given.evaluation.fit_temperature and config is None:
         raise InputError(
             f"the checkpoint {path} has no run.json that would keep the temperature.",
             option="fit_temperature",
             remedy="Leave the flag out.",
         )
-    _check_tracked(given.tracking.tracking, config, path)
     _check_folder(given.source.dataset_dir)
     eval_dir = given.evaluation.eval_dir
     try:
@@ -105,6 +117,31 @@ def evaluation(given: EvaluateOptions) -> RunConfig | None:
     return config
 
 
+def names_data(config: RunConfig | None, given: EvaluateOptions, path: str) -> None:
+    """Raises UsageError where neither the options nor the run at `path` say where the data is."""
+    places = (config, given.source) if config else (given.source,)
+    if not any(place.dataset_dir or place.tfrecord_file for place in places):
+        raise UsageError(
+            "say where the data is: --dataset_dir=FOLDER or --tfrecord_file=FILE. "
+            f"({path} has no run.json that would know.)"
+        )
+
+
+def watching(given: EvaluateOptions) -> None:
+    """Checks an evaluation of checkpoints to come; their folder need not be there yet."""
+    path = given.checkpoint.checkpoint_path
+    if os.path.isdir(path):
+        if os.path.exists(os.path.join(path, run_config.FILE_NAME)) or given.source.is_given:
+            evaluation(given)
+    elif os.path.exists(path) or os.path.exists(f"{path}.index") or path == PRETRAINED:
+        raise InputError(
+            "--eval_interval_secs waits for checkpoints of a training's folder.",
+            option="checkpoint_path",
+            value=path,
+            remedy="Name the folder.",
+        )
+
+
 def export(given: ExportModelOptions) -> RunConfig | None:
     """Checks an export; returns what `known_run` does."""
     path = given.checkpoint.checkpoint_path
@@ -116,21 +153,24 @@ def export(given: ExportModelOptions) -> RunConfig | None:
             value=given.export.labels_file,
             remedy="Leave the flag out.",
         )
-    _check_tracked(given.tracking.tracking, config, path)
+    check_tracked(given.tracking.tracking, config, path)
     _check_folder(given.source.dataset_dir)
     return config
 
 
 def classification(given: ClassifyImageOptions) -> None:
     """Checks that there is a model."""
-    model = given.classify.model
+    _check_model(given.classify.model)
+
+
+def _check_model(model: str) -> None:
     if not os.path.exists(model):
         raise InputError(
             "does not exist.", option="model", value=model, remedy="Write one with export_model.py."
         )
 
 
-def _check_tracked(tracking: str, config: RunConfig | None, path: str) -> None:
+def check_tracked(tracking: str, config: RunConfig | None, path: str) -> None:
     """Refuses to add to MLflow's record of a run that it does not have."""
     if tracking == "mlflow" and not (config and config.mlflow_run_id):
         raise InputError(
@@ -145,3 +185,23 @@ def _check_folder(dataset_dir: str | None) -> None:
     # Folders with a scheme, such as gs://, are TensorFlow's to read.
     if dataset_dir and "://" not in dataset_dir and not os.path.isdir(dataset_dir):
         raise InputError("there is no such folder.", option="dataset_dir", value=dataset_dir)
+
+
+def comparison(given: CompareRunsOptions) -> None:
+    """Checks that the runs and exports are there."""
+    for path in given.comparison.run:
+        if not any(os.path.exists(os.path.join(path, name)) for name in _COMPARABLE):
+            raise InputError(
+                "has neither an evaluation's metrics.json nor a training's run.json.",
+                option="run",
+                value=path,
+                remedy="Name an --eval_dir or a --train_dir.",
+            )
+    for path in given.comparison.exports:
+        if path != "-" and not os.path.exists(path):
+            raise InputError(
+                "does not exist.",
+                option="exports",
+                value=path,
+                remedy="Write one with export_model.py.",
+            )

@@ -42,7 +42,8 @@ class RunConfig:
     In `preprocessing_options`, `zca_file` is the name of a file beside run.json.
     The dataset fields repeat the options, so that evaluation finds the same examples. `flags` holds
     all options of the training, and `mlflow_…` where MLflow has the run. `temperature` says by what
-    the logits of one checkpoint are divided, of which one, and what it was fitted on.
+    the logits of one checkpoint are divided, of which one, and what it was fitted on; `trained` how
+    long the training took: wall "seconds" with all that belongs to it, and the "images" seen then.
     """
 
     model_name: str
@@ -64,10 +65,20 @@ class RunConfig:
     mlflow_run_id: str | None = None
     mlflow_uri: str | None = None
     temperature: dict[str, Any] | None = None
+    trained: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def channels(self) -> int:
         return 1 if self.use_grayscale else 3
+
+
+def with_time(config: RunConfig, seconds: float, images: int) -> RunConfig:
+    """The configuration after a further part of the training."""
+    trained = {
+        "seconds": config.trained.get("seconds", 0.0) + seconds,
+        "images": config.trained.get("images", 0) + images,
+    }
+    return dataclasses.replace(config, trained=trained)
 
 
 def flags_of(options: Options) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from foundation import labels
 from foundation.errors import InputError
 from nets import checkpoints, nets_factory, pretrained
 from nets import precision as precisions
@@ -122,6 +123,15 @@ def open_run(
     restored = f"{reader.path}: {len(report.restored)} variables restored."
     say(restored if is_plain else str(report))
     return OpenRun(config, net, model, recipe, reader.path, folder, step, has_run_json)
+
+
+def other_classes(subject: str, own: Sequence[str], of_dataset: Sequence[str]) -> InputError:
+    """What to say where a net and a dataset have different classes."""
+    return InputError(
+        f"{subject} was trained on the classes {labels.shortened(own)}, the dataset has "
+        f"{labels.shortened(of_dataset)}.",
+        remedy="Evaluate on a dataset with the same classes.",
+    )
 
 
 def share_gpus() -> None:

@@ -12,9 +12,9 @@ from datasets.options import (
     ThreadsOptions,
     TrainingReadingOptions,
 )
-from evaluation.options import EvaluationOptions
+from evaluation.options import ComparisonOptions, EvaluationOptions, WatchingOptions
 from foundation.errors import UsageError
-from foundation.options import Options, group, option, options
+from foundation.options import Options, given_values, group, option, options
 from nets.options import CheckpointOptions, DownloadOptions, NetOptions, TrainedNetOptions
 from preprocessing.options import (
     AugmentationOptions,
@@ -27,6 +27,11 @@ from training.options import TrackingOptions, TrainingOptions
 
 # Of --temperature, besides numbers.
 TEMPERATURE_WORDS = ("fitted", "none")
+# Options of the evaluation that an exported model has no use for.
+_OF_CHECKPOINTS = (
+    *("checkpoint_path", "moving_average_decay", "precision", "tta"),
+    *("fit_temperature", "eval_interval_secs"),
+)
 
 
 @options
@@ -192,6 +197,7 @@ class EvaluateOptions(OpenOptions):
     source: SourceOptions = group(SourceOptions, dataset_split_name="test")
     reading: ReadingOptions = group(ReadingOptions)
     evaluation: EvaluationOptions = group(EvaluationOptions)
+    watching: WatchingOptions = group(WatchingOptions)
     temperature: TemperatureOptions = group(TemperatureOptions)
     tracking: TrackingOptions = group(TrackingOptions)
     legacy: LegacyOptions = group(LegacyOptions)
@@ -201,8 +207,18 @@ class EvaluateOptions(OpenOptions):
         return self.evaluation.eval_image_size
 
     def check(self) -> None:
+        if self.evaluation.model:
+            for name in sorted(given_values(self).keys() & set(_OF_CHECKPOINTS)):
+                raise UsageError(
+                    f"--{name} is of checkpoints, --model of what was made of one: leave one out."
+                )
         if not self.evaluation.fit_temperature:
             return
+        if self.watching.eval_interval_secs is not None:
+            raise UsageError(
+                "--fit_temperature is of one checkpoint: leave one of them out.",
+                option="eval_interval_secs",
+            )
         if self.evaluation.tta != "none":
             raise UsageError("--fit_temperature is of single images: leave --tta out.")
         if self.temperature.temperature not in (None, "none"):
@@ -258,6 +274,13 @@ class ClassifyImageOptions(Options):
 
 
 @options
+class CompareRunsOptions(Options):
+    """Comparison."""
+
+    comparison: ComparisonOptions = group(ComparisonOptions)
+
+
+@options
 class DataServiceOptions(Options):
     """tf.data service."""
 
@@ -271,5 +294,6 @@ JOBS: dict[str, type[Options]] = {
     "eval_image_classifier.py": EvaluateOptions,
     "export_model.py": ExportModelOptions,
     "classify_image.py": ClassifyImageOptions,
+    "compare_runs.py": CompareRunsOptions,
     "data_service.py": DataServiceOptions,
 }

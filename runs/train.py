@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterator
 
 from datasets import bad_records, batches, data_services
@@ -19,7 +20,8 @@ from runs import continuing
 from runs.config import RunConfig
 from runs.data import TrainingData, ValidationData, find, keep_zca_file, readable, training_recipe
 from runs.options import TrainOptions
-from training import batch_size, distribution, rate_finder, restoring, summaries
+from training import batch_size, rate_finder, restoring, summaries
+from training import distribution as distributions
 from training.contracts import Ending, Examples
 from training.distribution import Distribution
 from training.log import Log, Screen
@@ -63,7 +65,7 @@ class _Job:
     """All that the options say, found and put together; no net is built yet."""
 
     options: TrainOptions
-    where: Distribution
+    distribution: Distribution
     config: RunConfig
     data: TrainingData
     examples: Examples
@@ -71,7 +73,7 @@ class _Job:
     say: Say
 
     @classmethod
-    def of(cls, options: TrainOptions, where: Distribution, say: Say) -> "_Job":
+    def of(cls, options: TrainOptions, distribution: Distribution, say: Say) -> "_Job":
         """Raises InputError where data, run and options do not go together."""
         earlier = continuing.earlier_part(options)
         if earlier:
@@ -80,9 +82,9 @@ class _Job:
         dataset, bad = readable(dataset, options.reading, say)
         config = continuing.configuration(options, earlier, dataset)
         recipe = training_recipe(options, config, dataset)
-        shard = Shard(where.worker, where.num_workers)
+        shard = Shard(distribution.worker, distribution.num_workers)
         data, examples = TrainingData.of(dataset, config, recipe, options, shard)
-        return cls(options, where, config, data, examples, bad, say)
+        return cls(options, distribution, config, data, examples, bad, say)
 
     @property
     def net(self) -> NetConfig:
@@ -106,20 +108,24 @@ class _Job:
         """The same with the batch size that --batch_size=auto finds."""
         if self.options.training.batch.batch_size != "auto":
             return self
-        if self.where.num_workers > 1:
+        if self.distribution.num_workers > 1:
             raise InputError(
                 "measures one machine, and several workers must have one size: write a number.",
                 option="batch_size",
                 value="auto",
             )
         count = self.examples.num_examples
-        found = batch_size.find(self.options.training, self.net, self.where, count, self.say)
+        found = batch_size.find(self.options.training, self.net, self.distribution, count, self.say)
         return self.changed(batch_size=found)
 
     def run(self) -> tuple[Run, "_Job"]:
         """The net with its first weights, and the same with the data as that net takes them."""
-        current = Run(self.options.training, self.net, self.examples, self.where, self.say)
-        on_device = current.prepare_on_device(self.data.last_part)
+        options, say = self.options.training, self.say
+        current = Run(options, self.net, self.examples, self.distribution, say)
+        last_part = self.data.last_part
+        on_device = last_part is not None and current.trainee.is_on_gpu
+        if on_device:
+            current.step.prepare_images(last_part)
         data = dataclasses.replace(self.data, last_part_on_device=on_device)
         return current, dataclasses.replace(self, data=data)
 
@@ -135,17 +141,16 @@ def train(options: TrainOptions, say: Say = print) -> Trained:
       InputError: data, run and options do not go together, or the loss is not finite.
       OSError: something could not be written.
     """
-    where = _distribution(options)
-    # The other workers share the chief's folder, and only read in it.
-    with train_dir(options.training.train_dir) if where.is_chief else contextlib.nullcontext():
-        job = _Job.of(options, where, say).with_batch_size()
+    distribution = _distribution(options)
+    with train_dir(options.training.train_dir, distribution.is_chief):
+        job = _Job.of(options, distribution, say).with_batch_size()
         if services := job.options.reading.data_service:
             data_services.check(services)
             # It prepares images for the whole net, not for features that are computed once.
             job = _without_feature_cache(job)
             data_services.watch(services, lambda address: _service_lost(job, address))
         current, job = job.run()
-        if where.is_chief:
+        if distribution.is_chief:
             keep_zca_file(job.config, job.options.training.train_dir, job.data.dataset)
         _describe(current, job)
         if current.ended and not options.training.batch_norm.recalibrate_batch_norm:
@@ -155,15 +160,15 @@ def train(options: TrainOptions, say: Say = print) -> Trained:
 
 def find_learning_rate(options: TrainOptions, say: Say = print) -> float:
     """Tries rising rates and names a good one; see `rate_finder.find`."""
-    where = _distribution(options)
+    distribution = _distribution(options)
     folder = options.training.train_dir
-    with train_dir(folder) if where.is_chief else contextlib.nullcontext():
-        job = _without_feature_cache(_Job.of(options, where, say).with_batch_size())
+    with train_dir(folder, distribution.is_chief):
+        job = _without_feature_cache(_Job.of(options, distribution, say).with_batch_size())
         current, job = job.run()
         _describe(current, job, steps=False)
         batches = current.batches(job.data)
         return job.data.explained(
-            lambda: rate_finder.find(current.step, batches, folder, say, where.is_chief)
+            lambda: rate_finder.find(current.step, batches, folder, say, distribution.is_chief)
         )
 
 
@@ -186,14 +191,19 @@ def preview(options: TrainOptions, say: Say = print) -> None:
 
 
 @contextlib.contextmanager
-def train_dir(path: str) -> Iterator[None]:
+def train_dir(path: str, writes: bool = True) -> Iterator[None]:
     """Makes the folder and keeps other processes out while the block runs.
+
+    Workers besides the chief, which do not write, share its folder: nothing is done for them.
 
     After an error the folder goes again, if it was made here and nothing was written.
 
     Raises:
       InputError: another process trains there, or the folder can't be made.
     """
+    if not writes:
+        yield
+        return
     is_new, lock = not os.path.exists(path), os.path.join(path, ".lock")
     try:
         os.makedirs(path, exist_ok=True)
@@ -225,9 +235,10 @@ def _trained(current: Run, job: _Job) -> Trained:
     validation = None
     if options.validation.eval_every_n_steps:
         validation = ValidationData(job.options, config, job.data.recipe, job.say)
+    began, first = time.monotonic(), current.position.examples
     current.cache_features(job.data)
     log = Log()
-    if job.where.is_chief:
+    if job.distribution.is_chief:
         tracked = _tracked(current, job)
         if tracked:
             config = dataclasses.replace(
@@ -238,6 +249,9 @@ def _trained(current: Run, job: _Job) -> Trained:
     if validation:
         validation.config = config
     ending = current.train(job.data, log, validation)
+    if job.distribution.is_chief:
+        seconds, images = time.monotonic() - began, current.position.examples - first
+        run_config.save(options.train_dir, run_config.with_time(config, seconds, images))
     if current.best.step:
         folder = os.path.join(options.train_dir, FOLDER)
         job.say(
@@ -281,7 +295,7 @@ def _without_feature_cache(job: _Job) -> _Job:
 
 def _distribution(options: TrainOptions) -> Distribution:
     machine = options.training.machine
-    return distribution.create(
+    return distributions.create(
         machine.num_clones, machine.clone_on_cpu, machine.worker_hosts, machine.task
     )
 
@@ -349,12 +363,14 @@ def _describe(current: Run, job: _Job, steps: bool = True) -> None:
     )
     for remark in dataset.remarks:
         say(remark)
+    for remark in dataset.remarks:
+        say(remark)
     say(
         f"Net: {config.model_name}, {_millions(count)} parameters, {_millions(trained)} of them "
         f"trained; images {config.image_size} x {config.image_size} x {config.channels}, "
         f"recipe {config.preprocessing_name}"
     )
-    say(f"On: {job.where.description}, {current.trainee.precision.removeprefix('mixed_')}")
+    say(f"On: {job.distribution.description}, {current.trainee.precision.removeprefix('mixed_')}")
     if (
         options.scopes.trainable_scopes
         and not options.restoring.checkpoint_path

@@ -76,7 +76,7 @@ def load(
       InputError: nothing that can be loaded, or damaged; a file that belongs to it is missing; or
         an .onnx file without the extra `onnx`.
     """
-    path = _model_file(path)
+    path = model_file(path)
     if os.path.isdir(path):
         return Classifier(*saved_model.load(path))
     labels = class_names.read(_companion(path, class_names.FILE_NAME))
@@ -98,13 +98,42 @@ def load(
 
 def config_of(path: str) -> export_config.ExportConfig:
     """The export.json of what `load` takes; raises InputError where there is none."""
-    path = _model_file(path)
+    return export_config.load(companion(path, export_config.FILE_NAME))
+
+
+def companion(path: str, name: str) -> str:
+    """The path of a file that belongs to what `load` takes; raises InputError where it is not."""
+    path = model_file(path)
     # A SavedModel lies in the export as saved_model/VERSION.
-    above = [os.path.join(path, *[os.pardir] * i, export_config.FILE_NAME) for i in range(3)]
-    for place in above if os.path.isdir(path) else ():
+    places = [os.path.join(path, *[os.pardir] * i, name) for i in range(3)]
+    for place in places if os.path.isdir(path) else ():
         if os.path.exists(place):
-            return export_config.load(place)
-    return export_config.load(_companion(path, export_config.FILE_NAME))
+            return os.path.normpath(place)
+    return _companion(path, name)
+
+
+def load_net(
+    path: str,
+) -> tuple[Callable[[np.ndarray], dict[str, np.ndarray]], tuple[int, int, int]]:
+    """The net of an export, without reading pictures.
+
+    Args:
+      path: as `load` takes it.
+
+    Returns:
+      a function from pixels float32 [N, H, W, channels] to "logits" and "probabilities", and the
+      shape (H, W, channels). A SavedModel's pixels are in 0..255 and go through its recipe.
+
+    Raises:
+      InputError: as `load`.
+    """
+    config, model = config_of(path), model_file(path)
+    side, channels = config.run["image_size"], 1 if config.run.get("use_grayscale") else 3
+    if os.path.isdir(model):
+        return saved_model.load_images(model), (side, side, 3)
+    net, batch_size = _net(model, config)
+    shape = (side, side, channels)
+    return lambda images: _in_batches(net, images, batch_size or len(images)), shape
 
 
 def _net(path: str, config: export_config.ExportConfig) -> tuple[frozen_graph.Net, int | None]:
@@ -127,8 +156,8 @@ def _in_batches(net, images: np.ndarray, batch_size: int) -> dict[str, np.ndarra
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
-def _model_file(path: str) -> str:
-    """The SavedModel folder or model file that `path` means."""
+def model_file(path: str) -> str:
+    """The SavedModel folder or model file that `path` means; raises InputError."""
     if not os.path.exists(path):
         raise InputError(f"{path} does not exist.", remedy="Write one with export_model.py.")
     if os.path.basename(path) == "saved_model.pb":

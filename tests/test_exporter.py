@@ -12,7 +12,16 @@ import tensorflow as tf
 
 from foundation.errors import InputError
 from nets import blocks
-from serving import classifier, export_config, exporter, frozen_graph, onnx, saved_model, tflite
+from serving import (
+    classifier,
+    export_config,
+    exporter,
+    frozen_graph,
+    latency,
+    onnx,
+    saved_model,
+    tflite,
+)
 from serving.options import ExportOptions
 from serving.subject import Subject
 
@@ -227,6 +236,20 @@ def test_a_replaced_frozen_graph_is_never_beside_the_others_names(subject, tmp_p
     export_file(str(graph), renamed, overwrite=True)
     assert moves[-1] == str(graph) and names.read_text().startswith("0:a")
     assert not text.exists()  # of the former graph
+
+
+@pytest.mark.parametrize("file", ["", "frozen_graph.pb", "model.tflite"])
+def test_size_and_latency(export, file, monkeypatch):
+    monkeypatch.setattr(latency, "_SECONDS", 0.0)
+    path = os.path.join(export, file)
+    found = latency.milliseconds(path, (1, 8))
+    assert set(found) == {1, 8} and all(0 < value < 10_000 for value in found.values())
+    net, shape = classifier.load_net(path)
+    assert shape == (SIZE, SIZE, 3)
+    assert net(np.zeros((8, *shape), np.float32))["logits"].shape == (8, len(LABELS))
+    if file:
+        assert latency.size_in_bytes(path) == os.path.getsize(path)
+    assert 4 * 16 * 64 * 9 < latency.size_in_bytes(path) < 1e6  # the weights of a layer, and more
 
 
 def test_a_fixed_batch_size_serves_any_number_of_pictures(subject, pictures, expected, tmp_path):

@@ -71,6 +71,26 @@ def test_of_a_path_of_another_machine_the_longest_end_counts(folder):
         folder.find("/home/pat/gone.jpg")
 
 
+def test_a_folder_of_another_machine_is_passed_over(tmp_path, folder):
+    assert folder.find("set/cat/1.jpg").path == "cat/1.jpg"
+    Image.new("RGB", (2, 2)).save(tmp_path / "pictures" / "b.jpg")
+    assert folder.find("cow/b.jpg") is None  # cows have a folder where there are any
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "flat" / "3.jpg")
+    found = ImageFolder(str(tmp_path / "flat")).find("set/3.jpg")
+    assert found == ("3.jpg", "foreign path: set/3.jpg, taken for 3.jpg")
+
+
+def test_of_equal_names_the_one_in_the_same_split_is_meant(tmp_path):
+    for split in ("train", "valid"):
+        (tmp_path / split / "images").mkdir(parents=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / split / "images" / "1.jpg")
+    folder = ImageFolder(str(tmp_path))
+    assert folder.find("1.jpg", near="valid/annotations").path == "valid/images/1.jpg"
+    with pytest.raises(ValueError, match="ambiguous name"):
+        folder.find("1.jpg", near="test/annotations")
+
+
 def test_accents_in_either_form_are_the_same_name(tmp_path):
     nfd, nfc = (unicodedata.normalize(form, "épagneul") for form in ("NFD", "NFC"))
     (tmp_path / nfd).mkdir()

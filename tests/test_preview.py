@@ -75,7 +75,7 @@ def _numbers(found) -> list[float]:
     ("flags", "message"),
     [
         (("--means=0.5,0.5,0.5",), "need --normalization=torch"),
-        (("--brightness_range=1",), "write 2 numbers from 0 up"),
+        (("--brightness_range=1",), "write two numbers"),
         (("--augment=false", "--zoom_range=0.2"), "--augment=false leaves nothing to draw"),
     ],
 )

@@ -171,7 +171,7 @@ _FIXED = {"learning_rate_decay_type": "fixed"}
 )
 def test_what_changes_the_rate_does(make, options, rates):
     current = make(train_dir="none", **{"max_number_of_steps": None} | options)[0]
-    rate = current._learning_rate()
+    rate = current.step._learning_rate
     for step, expected in rates.items():
         assert float(rate(tf.constant(step, tf.int64))) == pytest.approx(expected, abs=1e-6)
 
@@ -541,8 +541,8 @@ def test_what_is_more_than_memory_holds_is_one_line(make, monkeypatch):
 
 def test_only_a_gpu_has_images_finished_in_the_step(make, monkeypatch):
     current, _, _ = make(train_dir="none")
-    assert not current.prepare_on_device(lambda images: images)
+    assert not current.trainee.is_on_gpu
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
-    assert not current.prepare_on_device(None)
-    assert current.prepare_on_device(lambda images: images + 1)
+    assert current.trainee.is_on_gpu
+    current.step.prepare_images(lambda images: images + 1)
     assert float(current.step.prepare(tf.constant(1.0))) == 2.0

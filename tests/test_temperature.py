@@ -1,8 +1,11 @@
 """A temperature from its fitting to the answers of an export, on a net that is too sure."""
 
 import dataclasses
+import importlib.util
 import io
 import json
+import os
+import shutil
 
 import keras
 import numpy as np
@@ -12,6 +15,7 @@ from PIL import Image
 
 from datasets import schema
 from foundation.errors import InputError, UsageError
+from foundation.options import check
 from nets import checkpoints, nets_factory
 from preprocessing import preprocessing_factory
 from runs import config as run_config
@@ -162,7 +166,6 @@ def test_a_temperature_belongs_to_its_checkpoint():
 
 
 def test_options_that_make_no_sense():
-    from foundation.options import check
 
     for word in ("hot", "0", "-1", "inf", "nan"):
         with pytest.raises(UsageError, match=f"--temperature={word}: write fitted, none or"):
@@ -171,3 +174,72 @@ def test_options_that_make_no_sense():
         check(EvaluateOptions.of(fit_temperature=True, tta="flip"))
     with pytest.raises(UsageError, match="looks for what --temperature sets"):
         check(EvaluateOptions.of(fit_temperature=True, temperature="2"))
+
+
+def test_an_exported_model_gives_the_checkpoints_numbers(place):
+    formats = ["saved_model", "frozen_graph", "tflite"]
+    if importlib.util.find_spec("tf2onnx") and importlib.util.find_spec("onnxruntime"):
+        formats.append("onnx")
+    folder = str(place / "export_all")
+    export(
+        ExportModelOptions.of(
+            checkpoint_path=str(place / "train"),
+            output_dir=folder,
+            formats=tuple(formats),
+            temperature="2",
+        ),
+        silent,
+    )
+    files = {"saved_model": "", "frozen_graph": "frozen_graph.pb", "tflite": "model.tflite"}
+    files["onnx"] = "model.onnx"
+    expected = evaluated(place, temperature="2")
+    with open(place / "eval/predictions.csv", encoding="utf-8") as file:
+        predictions = file.read()
+    for name in formats:
+        model = os.path.join(folder, files[name])
+        eval_dir = str(place / f"eval_{name}")
+        evaluate(
+            EvaluateOptions.of(model=model, eval_dir=eval_dir, dataset_split_name="validation"),
+            silent,
+        )
+        with open(f"{eval_dir}/metrics.json", encoding="utf-8") as file:
+            found = json.load(file)
+        for number in ("accuracy", "loss", "brier", "ece", "macro_f1", "roc_auc"):
+            assert found[number] == pytest.approx(expected[number], rel=1e-4), (name, number)
+        for same in ("num_examples", "temperature", "global_step", "parameters", "multiply_adds"):
+            assert found[same] == expected[same]
+        assert found["checkpoint"].startswith(folder)
+        with open(f"{eval_dir}/predictions.csv", encoding="utf-8") as file:
+            lines = zip(file.read().splitlines(), predictions.splitlines(), strict=True)
+            assert all(own.split(",")[:4] == line.split(",")[:4] for own, line in lines)
+        with open(f"{eval_dir}/report.html", encoding="utf-8") as file:
+            assert "image/jpeg" in file.read()  # the mistakes are shown
+    plain = EvaluateOptions.of(
+        model=folder, eval_dir=eval_dir, dataset_split_name="validation", temperature="none"
+    )
+    assert evaluate(plain, silent).loss > expected["loss"]
+
+
+def test_exported_models_that_can_not_be_evaluated(place, tmp_path):
+    with pytest.raises(InputError, match="--model=/nowhere: does not exist"):
+        evaluate(EvaluateOptions.of(model="/nowhere", eval_dir=str(tmp_path)), silent)
+    with pytest.raises(UsageError, match="--tta is of checkpoints, --model of what was made"):
+        check(EvaluateOptions.of(model="/nowhere", tta="flip"))
+    folder = str(tmp_path / "export")
+    export(
+        ExportModelOptions.of(
+            checkpoint_path=str(place / "train"), output_dir=folder, formats=("frozen_graph",)
+        ),
+        silent,
+    )
+    given = {"model": folder, "eval_dir": str(tmp_path / "eval")}
+    with pytest.raises(InputError, match="--use_grayscale=True, but the run has False"):
+        evaluate(EvaluateOptions.of(use_grayscale=True, **given), silent)
+    (tmp_path / "data").mkdir()
+    shutil.copy(place / "data/pets_validation-00000-of-00001.tfrecord", tmp_path / "data")
+    (tmp_path / "data/labels.txt").write_text("0:a\n1:b\n2:c\n3:d\n")
+    other = EvaluateOptions.of(
+        dataset_dir=str(tmp_path / "data"), dataset_split_name="validation", **given
+    )
+    with pytest.raises(InputError, match="the dataset has a, b, c"):
+        evaluate(other, silent)

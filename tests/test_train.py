@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from foundation.errors import InputError
+from runs import config as run_config
 from runs import train
 from runs.options import TrainOptions
 from tests.conftest import ROOT
@@ -43,6 +44,15 @@ def test_a_run_knows_its_labels_offset(tmp_path, colours):
         train.train(other, print)
 
 
+def test_run_json_says_how_long_the_training_took(colours, tmp_path):
+    trained = []
+    for steps in (1, 3):
+        train.train(options(colours, tmp_path / "run", max_number_of_steps=steps), print)
+        trained.append(run_config.load(str(tmp_path / "run")).trained)
+    assert [part["images"] for part in trained] == [8, 24]
+    assert 0 < trained[0]["seconds"] < trained[1]["seconds"] < 300
+
+
 def test_a_failed_start_leaves_no_folder(colours, tmp_path):
     wrong = options(colours, tmp_path / "run", trainable_scopes=("Nowhere",))
     with pytest.raises(InputError, match="no variable in Nowhere"):
@@ -66,6 +76,13 @@ def test_a_folder_that_cant_be_made_is_named(tmp_path):
         train.train_dir(str(tmp_path / "file" / "run")),
     ):
         pass
+
+
+def test_what_is_checked_first_needs_no_tensorflow(colours):
+    code = "import sys; from runs import checks; from runs.options import TrainOptions\n"
+    code += f"checks.training(TrainOptions.of(dataset_dir={str(colours)!r}))\n"
+    code += "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("flags", [("--model_name=inceptoin_v3",), ("--dataset_dir=nowhere",)])

@@ -25,14 +25,14 @@ _STEPS = 2
 def find(
     options: TrainingOptions,
     net: NetConfig,
-    where: Distribution,
+    distribution: Distribution,
     num_examples: int,
     say: Callable[[str], None],
 ) -> int:
     """Doubles the batch until a second sees no more images by it, or memory runs short.
 
     Args:
-      options, net, where: of the run to come; a net of its own is measured on random images.
+      options, net, distribution: of the run to come; a net of its own is measured on random images.
       num_examples: of an epoch; the batch is no larger.
       say: gets a line for each size that is tried.
 
@@ -55,7 +55,7 @@ def find(
         changes |= {"checkpoint_path": None, "progressive_resizing": (), "unfreeze": ()}
         alone = changed(options, changes)
         examples = run.Examples(_LARGEST)
-        current = run.Run(alone, net, examples, where, say=lambda line: None)
+        current = run.Run(alone, net, examples, distribution, say=lambda line: None)
         while size <= largest:
             try:
                 speeds[size] = _speed(current, size)
@@ -89,7 +89,7 @@ def _speed(current: run.Run, size: int) -> float:
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     labels = np.arange(size, dtype=np.int32) % current.net.num_classes
     dataset = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
-    batches = current.where.iterate(lambda: dataset)
+    batches = current.distribution.iterate(lambda: dataset)
     current.step.run(batches, 1)
     began = time.monotonic()
     current.step.run(batches, _STEPS)

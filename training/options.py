@@ -3,7 +3,7 @@
 import math
 import os
 
-from foundation.errors import UsageError
+from foundation.errors import InputError, UsageError
 from foundation.options import Options, group, option, options
 from nets.options import DownloadOptions
 
@@ -62,6 +62,11 @@ class LengthOptions(Options):
             if getattr(self, name) == 0:
                 raise UsageError("trains nothing: write a number above 0.", option=name, value=0)
 
+    @property
+    def max_seconds(self) -> float:
+        """Longest time the run may take; infinity where none is set."""
+        return math.inf if self.max_minutes is None else 60 * self.max_minutes
+
     def last_step(self, num_examples: int, images_per_step: int) -> int | None:
         """The step at which a run ends: by steps or epochs, whichever is less; None for neither."""
         ends = [] if self.max_number_of_steps is None else [self.max_number_of_steps]
@@ -111,6 +116,26 @@ class BatchOptions(Options):
                 "--sync_replicas and --gradient_accumulation_steps are two words for the same: "
                 "leave one of them out."
             )
+
+    def images_per_step(self, num_workers: int, num_replicas: int) -> int:
+        """Images of an update, over all replicas."""
+        return self.batch_size * self.accumulation(num_workers) * num_replicas
+
+    def too_large(self) -> InputError:
+        """What to say where memory is short."""
+        size, kept = self.batch_size, "The run's files are untouched."
+        if size == 1:
+            return InputError(
+                f"Memory is short of a single image; --train_image_size must be less. {kept}"
+            )
+        return InputError(
+            "is more than memory holds.",
+            option="batch_size",
+            value=size,
+            remedy=f"Try --batch_size={size // 2}, with --gradient_accumulation_steps="
+            f"{2 * self.gradient_accumulation_steps} for updates from as many images; "
+            f"--batch_size=auto finds what fits. {kept}",
+        )
 
     def accumulation(self, num_workers: int) -> int:
         """Batches of one worker that make an update; raises UsageError where shares are uneven."""

@@ -71,3 +71,11 @@ def _check(resizing: Sequence[tuple[int, int]], image_size: int) -> None:
 def at(phases: Sequence[Phase], step: int) -> int:
     """Index of the phase that the step after `step` belongs to."""
     return max(i for i, phase in enumerate(phases) if phase.start <= step)
+
+
+def end(phases: Sequence[Phase], index: int, last_step: int | None) -> int | None:
+    """The step at which the phase after number `index` begins, where the run gets there."""
+    if index + 1 == len(phases):
+        return None
+    start = phases[index + 1].start
+    return start if last_step is None or start < last_step else None

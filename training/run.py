@@ -1,7 +1,6 @@
 """One run: first weights, the loop, rolling back, and what is done at the end."""
 
 import functools
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,25 +10,13 @@ import tensorflow as tf
 
 from foundation.errors import InputError
 from nets import checkpoints
-from training import (
-    feature_cache,
-    learning_rates,
-    loop,
-    losses,
-    phases,
-    profiling,
-    restoring,
-    run_state,
-    settling,
-)
+from training import feature_cache, loop, phases, profiling, restoring, run_state, settling
 from training.contracts import Data, Ending, Examples, Validation
 from training.distribution import Distribution
 from training.log import Log
 from training.options import TrainingOptions
-from training.restoring import NetConfig
-from training.run_state import Position
-from training.step import NotFiniteError, StepSettings, TrainingStep
-from training.trainee import Trainee
+from training.step import NotFiniteError
+from training.trainee import Trainee, build_step
 from training.validation import FOLDER, Best
 
 _MOST_ROLLBACKS = 3
@@ -50,9 +37,9 @@ class Run:
     def __init__(
         self,
         options: TrainingOptions,
-        net: NetConfig,
+        net: restoring.NetConfig,
         examples: Examples,
-        where: Distribution,
+        distribution: Distribution,
         say: Callable[[str], None] = print,
     ):
         """Builds the net and takes its first weights; those of an interrupted run come first.
@@ -61,18 +48,17 @@ class Run:
           options: how to train; `batch_size` is a number.
           net: what to train.
           examples: what is known of the training split.
-          where: strategy and place of this process.
+          distribution: strategy and place of this process.
           say: gets lines for the screen.
 
         Raises:
           InputError: something does not fit together; nothing on disk was changed.
         """
-        self.options, self.net, self.where = options, net, where
-        self._examples, self._say = examples, say
+        self.options, self.net, self.distribution = options, net, distribution
+        self._num_examples, self._say = examples.num_examples, say
         self._began = time.monotonic()
-        self._accumulation = options.batch.accumulation(where.num_workers)
-        replicas = where.strategy.num_replicas_in_sync
-        self.images_per_step = options.batch.batch_size * self._accumulation * replicas
+        replicas = distribution.strategy.num_replicas_in_sync
+        self.images_per_step = options.batch.images_per_step(distribution.num_workers, replicas)
         self.last_step = options.length.last_step(examples.num_examples, self.images_per_step)
         self._phases = phases.plan(
             net.image_size,
@@ -85,10 +71,10 @@ class Run:
         if options.batch.deterministic:
             tf.config.experimental.enable_op_determinism()
         self._phase = self._phase_of(resumed) if resumed else 0
-        self.trainee = Trainee(options, net, where, self._phases[self._phase], say)
-        self.trainee.cut(examples, where.num_workers)
+        self.trainee = Trainee(options, net, distribution, self._phases[self._phase], say)
+        self.trainee.cut(examples, distribution.num_workers)
         self._features: feature_cache.Features | None = None
-        self.step = self._build_step()
+        self.step = build_step(self.trainee, options, examples, distribution, self.last_step)
         self._state = run_state.RunState(
             options.train_dir,
             self.trainee.model,
@@ -101,11 +87,10 @@ class Run:
         self._start = self._take_first_weights(resumed)
         self.first_step = self._start.step
         # No checkpoint: ignore what an abandoned run left in the folder.
-        train_dir = options.train_dir
-        self.best = Best.load(train_dir, self.first_step) if resumed else Best()
+        self.best = Best.load(options.train_dir, self.first_step) if resumed else Best()
 
     @property
-    def position(self) -> Position:
+    def position(self) -> run_state.Position:
         """How far the run is."""
         return self._start.at(int(self.step.step.numpy()), self.images_per_step)
 
@@ -114,40 +99,13 @@ class Run:
         """Why there is nothing left to train, or None."""
         if self.last_step is not None and self.position.step >= self.last_step:
             return Ending.LAST_STEP
-        return Ending.EARLY_STOPPING if self._is_out_of_patience else None
-
-    @property
-    def _is_out_of_patience(self) -> bool:
         patience = self.options.validation.early_stopping_patience
-        return bool(patience) and self.best.since >= patience
+        return Ending.EARLY_STOPPING if self.best.is_final(patience) else None
 
     def cache_features(self, data: Data) -> None:
-        """Fills the feature cache or finds it filled, where the run has one.
-
-        Raises:
-          OSError: it can't be written.
-          InputError: the examples changed meanwhile, or a feature is not finite.
-        """
+        """Fills the feature cache or finds it filled, where the run has one; raises OSError."""
         if self.trainee.split:
-            num_examples = self._examples.num_examples
-            self._features = self.trainee.features(data, num_examples)
-
-    def prepare_on_device(self, finish: Callable | None) -> bool:
-        """Has the step do the last part of preprocessing, where that is faster.
-
-        That is on a GPU: images then cross the bus as bytes.
-
-        Args:
-          finish: from what batches hold to float32 images; None where there is no such part.
-
-        Returns:
-          Whether it does; batches must then hold what `finish` takes.
-        """
-        on_gpu = bool(tf.config.get_visible_devices("GPU"))
-        wanted = bool(finish and on_gpu and self.trainee.split is None)
-        if wanted:
-            self.step.prepare_images(finish)
-        return wanted
+            self._features = self.trainee.features(data, self._num_examples)
 
     def train(self, data: Data, log: Log, validation: Validation | None = None) -> Ending:
         """Trains to the last step, until stopped, or until the time is over.
@@ -177,12 +135,10 @@ class Run:
             log.close(status)
 
     def _train(self, data: Data, log: Log, validation: Validation | None) -> Ending:
-        minutes = self.options.length.max_minutes
-        left = math.inf if minutes is None else 60 * minutes - (time.monotonic() - self._began)
+        left = self.options.length.max_seconds - (time.monotonic() - self._began)
         stop = loop.StopRequest(left, self._say)
-        evaluate = functools.partial(self._evaluate, validation, log, stop)
-        if not self.options.validation.eval_every_n_steps:
-            evaluate = None
+        wanted = self.options.validation.eval_every_n_steps > 0
+        evaluate = functools.partial(self._evaluate, validation, log, stop) if wanted else None
         iterator = self._loop(data, log, stop, evaluate)
         ending = self.ended
         if ending is None:
@@ -199,11 +155,13 @@ class Run:
     def _loop(self, data: Data, log: Log, stop: loop.StopRequest, evaluate) -> Iterator:
         """Trains phase by phase; returns the batches of the last one."""
         saving = self.options.saving
-        steps = saving.profile_steps if self.where.is_chief else ()
+        steps = saving.profile_steps if self.distribution.is_chief else ()
         profile = profiling.profiled(
             self.options.train_dir, steps, lambda: self.position.step, self._say
         )
-        rollbacks = 0
+        rollbacks, at = 0, frozenset({self.last_step} - {None})
+        every = self.options.validation.eval_every_n_steps
+        evaluations = [loop.Pause(evaluate, every, at)] if evaluate else []
         with stop, profile as pauses:
             plan = loop.Plan(
                 self.images_per_step,
@@ -212,59 +170,52 @@ class Run:
                 saving.save_interval_secs,
                 lambda progress: log.progress(progress, self.step.images, self._tensors),
                 lambda step: self._save(log),
-                [*self._evaluations(evaluate), *pauses],
+                [*evaluations, *pauses],
             )
             while True:
                 self._enter(phases.at(self._phases, self.position.step))
                 iterator = self.batches(data)
                 if self.ended:
                     return iterator
+                until = phases.end(self._phases, self._phase, self.last_step)
                 if self.step.jit_compile:
                     self._say("Compiling: about a minute, once for each net and batch size …")
                 try:
-                    loop.train(
-                        self.step, iterator, self.where, plan, stop, until=self._end_of_phase()
-                    )
+                    loop.train(self.step, iterator, self.distribution, plan, stop, until=until)
                 except tf.errors.ResourceExhaustedError as error:
-                    raise self._too_large() from error
+                    raise self.options.batch.too_large() from error
                 except NotFiniteError as error:
                     rollbacks += 1
                     self._roll_back(error, rollbacks, log)
                     continue
-                if stop.reason or self._end_of_phase() is None:
+                if stop.reason or until is None:
                     return iterator
 
     def batches(self, data: Data) -> Iterator:
         """Batches of the present phase from the present position on, as the strategy has them."""
         size, consumed = self._phases[self._phase].image_size, self.position.examples
-        if self._features:
-            batch = self.options.batch
-            return self.where.iterate(
-                lambda: self._features.batches(batch.batch_size, batch.seed, consumed)
-            )
-        return self.where.iterate(lambda: data.batches(size, consumed))
+        batch, features = self.options.batch, self._features
+
+        def read():
+            if features:
+                return features.batches(batch.batch_size, batch.seed, consumed)
+            return data.batches(size, consumed)
+
+        return self.distribution.iterate(read)
 
     def _phase_of(self, checkpoint: str) -> int:
         """Index of the phase that made a checkpoint, which holds what belongs to that phase."""
         made = checkpoints.global_step(checkpoints.read(checkpoint)) or 0
         return phases.at(self._phases, max(0, made - 1))
 
-    def _end_of_phase(self) -> int | None:
-        """The step at which the next phase begins, where the run gets there."""
-        if self._phase + 1 == len(self._phases):
-            return None
-        start = self._phases[self._phase + 1].start
-        return start if self.last_step is None or start < self.last_step else None
-
     def _enter(self, index: int) -> None:
         """Changes what the step trains, and on images of which size."""
         if index == self._phase:
             return
         before, phase, self._phase = self._phases[self._phase], self._phases[index], index
-        if phase.image_size != before.image_size:
-            self._say(
-                f"Step {self.position.step}: from here on images of {phase.image_size} pixels."
-            )
+        size, now = phase.image_size, self.position.step
+        if size != before.image_size:
+            self._say(f"Step {now}: from here on images of {size} pixels.")
         self.trainee.enter(phase)
         self._state.slots = self.trainee.slots()
         self.step.change(self.trainee.in_training)
@@ -280,26 +231,10 @@ class Run:
         consumed = self._start.at(error.step, self.images_per_step).examples
         self._enter(self._phase_of(last))
         restored = self._state.restore(last, self.images_per_step)
-        self._start = Position(restored.step, consumed)
+        self._start = run_state.Position(restored.step, consumed)
         self.best.rewind(restored.step)
         log.rewind(restored.step)
         self._say(f"{error} Rolled back to {last}; the data goes on after the bad batch.")
-
-    def _too_large(self) -> InputError:
-        """What to say where memory is short."""
-        size, kept = self.options.batch.batch_size, "The run's files are untouched."
-        if size == 1:
-            return InputError(
-                f"Memory is short of a single image; --train_image_size must be less. {kept}"
-            )
-        return InputError(
-            "is more than memory holds.",
-            option="batch_size",
-            value=size,
-            remedy=f"Try --batch_size={size // 2}, with --gradient_accumulation_steps="
-            f"{2 * self._accumulation} for updates from as many images; --batch_size=auto finds "
-            f"what fits. {kept}",
-        )
 
     def _save(self, log: Log) -> None:
         # The history first: on resuming, rows after the last checkpoint are dropped, while rows
@@ -307,20 +242,13 @@ class Run:
         try:
             log.save()
         finally:
-            path = self._state.save(self.position, write=self.where.is_chief)
-        if self.where.is_chief:
+            path = self._state.save(self.position, write=self.distribution.is_chief)
+        if self.distribution.is_chief:
             self._say(f"Saved {path}.")
         log.plot()
 
     def _tensors(self):
-        return self.trainee.tensors(self.step.images, everything=self.where.num_workers == 1)
-
-    def _evaluations(self, evaluate: Callable[[int], str | None] | None) -> list[loop.Pause]:
-        if evaluate is None:
-            return []
-        at = frozenset() if self.last_step is None else frozenset({self.last_step})
-        every = self.options.validation.eval_every_n_steps
-        return [loop.Pause(evaluate, every=every, at=at)]
+        return self.trainee.tensors(self.step.images, everything=self.distribution.num_workers == 1)
 
     def _evaluate(
         self, validation: Validation, log: Log, stop: loop.StopRequest, step: int
@@ -331,78 +259,41 @@ class Run:
         """
         with self.trainee.with_averages():
             metrics = validation.metrics(self.trainee.model, lambda: stop.is_urgent)
-        if self.where.agree(stop.is_urgent):
+        if self.distribution.agree(stop.is_urgent):
             return None
         log.evaluation(metrics, step)
         # Saving takes all workers, whose accuracies may differ in the last bits.
-        if self.where.agree(self.best.take(metrics["Accuracy"], step)):
+        if self.distribution.agree(self.best.take(metrics["Accuracy"], step)):
             folder = os.path.join(self.options.train_dir, FOLDER)
-            self._state.save(self.position, self.where.is_chief, folder)
-            if self.where.is_chief:
+            self._state.save(self.position, self.distribution.is_chief, folder)
+            if self.distribution.is_chief:
                 validation.keep(folder)
-        if self.where.is_chief:
+        if self.distribution.is_chief:
             self.best.save(self.options.train_dir)
         patience = self.options.validation.early_stopping_patience
-        return f"--early_stopping_patience={patience}" if self._is_out_of_patience else None
+        return f"--early_stopping_patience={patience}" if self.best.is_final(patience) else None
 
     def _settle_batch_norm(self, batches: Iterator, log: Log, evaluate) -> None:
         """Renews the moving statistics if asked to, and measures them."""
+        parts = self.trainee, self.distribution, batches
         if count := self.options.batch_norm.recalibrate_batch_norm:
             self._say(f"Recalibrating batch norm over {count} batches …")
-            settling.recalibrate(self.trainee, self.where, batches, count, self.step.prepare)
+            settling.recalibrate(*parts, count, self.step.prepare)
             self._save(log)
             if evaluate:  # the renewed net may be the best
                 evaluate(self.position.step)
-        settling.measure(
-            self.trainee, self.where, batches, bool(count), self.step.prepare, self._say
-        )
+        settling.measure(*parts, bool(count), self.step.prepare, self._say)
 
-    def _take_first_weights(self, resumed: str | None) -> Position:
-        restoring_options = self.options.restoring
-        if not resumed:
-            if restoring_options.checkpoint_path:
-                restoring.take(self.trainee.model, self.options, self.net, self._say)
-                self.trainee.follow()
-            return Position()
-        position = self._state.restore(resumed, self.images_per_step)
-        self._say(f"Resuming from {resumed}.")
-        if restoring_options.checkpoint_path:
-            folder = self.options.train_dir
-            self._say(f"--checkpoint_path is ignored: {folder} has a run of its own.")
-        return position
-
-    def _build_step(self) -> TrainingStep:
-        options, trainee = self.options, self.trainee
-        return TrainingStep(
-            self.where,
-            trainee.in_training,
-            trainee.optimizer,
-            self._learning_rate(),
-            functools.partial(
-                losses.classification,
-                options=options.loss,
-                class_weights=self._examples.class_weights,
-            ),
-            trainee.penalty(),
-            trainee.averages,
-            StepSettings(
-                self._accumulation,
-                options.batch.seed,
-                _jit_compile(options.machine.jit_compile),
-                timed=not options.batch.deterministic,
-            ),
-        )
-
-    def _learning_rate(self) -> learning_rates.Schedule:
-        # TF-Slim counts an epoch by the batches that go into an update, and by one clone's.
-        epoch = learning_rates.steps_per_epoch(
-            self._examples.num_examples,
-            self.options.batch.batch_size,
-            self._accumulation * self.where.num_workers,
-        )
-        return learning_rates.create(self.options.schedule, epoch, self.last_step)
-
-
-def _jit_compile(asked: str) -> bool:
-    # XLA slows these nets down on processors.
-    return asked == "on" or (asked == "auto" and bool(tf.config.get_visible_devices("GPU")))
+    def _take_first_weights(self, resumed: str | None) -> run_state.Position:
+        given = self.options.restoring.checkpoint_path
+        if resumed:
+            position = self._state.restore(resumed, self.images_per_step)
+            self._say(f"Resuming from {resumed}.")
+            if given:
+                folder = self.options.train_dir
+                self._say(f"--checkpoint_path is ignored: {folder} has a run of its own.")
+            return position
+        if given:
+            restoring.take(self.trainee.model, self.options, self.net, self._say)
+            self.trainee.follow()
+        return run_state.Position()

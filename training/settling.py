@@ -34,7 +34,7 @@ def check(
 
 def recalibrate(
     trainee: Trainee,
-    where: Distribution,
+    distribution: Distribution,
     batches: Iterator,
     count: int,
     prepare: Callable[[object], tf.Tensor],
@@ -43,15 +43,15 @@ def recalibrate(
 
     `prepare` makes what the net takes of a batch's images.
     """
-    batch_norm.recalibrate(where.strategy, trainee.learner, batches, count, prepare)
+    batch_norm.recalibrate(distribution.strategy, trainee.learner, batches, count, prepare)
     if trainee.averages:
         with trainee.averages.in_place():
-            batch_norm.recalibrate(where.strategy, trainee.learner, batches, count, prepare)
+            batch_norm.recalibrate(distribution.strategy, trainee.learner, batches, count, prepare)
 
 
 def measure(
     trainee: Trainee,
-    where: Distribution,
+    distribution: Distribution,
     batches: Iterator,
     recalibrated: bool,
     prepare: Callable[[object], tf.Tensor],
@@ -60,11 +60,11 @@ def measure(
     """Says how well the moving statistics fit the weights, and what to do if they don't."""
     with trainee.with_averages():
         found = batch_norm.compare(
-            where.strategy,
+            distribution.strategy,
             trainee.learner,
             batches,
             max_seconds=_COMPARISON_SECS,
-            agree=where.agree,
+            agree=distribution.agree,
             prepare=prepare,
         )
     if found is None:

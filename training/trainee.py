@@ -1,6 +1,7 @@
 """What a run trains at present: the net on images of a size, its scopes, the optimizer's slots."""
 
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -11,18 +12,19 @@ import tensorflow as tf
 from nets import layers, nets_factory, precision, resizing, slim_names
 from training import (
     batch_norm,
-    distribution,
     feature_cache,
+    learning_rates,
     losses,
     moving_averages,
     optimizers,
 )
 from training.contracts import Data, Examples
+from training.distribution import Distribution, bfloat16_is_fast
 from training.log import Tensors
 from training.options import TrainingOptions
 from training.phases import Phase
 from training.restoring import NetConfig
-from training.step import NetInTraining
+from training.step import NetInTraining, StepSettings, TrainingStep
 
 
 class Trainee:
@@ -42,7 +44,7 @@ class Trainee:
         self,
         options: TrainingOptions,
         net: NetConfig,
-        where: distribution.Distribution,
+        distribution: Distribution,
         phase: Phase,
         say: Callable[[str], None],
     ):
@@ -51,7 +53,12 @@ class Trainee:
         Raises:
           InputError: a scope catches no variable, or the net can't be built so.
         """
-        self._options, self._net, self._strategy, self._say = options, net, where.strategy, say
+        self._options, self._net, self._strategy, self._say = (
+            options,
+            net,
+            distribution.strategy,
+            say,
+        )
         self.precision = _precision(options.machine.precision)
         self._phase: Phase | None = None
         self.split: feature_cache.Split | None = None
@@ -136,6 +143,11 @@ class Trainee:
         )
 
     @property
+    def is_on_gpu(self) -> bool:
+        """Whether a GPU computes all of the net; images then cross the bus best as bytes."""
+        return bool(tf.config.get_visible_devices("GPU")) and self.split is None
+
+    @property
     def loss_names(self) -> list[str]:
         """Names of the losses that the learner has."""
         return ["main", *(["auxiliary"] if "aux_logits" in self.learner.output else [])]
@@ -177,12 +189,6 @@ class Trainee:
         with layers.batch_statistics(0.0):
             activations = end_points(images, training=False)
         return variables, {k: tf.cast(v, tf.float32).numpy() for k, v in activations.items()}
-
-    def penalty(self) -> Callable[[], tf.Tensor]:
-        """What the weight decay stands for as a loss, to report it."""
-        factor = self._options.optimizer.weight_decay
-        decayed = [self.weights[name].value for name in slim_names.regularized(self.model)]
-        return lambda: losses.l2(decayed, factor)
 
     def parameters(self) -> tuple[int, int]:
         """How many numbers the net has, and how many of them are trained."""
@@ -252,5 +258,44 @@ class Trainee:
 
 def _precision(asked: str) -> str:
     if asked == "auto":
-        asked = "bfloat16" if distribution.bfloat16_is_fast() else "float32"
+        asked = "bfloat16" if bfloat16_is_fast() else "float32"
     return precision.choose(asked)
+
+
+def build_step(
+    trainee: Trainee,
+    options: TrainingOptions,
+    examples: Examples,
+    distribution: Distribution,
+    last_step: int | None,
+) -> TrainingStep:
+    """What makes the updates of a trainee."""
+    accumulation = options.batch.accumulation(distribution.num_workers)
+    # TF-Slim counts an epoch by the batches that go into an update, and by one clone's.
+    epoch = learning_rates.steps_per_epoch(
+        examples.num_examples, options.batch.batch_size, accumulation * distribution.num_workers
+    )
+    decay = options.optimizer.weight_decay
+    decayed = [trainee.weights[name].value for name in slim_names.regularized(trainee.model)]
+    return TrainingStep(
+        distribution,
+        trainee.in_training,
+        trainee.optimizer,
+        learning_rates.create(options.schedule, epoch, last_step),
+        functools.partial(
+            losses.classification, options=options.loss, class_weights=examples.class_weights
+        ),
+        lambda: losses.l2(decayed, decay),
+        trainee.averages,
+        StepSettings(
+            accumulation,
+            options.batch.seed,
+            _jit_compile(options.machine.jit_compile),
+            timed=not options.batch.deterministic,
+        ),
+    )
+
+
+def _jit_compile(asked: str) -> bool:
+    # XLA slows these nets down on processors.
+    return asked == "on" or (asked == "auto" and bool(tf.config.get_visible_devices("GPU")))

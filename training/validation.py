@@ -38,6 +38,10 @@ class Best:
         """How many evaluations came after the best."""
         return sum(step > self.step for step in self.steps)
 
+    def is_final(self, patience: int) -> bool:
+        """Whether so many evaluations came after the best that the run ends; 0: never."""
+        return 0 < patience <= self.since
+
     def rewind(self, step: int) -> None:
         """Forgets the evaluations after `step`, which will be repeated; the best one stays."""
         self.steps = [earlier for earlier in self.steps if earlier <= step]

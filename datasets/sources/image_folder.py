@@ -57,13 +57,21 @@ class ImageFolder:
         given, name = name, _plain(name)
         if posixpath.isabs(name):
             name = posixpath.normpath(os.path.relpath(name, self.path))
-        if not _is_foreign(name):
-            return self._find(name, near)
+        is_foreign = _is_foreign(name)
+        if not is_foreign and (found := self._find(name, near)):
+            return found
         parts = [part for part in name.split("/") if part not in ("", "..")]
-        for start in range(len(parts)):
-            if found := self._find("/".join(parts[start:]), "", outside=False):
+        for start in range(0 if is_foreign else 1, len(parts)):
+            end = "/".join(parts[start:])
+            # A relative name with a folder means that folder, where photographs lie in folders: the
+            # same name in another is another picture.
+            if not is_foreign and "/" not in end and self._has_folders:
+                continue
+            if found := self._find(end, "", outside=False):
                 return Found(found.path, f"foreign path: {given}, taken for {found.path}")
-        raise ValueError(f"leaves --image_dir: {given}")
+        if is_foreign:
+            raise ValueError(f"leaves --image_dir: {given}")
+        return None
 
     def _find(self, name: str, near: str, outside: bool = True) -> Found | None:
         wanted = []
@@ -77,8 +85,7 @@ class ImageFolder:
             if found := [p for p in alike if _form(posixpath.dirname(p)) == _form(folder)]:
                 break
         else:
-            # A name with a folder means that folder: the same name elsewhere is another picture.
-            found = [] if "/" in name else alike
+            found = [] if "/" in name else _nearest(alike, near)
         if len(found) > 1:
             raise ValueError(f"ambiguous name: {name} may be {found[0]} or {found[1]}")
         if not found:
@@ -137,6 +144,11 @@ class ImageFolder:
             path = os.path.relpath(os.path.join(start, name), self.path)
             if not path.startswith(".."):
                 yield path.replace(os.sep, "/")
+
+    @functools.cached_property
+    def _has_folders(self) -> bool:
+        with os.scandir(self.path) as entries:
+            return any(entry.is_dir() and not is_clutter(entry.name) for entry in entries)
 
     @functools.cached_property
     def _by_stem(self) -> DiskTable:
@@ -198,6 +210,15 @@ def _plain(name: str) -> str:
         raise ValueError("leaves --image_dir: its name holds a null character")
     # Tables made on Windows; a backslash in a POSIX file name is rarer than such tables.
     return posixpath.normpath(name.strip().replace("\\", "/"))
+
+
+def _nearest(paths: list[str], near: str) -> list[str]:
+    """The paths that share the longest beginning with a folder, such as that of a split."""
+    while near:
+        if within := [path for path in paths if path.startswith(f"{near}/")]:
+            return within
+        near = posixpath.dirname(near)
+    return paths
 
 
 def _is_foreign(name: str) -> bool:

@@ -100,21 +100,3 @@ if (canvas) {
   matchMedia("(prefers-color-scheme: dark)").onchange = draw;
   draw();
 }
-
-for (const table of document.querySelectorAll(".sortable")) {
-  const headings = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-  headings.forEach((heading, column) => {
-    heading.querySelector("button").onclick = () => {
-      // Numbers begin with the largest, names with A.
-      const before = heading.getAttribute("aria-sort");
-      const ascending = before ? before === "descending" : column === 0;
-      headings.forEach(other => other.removeAttribute("aria-sort"));
-      heading.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-      const text = row => row.cells[column].textContent.trim();
-      const value = row => Number(row.cells[column].dataset.value || -1);
-      const compare = column ? (a, b) => value(a) - value(b)
-                             : (a, b) => text(a).localeCompare(text(b), language, { numeric: true });
-      body.append(...[...body.rows].sort((a, b) => ascending ? compare(a, b) : compare(b, a)));
-    };
-  });
-}

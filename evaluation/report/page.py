@@ -92,7 +92,7 @@ def html(
             num_examples=evaluation.num_examples,
             class_heading=heading,
             class_rows=class_rows,
-            figures={name: _data_url("image/png", png) for name, png in figures.items()},
+            figures={name: data_url("image/png", png) for name, png in figures.items()},
             about=_table(about, words),
             training={name: _table(part, words) for name, part in extras.training.items() if part},
         )
@@ -248,7 +248,7 @@ def _example(
     label, taken = evaluation.labels[position], evaluation.predictions[position]
     return {
         "filename": evaluation.filenames[position],
-        "image": _data_url("image/jpeg", gallery.images[position]),
+        "image": data_url("image/jpeg", gallery.images[position]),
         "taken": evaluation.class_names[taken],
         "label": evaluation.class_names[label],
         "right": bool(label == taken),
@@ -291,5 +291,6 @@ def _words(value: object, words: Words) -> str:
     return "–" if value is None else str(value)
 
 
-def _data_url(kind: str, content: bytes) -> str:
+def data_url(kind: str, content: bytes) -> str:
+    """A file as an address that holds it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

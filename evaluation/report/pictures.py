@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from evaluation import comparison
+
 _THUMBNAIL_SIDE = 128  # pixels
 _MOST_NAMED_CLASSES = 60  # beyond, names would overlap
 _MOST_COUNTED_CLASSES = 25  # beyond, counts would not fit into their cells
@@ -39,6 +41,38 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> bytes
             colour = "white" if shares[row, column] > 0.35 else "black"
             text = f"{confusion[row, column]:d}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def pareto(
+    points: Sequence[tuple[float, float, tuple[float, float], str]], cost: str, accuracy: str
+) -> bytes:
+    """Accuracy against cost as a PNG; a line joins those that none beats in both.
+
+    Args:
+      points: cost, accuracy, the ends of its interval, and name.
+      cost, accuracy: what the axes are named.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    costs, accuracies, intervals, names = zip(*points, strict=True)
+    front = comparison.pareto_front(costs, accuracies)
+    axes.plot([costs[i] for i in front], [accuracies[i] for i in front], color="#2f7fd0", alpha=0.5)
+    below = [a - low for a, (low, _) in zip(accuracies, intervals, strict=True)]
+    above = [high - a for a, (_, high) in zip(accuracies, intervals, strict=True)]
+    axes.errorbar(costs, accuracies, yerr=[below, above], fmt="o", capsize=4, color="#1c2733")
+    for x, y, name in zip(costs, accuracies, names, strict=True):
+        axes.annotate(_plain(name), (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9)
+    axes.margins(x=0.18)
+    if max(costs) > 20 * max(min(costs), 1e-9) > 0:
+        axes.set_xscale("log")
+    axes.set_xlabel(cost)
+    axes.set_ylabel(accuracy)
+    axes.grid(alpha=0.3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

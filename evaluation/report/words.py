@@ -96,6 +96,31 @@ _FRENCH = {
     "dataset fingerprint": "empreinte des données",
     "labels": "noms des classes",
     "date": "date",
+    "Comparison of {names}": "Comparaison de {names}",
+    "{count} examples of {dataset}, split {split}": "{count} exemples de {dataset}, partie {split}",
+    "Of {count} examples, {gained} are right with {other} only and {lost} with {first} only "
+    "(McNemar's exact test: p {p}).": "Sur {count} exemples, {gained} sont justes avec {other} "
+    "seulement et {lost} avec {first} seulement (test exact de McNemar : p {p}).",
+    "Chance would explain such a difference.": "Le hasard expliquerait une telle différence.",
+    "{name} is better, beyond chance.": "{name} est meilleur, au-delà du hasard.",
+    "Runs": "Entraînements",
+    "run": "entraînement",
+    "McNemar's exact test of each pair": "Test exact de McNemar pour chaque paire",
+    "p, Holm's correction": "p, correction de Holm",
+    "Accuracy against {cost}": "Exactitude en fonction de : {cost}",
+    "No run beats those on the line in both.": "Aucun ne bat ceux de la ligne à la fois en "
+    "exactitude et en coût.",
+    "{other} against {first}": "{other} par rapport à {first}",
+    "Recall of each class; p by McNemar's exact test on its examples, corrected by Holm for the "
+    "number of classes.": "Rappel de chaque classe ; p par le test exact de McNemar sur ses "
+    "exemples, corrigé par Holm pour le nombre de classes.",
+    "difference, points": "écart, points",
+    "Right with {name} only": "Justes avec {name} seulement",
+    "training, seconds": "entraînement, secondes",
+    "training, images per second": "entraînement, images par seconde",
+    "export, bytes": "modèle exporté, octets",
+    "milliseconds for 1 image": "millisecondes pour 1 image",
+    "milliseconds for 8 images": "millisecondes pour 8 images",
     "yes": "oui",
     "no": "non",
 }
@@ -140,6 +165,10 @@ class Words:
         if self.language == "fr":
             text = text.replace(",", "\u202f").replace(".", ",")
         return text
+
+    def p(self, p: float) -> str:
+        """The probability that a test gives."""
+        return self.number(p) if p >= 0.0001 else f"< {self.number(0.0001)}"
 
     def share(self, share: float, digits: int = 1) -> str:
         """0.25 as a percentage."""

@@ -1,0 +1,51 @@
+"""How large an exported model is, and how long it takes for a batch."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from serving import classifier
+
+_SECONDS = 1.0  # for each batch size
+_FEWEST, _MOST = 5, 200  # calls
+
+
+def size_in_bytes(path: str) -> int:
+    """Of the model file or SavedModel folder that `path` means; raises InputError."""
+    path = classifier.model_file(path)
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    return sum(
+        os.path.getsize(os.path.join(folder, name))
+        for folder, _, names in os.walk(path)
+        for name in names
+    )
+
+
+def milliseconds(path: str, batch_sizes: Sequence[int] = (1, 8)) -> dict[int, float]:
+    """The median time of a batch of each size, without reading and decoding pictures.
+
+    A file that takes batches of another size is called several times or gets a padded batch.
+
+    Raises:
+      InputError: nothing that can be loaded.
+    """
+    net, (height, width, channels) = classifier.load_net(path)
+    random = np.random.default_rng(0)
+    found = {}
+    for size in batch_sizes:
+        images = random.uniform(-1, 1, (size, height, width, channels)).astype(np.float32)
+        found[size] = 1000 * _median_seconds(lambda images=images: net(images))
+    return found
+
+
+def _median_seconds(call: Callable[[], object]) -> float:
+    call()  # the first compiles
+    times: list[float] = []
+    while len(times) < _FEWEST or (sum(times) < _SECONDS and len(times) < _MOST):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
