@@ -70,14 +70,14 @@ def build(
     layers = block.stem(images, name, _LAYERS[name])
     end_points = {f"{name}/{layer}": x for layer, x in layers.items()}
 
-    return vgg.classifier(
+    logits = vgg.classifier(
         fc,
         layers["pool5"],
         request,
-        images,
         end_points,
         fc6=_FC6[name],
         dropout_keep_prob=dropout_keep_prob,
         global_pool=global_pool,
         spatial_squeeze=spatial_squeeze,
     )
+    return blocks.model(name, images, end_points, logits)

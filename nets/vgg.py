@@ -47,32 +47,34 @@ def build(
         scope = f"{name}/pool{stage}"
         x = end_points[scope] = block.max_pool(x, 2, scope)
 
-    return classifier(
+    logits = classifier(
         block,
         x,
         request,
-        images,
         end_points,
         fc6=(4096, 7, fc_conv_padding),
         dropout_keep_prob=dropout_keep_prob,
         global_pool=global_pool,
         spatial_squeeze=spatial_squeeze,
     )
+    return blocks.model(name, images, end_points, logits)
 
 
 def classifier(
     block: Blocks,
     x,
     request: Request,
-    images,
     end_points: dict,
     *,
     fc6: tuple[int, int, str],
     dropout_keep_prob: float,
     global_pool: bool,
     spatial_squeeze: bool,
-) -> keras.Model:
-    """The net that ends in fc6 to fc8; `fc6` is its channels, kernel and padding."""
+) -> keras.KerasTensor:
+    """The logits of fc6 to fc8; adds to `end_points`.
+
+    `fc6` is its channels, kernel and padding.
+    """
     name = request.name
     width, kernel, padding = fc6
     x = end_points[f"{name}/fc6"] = block.conv(x, width, kernel, f"{name}/fc6", padding=padding)
@@ -87,4 +89,4 @@ def classifier(
     if spatial_squeeze:
         logits = block.squeeze(logits, f"{name}/fc8/squeezed")
     end_points[f"{name}/fc8"] = logits
-    return blocks.model(name, images, end_points, logits)
+    return logits
