@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from foundation import files
 from foundation.errors import InputError
 from training.step import NotFiniteError, TrainingStep
 
@@ -16,7 +17,7 @@ TABLE = "learning_rates.csv"
 _STEPS = 100
 _LOWEST, _HIGHEST = 1e-7, 10.0
 _SMOOTHING = 0.9
-# Beyond this many times the best loss the net is lost, and higher rates tell nothing.
+# Beyond this many times the best loss the net is lost, and higher rates say nothing.
 _LOST = 4.0
 _TOP = 0.9  # of the fall: above it the descent has not begun
 
@@ -49,12 +50,12 @@ def find(
     if not rates:
         raise InputError(
             f"The loss is not finite at the very first step, at a learning rate of {_LOWEST:g}: "
-            "look at the images (--preview) and at --checkpoint_path."
+            "check the images (--preview) and --checkpoint_path."
         )
     found = steepest(rates, losses)
     if writes:
         _write(folder, rates, losses)
-        _draw(os.path.join(folder, PICTURE), rates, losses, found)
+        _plot(os.path.join(folder, PICTURE), rates, losses, found)
     if found is None:
         raise InputError(
             f"The loss falls at no rate up to {rates[-1]:.2g}, or by less than it wavers; see "
@@ -117,14 +118,13 @@ def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
 def _write(folder: str, rates: Sequence[float], losses: Sequence[float]) -> None:
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, TABLE)
-    with open(f"{path}.tmp", "w", newline="", encoding="utf-8") as file:
+    with files.whole(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["learning_rate", "smoothed_loss"])
         writer.writerows(zip(rates, losses, strict=True))
-    os.replace(f"{path}.tmp", path)
 
 
-def _draw(path: str, rates: Sequence[float], losses: Sequence[float], found: float | None) -> None:
+def _plot(path: str, rates: Sequence[float], losses: Sequence[float], found: float | None) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -139,5 +139,5 @@ def _draw(path: str, rates: Sequence[float], losses: Sequence[float], found: flo
     axis.set_xlabel("learning rate")
     axis.set_ylabel("loss, smoothed")
     axis.grid(alpha=0.3)
-    figure.savefig(f"{path}.tmp", format="png", dpi=100)
-    os.replace(f"{path}.tmp", path)
+    with files.whole(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=100)

@@ -1,14 +1,14 @@
 """What a run shows: TensorBoard events, history.csv and curves.png."""
 
-import contextlib
 import csv
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from foundation import files
 from training.log import Sink
 from training.loop import Progress
 
@@ -137,8 +137,8 @@ class RunLog(Sink):
         axes[-1].set_xlabel("step")
         for axis in axes:
             axis.grid(alpha=0.3)
-        with _whole(os.path.join(self._train_dir, CURVES)) as partial:
-            figure.savefig(partial, format="png", dpi=100)
+        with files.whole(os.path.join(self._train_dir, CURVES), "wb") as file:
+            figure.savefig(file, format="png", dpi=100)
 
     def close(self, status: str) -> None:
         """Flushes what is still in memory."""
@@ -146,28 +146,10 @@ class RunLog(Sink):
 
     def _write_history(self) -> None:
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        with (
-            _whole(os.path.join(self._train_dir, HISTORY)) as partial,
-            open(partial, "w", newline="", encoding="utf-8") as file,
-        ):
+        with files.whole(os.path.join(self._train_dir, HISTORY), newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
-
-
-@contextlib.contextmanager
-def _whole(path: str) -> Iterator[str]:
-    """A name to write under; the file gets its own when it is whole."""
-    partial = f"{path}.tmp"
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.remove(partial)
-        raise OSError(
-            f"{path}: could not be written: {error.strerror}. Checkpoints are untouched."
-        ) from error
 
 
 _TAGS_APART = ("learning_rate", "images_per_second", "input_share", "gradient_norm")
