@@ -41,6 +41,9 @@ def test_a_run_is_begun_and_carried_on(mlflow, tmp_path, monkeypatch):
     assert run.data.params["optimizer"] == "sgd" and len(run.data.params["flag_149"]) == 6000
     history = client.get_metric_history(first.run_id, "losses/total")
     assert [(one.step, one.value) for one in history] == [(10, 2.0), (20, 1.0)]
+    assert set(run.data.metrics) == set(
+        Progress(20, {"loss": 1, "main": 1}, 1, 1, 1, 1, 1).tagged()
+    )
     kept = client.list_artifacts(first.run_id, "exported_model")
     assert [one.path for one in kept] == ["exported_model/labels.txt"]
 

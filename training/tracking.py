@@ -75,8 +75,7 @@ class MlflowRun(Sink):
 
     def progress(self, progress: Progress) -> None:
         """Logs one log line's numbers."""
-        values = {name.removeprefix("speed/"): v for name, v in progress.tagged().items()}
-        self.metrics(values, progress.step)
+        self.metrics(progress.tagged(), progress.step)
 
     def evaluation(self, metrics: Mapping[str, float], step: int) -> None:
         """Logs what an evaluation inside the run found."""
