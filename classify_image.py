@@ -18,8 +18,7 @@ def main(options: ClassifyImageOptions) -> None:
     load_tensorflow()
     from runs.classify import classify
 
-    with checks.value_errors_as_input_errors():
-        answers = classify(options, say, lambda line: print(line, file=sys.stderr, flush=True))
+    answers = classify(options, say, lambda line: print(line, file=sys.stderr, flush=True))
     if answers.failures:
         count = len(answers.failures)
         total = count + len(answers.classes)

@@ -13,19 +13,18 @@ from runs.options import EvaluateOptions
 
 
 def main(options: EvaluateOptions) -> None:
-    with checks.value_errors_as_input_errors():
-        if options.watching.eval_interval_secs is None:
-            checks.evaluation(options)
-            load_tensorflow()
-            from runs.evaluate import evaluate
+    if options.watching.eval_interval_secs is None:
+        checks.evaluation(options)
+        load_tensorflow()
+        from runs.evaluate import evaluate
 
-            evaluate(options, say)
-        else:
-            checks.watching(options)
-            load_tensorflow()
-            from runs.watch import watch
+        evaluate(options, say)
+    else:
+        checks.watching(options)
+        load_tensorflow()
+        from runs.watch import watch
 
-            watch(options, say)
+        watch(options, say)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ from runs.options import ExportModelOptions
 
 
 def main(options: ExportModelOptions) -> None:
-    with checks.value_errors_as_input_errors():
-        checks.export(options)
+    checks.export(options)
     # On the processor: a training may be running on the GPU, whose rounding is its own, too.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     load_tensorflow()
     from runs.export import export
 
-    with checks.value_errors_as_input_errors():
-        export(options, say)
+    export(options, say)
 
 
 if __name__ == "__main__":

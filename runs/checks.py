@@ -1,9 +1,7 @@
 """What a job refuses before TensorFlow is imported, from its options and what lies on the disk."""
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
 
 from datasets import tfrecord_dataset
 from foundation.errors import InputError, UsageError
@@ -27,17 +25,6 @@ _AGREEING = ("model_name", "eval_image_size", "image_size", "use_grayscale", "la
 
 # What shows that a folder is an evaluation's or a training's.
 _COMPARABLE = ("metrics.json", run_config.FILE_NAME)
-
-
-@contextlib.contextmanager
-def value_errors_as_input_errors() -> Iterator[None]:
-    """For as long as some rooms raise ValueError where a user's input is at fault."""
-    try:
-        yield
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def folder_of(checkpoint_path: str) -> str:

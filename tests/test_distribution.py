@@ -3,6 +3,7 @@ import json
 import pytest
 import tensorflow as tf
 
+from foundation.errors import InputError, UsageError
 from training import distribution
 
 
@@ -14,13 +15,13 @@ def test_one_clone_needs_no_strategy():
 
 
 def test_a_task_without_a_host_is_refused():
-    with pytest.raises(ValueError, match="--task=2 has no host: --worker_hosts lists 2"):
+    with pytest.raises(UsageError, match="--task=2: --worker_hosts lists 2 hosts"):
         distribution.create(worker_hosts=("a:1", "b:2"), task=2)
 
 
 def test_a_broken_tf_config_is_named(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
-    with pytest.raises(ValueError, match="TF_CONFIG is not JSON"):
+    with pytest.raises(InputError, match="TF_CONFIG is not JSON"):
         distribution.create()
 
 

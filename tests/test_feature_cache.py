@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from datasets import batches, tfrecord_dataset
+from foundation.errors import InputError
 from foundation.options import changed
 from nets import checkpoints, nets_factory, slim_names
 from preprocessing import preprocessing_factory
@@ -75,7 +76,7 @@ def test_moving_batch_norms_are_not_frozen():
     model.get_layer("MobilenetV1.Conv2d_5_pointwise.BatchNorm").frozen = False
     split = feature_cache.split(model, trained)
     assert split.held_back[0] == "MobilenetV1.Conv2d_6_depthwise"
-    with pytest.raises(ValueError, match="nothing of the net is frozen"):
+    with pytest.raises(InputError, match="nothing of the net is frozen"):
         feature_cache.split(model, frozen_but(model, "MobilenetV1"))
 
 
@@ -221,7 +222,7 @@ def test_auto_says_why_it_is_off_and_on_refuses(make, options, reason):
     (line,) = [line for line in lines if line.startswith("Feature cache: off")]
     assert reason in line
     if "frozen_batch_norm" not in options:
-        with pytest.raises(ValueError, match=f"--feature_cache=on: .*{reason}"):
+        with pytest.raises(InputError, match=f"--feature_cache=on: .*{reason}"):
             make(**options, feature_cache="on")
 
 

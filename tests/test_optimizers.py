@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from foundation.errors import UsageError
+from foundation.errors import InputError, UsageError
 from training import optimizers
 from training.options import OPTIMIZERS, OptimizerOptions
 
@@ -209,7 +209,7 @@ def test_second_build_keeps_slots_it_knows():
 def test_variable_without_gradient_is_named():
     optimizer = create("sgd")
     optimizer.build([initial(), initial()], ["Net/used", "Net/unused"])
-    with pytest.raises(ValueError, match="loss does not depend on Net/unused"):
+    with pytest.raises(InputError, match="loss does not depend on Net/unused"):
         optimizer.apply([tf.ones(3), None], tf.constant(0.1))
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
+from foundation.errors import InputError, UsageError
+
 # Batches that wait on the GPU: one is copied while another is learned from, and one is spare.
 _BATCHES_AHEAD = 3
 
@@ -81,13 +83,15 @@ def create(
       task: index of this worker in `worker_hosts`.
 
     Raises:
-      ValueError: more clones than devices, or a task that is not in `worker_hosts`.
+      InputError: more clones than devices, or a task that is not in `worker_hosts`.
     """
     if worker_hosts:
         if not 0 <= task < len(worker_hosts):
-            raise ValueError(
-                f"--task={task} has no host: --worker_hosts lists {len(worker_hosts)}, "
-                f"so --task is 0 to {len(worker_hosts) - 1}."
+            raise UsageError(
+                f"--worker_hosts lists {len(worker_hosts)} hosts.",
+                option="task",
+                value=task,
+                remedy=f"Write 0 to {len(worker_hosts) - 1}.",
             )
         cluster = {"cluster": {"worker": list(worker_hosts)}}
         os.environ["TF_CONFIG"] = json.dumps({**cluster, "task": {"type": "worker", "index": task}})
@@ -97,9 +101,11 @@ def create(
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if gpus and num_clones > len(gpus):
-        raise ValueError(
-            f"--num_clones={num_clones}, but this machine has {len(gpus)} GPU(s). Lower it, or "
-            "add --clone_on_cpu to put the clones on the processor."
+        raise InputError(
+            f"this machine has {len(gpus)} GPU(s).",
+            option="num_clones",
+            value=num_clones,
+            remedy="Lower it, or add --clone_on_cpu to put the clones on the processor.",
         )
     if _several_workers():
         return _workers(gpus, num_clones)
@@ -148,7 +154,7 @@ def _several_workers() -> bool:
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
     except json.JSONDecodeError as error:
-        raise ValueError(f"The environment variable TF_CONFIG is not JSON: {error}.") from error
+        raise InputError(f"The environment variable TF_CONFIG is not JSON: {error}.") from error
     return sum(len(hosts) for hosts in cluster.values()) > 1
 
 
@@ -156,9 +162,11 @@ def _workers(gpus: list, num_clones: int) -> Distribution:
     if gpus:
         tf.config.set_visible_devices(gpus[:num_clones], "GPU")
     elif num_clones > 1:
-        raise ValueError(
-            f"--num_clones={num_clones} on several workers needs GPUs. Leave it out: each worker "
-            "is then one clone."
+        raise InputError(
+            "several workers need GPUs for it.",
+            option="num_clones",
+            value=num_clones,
+            remedy="Leave it out: each worker is then one clone.",
         )
     implementation = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(

@@ -64,7 +64,7 @@ def split(model: keras.Model, trained: Collection[str]) -> Split:
       trained: slim names of the variables to train.
 
     Raises:
-      ValueError: nothing of the net is frozen.
+      InputError: nothing of the net is frozen.
     """
     constant: dict[int, bool] = {}  # by tensor: whether an image has the same in every epoch
     learned: dict[int, bool] = {}  # by tensor: whether a trained layer comes before it
@@ -90,7 +90,7 @@ def split(model: keras.Model, trained: Collection[str]) -> Split:
             outputs[name] = keras.layers.Identity()(tensor)  # a model's input is no output
     features = list(cut.values())
     if any(tensor is image for tensor in features for image in model.inputs):
-        raise ValueError("nothing of the net is frozen, or something random comes first")
+        raise InputError("nothing of the net is frozen, or something random comes first")
     head = keras.Model(tuple(features), outputs)
     return Split(keras.Model(model.input, features), head, tuple(held_back))
 
@@ -135,8 +135,8 @@ def choose(
         try:
             found = split(model, trained)
             problem = found.drawback() if wish == "auto" else None
-        except ValueError as error:
-            problem = str(error)
+        except InputError as error:
+            problem = error.problem
     if not problem and drawn:
         problem = (
             "each image is augmented anew in each epoch (with --augment=false, or with "

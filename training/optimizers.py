@@ -20,6 +20,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from foundation.errors import InputError
 from training.options import OptimizerOptions
 
 _KERAS_EPSILON = 1e-7
@@ -107,7 +108,7 @@ class Optimizer(abc.ABC):
           learning_rate: float32 scalar.
 
         Raises:
-          ValueError: a variable has no gradient.
+          InputError: a variable has no gradient.
         """
         gradients = self._clip(self._add_l2(self._checked(gradients)))
         # An update that starts while the backward pass still reads its variable would copy it.
@@ -143,9 +144,9 @@ class Optimizer(abc.ABC):
     def _checked(self, gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
         pairs = zip(self._names, gradients, strict=True)
         if unreached := [name for name, gradient in pairs if gradient is None]:
-            raise ValueError(
-                f"The loss does not depend on {', '.join(unreached)}: no gradient to train it by. "
-                "Leave it out of --trainable_scopes."
+            raise InputError(
+                f"The loss does not depend on {', '.join(unreached)}: no gradient to train it by.",
+                remedy="Leave it out of --trainable_scopes.",
             )
         return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
