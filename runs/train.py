@@ -122,11 +122,11 @@ class _Job:
         """The net with its first weights, and the same with the data as that net takes them."""
         options, say = self.options.training, self.say
         current = Run(options, self.net, self.examples, self.distribution, say)
-        last_part = self.data.last_part
-        on_device = last_part is not None and current.trainee.is_on_gpu
+        to_input = self.data.to_input
+        on_device = to_input is not None and current.trainee.is_on_gpu
         if on_device:
-            current.step.prepare_images(last_part)
-        data = dataclasses.replace(self.data, last_part_on_device=on_device)
+            current.step.prepare_images(to_input)
+        data = dataclasses.replace(self.data, prepared_on_device=on_device)
         return current, dataclasses.replace(self, data=data)
 
 
