@@ -204,7 +204,7 @@ def evaluation_batches(
       decode: encoded scalar string → float32 image; all images of one shape.
       batch_size: of all batches but the last.
       num_threads: threads that decode; None means as many as processors.
-      max_batches: stop after so many; None means all.
+      max_batches: how many at most; None means all.
       cache: "memory" or "disk" copies the files there first, see `file_cache`.
 
     Returns:

@@ -238,7 +238,7 @@ class ValidationData:
     """The validation split; a `training.contracts.Validation`.
 
     Attributes:
-      config: of the run, as the best checkpoint gets it beside it.
+      config: of the run, for the folder of the best checkpoint.
     """
 
     def __init__(
@@ -318,7 +318,7 @@ class ValidationData:
         )
 
     def keep(self, folder: str) -> None:
-        """Writes run.json, and the files that it names, beside the best checkpoint."""
+        """Writes run.json, and the files that it names, to the best checkpoint's folder."""
         run_config.save(folder, self.config, companions_of=self._train_dir)
 
 

@@ -196,7 +196,7 @@ def train_dir(path: str, writes: bool = True) -> Iterator[None]:
 
     Workers besides the chief, which do not write, share its folder: nothing is done for them.
 
-    After an error the folder goes again, if it was made here and nothing was written.
+    After an error, a folder that was made here and holds nothing is removed.
 
     Raises:
       InputError: another process trains there, or the folder can't be made.

@@ -67,7 +67,8 @@ def load(
 
     Args:
       path: an export's folder, a SavedModel's folder or the folder of its versions (the highest
-        is taken), or a .pb, .tflite or .onnx file with its labels and export.json beside it.
+        is taken), or a .pb, .tflite or .onnx file with its labels and export.json in its
+        folder.
       recipe_for: gives the preprocessing for a file that holds the net alone: a function from
         encoded bytes (scalar string) to float32 [S, S, C]. It is given export.json, and a function
         from the name of a file of the export to its path. A SavedModel needs none.
@@ -83,7 +84,7 @@ def load(
     config = export_config.load(_companion(path, export_config.FILE_NAME))
     if len(labels) != config.num_classes:
         raise InputError(
-            f"{path}: {len(labels)} labels beside a model of {config.num_classes} classes.",
+            f"{path}: {len(labels)} labels for a model of {config.num_classes} classes.",
             remedy="Restore its labels.txt, or export again.",
         )
     net, batch_size = _net(path, config)

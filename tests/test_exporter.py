@@ -441,7 +441,7 @@ def test_files_that_are_no_models_are_named(export, tmp_path):
     (tmp_path / "export.json").write_text("{}")
     refuse(tmp_path / "x.pb", r"export\.json can't be read \('format'\)")
     (tmp_path / "export.json").write_bytes((export / "export.json").read_bytes())
-    refuse(tmp_path / "x.pb", r"2 labels beside a model of 3 classes")
+    refuse(tmp_path / "x.pb", r"2 labels for a model of 3 classes")
     (tmp_path / "labels.txt").write_text("cat\nchien ñ\nemu\n")
     refuse(tmp_path / "x.pb", r"x\.pb is no frozen graph")
     (tmp_path / "x.tflite").write_bytes(b"<html>")

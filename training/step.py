@@ -88,7 +88,7 @@ class StepSettings:
       seed: of dropout, together with the step.
       jit_compile: compile the step with XLA.
       timed: measure how long steps wait for their batches; TensorFlow's deterministic mode
-        forbids to look at the clock.
+        forbids to read the clock.
     """
 
     accumulation: int = 1

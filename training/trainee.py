@@ -159,7 +159,7 @@ class Trainee:
         return NetInTraining(self.learner, trained, self.loss_names)
 
     def slots(self) -> dict[str, tf.Variable]:
-        """What a checkpoint holds beside the weights: optimizer slots and averages."""
+        """What a checkpoint holds besides the weights: optimizer slots and averages."""
         return self.optimizer.slots() | (self.averages.slots() if self.averages else {})
 
     def with_averages(self) -> contextlib.AbstractContextManager:

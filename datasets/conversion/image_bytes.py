@@ -1,6 +1,6 @@
 """What is in an image file, whatever its name says, and the bytes that go into its record.
 
-JPEG and PNG that TensorFlow decodes as they should look keep their bytes. All else is decoded and
+JPEG and PNG that TensorFlow decodes rightly keep their bytes. All else is decoded and
 encoded anew: from a lossless source as PNG, from a lossy one as JPEG. Transparency is laid on
 white, the colour such pictures are drawn for.
 """
