@@ -17,6 +17,7 @@ import time
 
 import command_line
 from datasets.options import ReadingOptions, SourceOptions
+from foundation import machine
 from foundation.options import Options, group, option, options
 
 
@@ -188,7 +189,7 @@ def main(given: PipelineBenchmark) -> None:
     print(
         f"{dataset.num_examples} images of {kib:.0f} KiB, recipe {recipe.name} at "
         f"{given.image_size} x {given.image_size}, batches of {given.batch_size}, "
-        f"{given.reading.num_preprocessing_threads or os.cpu_count()} threads\n"
+        f"{given.reading.num_preprocessing_threads or machine.num_processors()} threads\n"
     )
     if given.scaling:
         shape = given.image_size, given.batch_size

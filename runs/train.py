@@ -363,8 +363,6 @@ def _describe(current: Run, job: _Job, steps: bool = True) -> None:
     )
     for remark in dataset.remarks:
         say(remark)
-    for remark in dataset.remarks:
-        say(remark)
     say(
         f"Net: {config.model_name}, {_millions(count)} parameters, {_millions(trained)} of them "
         f"trained; images {config.image_size} x {config.image_size} x {config.channels}, "
