@@ -19,6 +19,16 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+def test_events_that_cant_be_written_are_an_error_of_the_folder(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    log = RunLog(str(tmp_path), 0)
+    monkeypatch.setattr(tf.summary, "scalar", full)
+    with pytest.raises(OSError, match=f"{tmp_path}: events can't be written: No space left"):
+        log.progress(progress(10, 2.0))
+
+
 def test_a_log_line_reaches_tensorboard_history_and_curves(tmp_path):
     log = RunLog(str(tmp_path), 0)
     log.progress(progress(10, 2.0))

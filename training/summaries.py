@@ -1,9 +1,10 @@
 """What a run shows: TensorBoard events, history.csv and curves.png."""
 
+import contextlib
 import csv
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -36,15 +37,15 @@ class RunLog(Sink):
     def progress(self, progress: Progress) -> None:
         """Adds one log line's numbers."""
         tagged = progress.tagged()
-        with self._events.as_default(step=progress.step):
+        with self._writing(progress.step):
             for tag, value in tagged.items():
                 tf.summary.scalar(tag, value)
-        self._events.flush()
+            self._events.flush()
         self._rows.append({"step": progress.step} | {_column(tag): tagged[tag] for tag in tagged})
 
     def evaluation(self, metrics: Mapping[str, float], step: int) -> None:
         """Adds what an evaluation found: name → number."""
-        with self._events.as_default(step=step):
+        with self._writing(step):
             for name, value in metrics.items():
                 tf.summary.scalar(f"eval/{name}", value)
         named = {f"eval_{name.lower()}": value for name, value in metrics.items()}
@@ -66,12 +67,12 @@ class RunLog(Sink):
         """
         few = np.asarray(images, np.float32)
         low, high = few.min(), few.max()
-        with self._events.as_default(step=step):
+        with self._writing(step):
             tf.summary.image("inputs", (few - low) / max(high - low, 1e-6), max_outputs=len(few))
 
     def text(self, name: str, content: str) -> None:
         """Shows a text (Markdown)."""
-        with self._events.as_default(step=0):
+        with self._writing(0):
             tf.summary.text(name, content)
 
     def hyperparameters(self, values: Mapping[str, object]) -> None:
@@ -81,7 +82,7 @@ class RunLog(Sink):
         plain = (bool, int, float, str)
         shown = {k: v if isinstance(v, plain) else str(v) for k, v in values.items()}
         metrics = [api.Metric(tag) for tag in ("losses/total", "eval/Accuracy")]
-        with self._events.as_default(step=0):
+        with self._writing(0):
             api.hparams_config([api.HParam(name) for name in shown], metrics)
             api.hparams(shown)
 
@@ -98,7 +99,7 @@ class RunLog(Sink):
         from tensorboard.plugins.histogram import summary
 
         named = variables | {f"activations/{name}": value for name, value in activations.items()}
-        with self._events.as_default(step=step):
+        with self._writing(step):
             for name, value in named.items():
                 # TensorBoard's own tf.summary.histogram takes 240 bytes for each value.
                 part = np.ravel(value)[:: math.ceil(np.size(value) / _HISTOGRAM_VALUES)]
@@ -143,6 +144,16 @@ class RunLog(Sink):
     def close(self, status: str) -> None:
         """Flushes what is still in memory."""
         self._events.close()
+
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        """Summaries of the block go to the events; raises OSError where they can't be written."""
+        try:
+            with self._events.as_default(step=step):
+                yield
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0]
+            raise OSError(f"{self._train_dir}: events can't be written: {reason}") from error
 
     def _write_history(self) -> None:
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
