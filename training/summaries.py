@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from foundation import files
+from training import curves
 from training.log import Sink
 from training.loop import Progress
 
@@ -113,33 +114,13 @@ class RunLog(Sink):
         self._write_history()
 
     def plot(self) -> None:
-        """Plots loss, learning rate and speed over the steps: curves.png. Raises OSError."""
+        """Plots curves.png; raises OSError."""
         if len(self._rows) < 2:
             return
-        # Here, not above: it takes a second that no run should wait for at its start.
-        from matplotlib.figure import Figure
-
-        names = dict.fromkeys(name for row in self._rows for name in row if name != "step")
-        shares = [n for n in names if n.startswith("eval_") and n != "eval_loss"]
-        parts = [n for n in names if n not in (*_TAGS_APART, *shares)]
-        panels = [("loss", parts), ("evaluation", shares)]
-        panels += [(n.replace("_", " "), [n]) for n in ("learning_rate", "images_per_second")]
-        panels = [(title, lines) for title, lines in panels if lines]
-        figure = Figure(figsize=(8, 3 * len(panels)), layout="constrained")
-        axes = figure.subplots(len(panels), 1, sharex=True)
-        for axis, (title, lines) in zip(axes, panels, strict=True):
-            for name in lines:
-                points = [(row["step"], row[name]) for row in self._rows if name in row]
-                marker = "." if name.startswith("eval_") else None
-                axis.plot(*zip(*points, strict=True), label=name.replace("_", " "), marker=marker)
-            axis.set_ylabel(title)
-            if len(lines) > 1:
-                axis.legend()
-        axes[-1].set_xlabel("step")
-        for axis in axes:
-            axis.grid(alpha=0.3)
+        title = f"Training in {os.path.basename(os.path.abspath(self._train_dir))}"
+        content = curves.png(self._rows, title)
         with files.whole(os.path.join(self._train_dir, CURVES), "wb") as file:
-            figure.savefig(file, format="png", dpi=100)
+            file.write(content)
 
     def close(self, status: str) -> None:
         """Flushes what is still in memory."""
@@ -161,9 +142,6 @@ class RunLog(Sink):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
-
-
-_TAGS_APART = ("learning_rate", "images_per_second", "input_share", "gradient_norm")
 
 
 def _column(tag: str) -> str:

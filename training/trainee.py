@@ -156,7 +156,7 @@ class Trainee:
     def in_training(self) -> NetInTraining:
         """What takes the steps."""
         trained = {name: variable.value for name, variable in self.trained.items()}
-        return NetInTraining(self.learner, trained, self.loss_names)
+        return NetInTraining(self.learner, trained, self.loss_names, ("accuracy",))
 
     def slots(self) -> dict[str, tf.Variable]:
         """What a checkpoint holds besides the weights: optimizer slots and averages."""
@@ -283,7 +283,7 @@ def build_step(
         trainee.optimizer,
         learning_rates.create(options.schedule, epoch, last_step),
         functools.partial(
-            losses.classification, options=options.loss, class_weights=examples.class_weights
+            losses.with_accuracy, options=options.loss, class_weights=examples.class_weights
         ),
         lambda: losses.l2(decayed, decay),
         trainee.averages,
