@@ -2,7 +2,7 @@
 
 python eval_image_classifier.py --checkpoint_path=output --eval_dir=output_eval
 
-Net, image size, preprocessing, classes and dataset come from the run.json beside the checkpoint; a
+Net, image size, preprocessing, classes and dataset come from the checkpoint's run.json; a
 checkpoint without one, such as TF-Slim's own, needs --model_name and --dataset_dir. With
 --eval_interval_secs=60 each new checkpoint of a training that goes on is evaluated.
 """

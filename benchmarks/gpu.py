@@ -33,7 +33,7 @@ def prepared(spec: str, optimizer_name: str):
 
     name, batch_size, size, *rest = spec.split(":")
     batch_size, size = int(batch_size), int(size)
-    where = distribution.create()
+    devices = distribution.create()
     keras.utils.set_random_seed(0)
     dtype = precision.choose(rest[0] if rest else "bfloat16")
     model = nets_factory.build(name, _NUM_CLASSES, size, dtype=dtype)
@@ -44,7 +44,7 @@ def prepared(spec: str, optimizer_name: str):
     loss_names = ["main", *(["auxiliary"] if "aux_logits" in model.output else [])]
 
     step = TrainingStep(
-        where,
+        devices,
         NetInTraining(model, {n: v.value for n, v in trained.items()}, loss_names),
         optimizer,
         lambda step: 1e-4,
@@ -56,7 +56,7 @@ def prepared(spec: str, optimizer_name: str):
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     labels = np.arange(batch_size, dtype=np.int32) % _NUM_CLASSES
     ds = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat().prefetch(2)
-    return step, where.iterate(lambda: ds), batch_size
+    return step, devices.iterate(lambda: ds), batch_size
 
 
 def measure(step, batches, batch_size: int, num_steps: int, calls: int) -> dict[str, object]:

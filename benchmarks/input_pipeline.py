@@ -17,6 +17,7 @@ import time
 
 import command_line
 from datasets.options import ReadingOptions, SourceOptions
+from foundation import machine
 from foundation.options import Options, group, option, options
 
 
@@ -46,8 +47,8 @@ def pipelines(dataset, recipe, size: int, batch_size: int, num_threads: int | No
 
     is_inception = recipe.name == "inception"
 
-    def training(decode, finish=None):
-        preparation = batches.Preparation(decode, finish, num_threads=num_threads)
+    def training(decode, to_input=None):
+        preparation = batches.Preparation(decode, to_input, num_threads=num_threads)
         return batches.training_batches(dataset, preparation, batch_size, cache=cache)
 
     def evaluation(decode):
@@ -65,7 +66,7 @@ def pipelines(dataset, recipe, size: int, batch_size: int, num_threads: int | No
             return ops.decode(encoded)
         return ops.decode_window(encoded, lambda s: ops.distorted_window(s, boxes, seed))
 
-    decode, finish = recipe.training_stages(size)
+    decode, to_input = recipe.training_stages(size)
 
     def drawn(encoded, boxes, seed):
         result = decode(encoded, boxes, seed)
@@ -77,7 +78,7 @@ def pipelines(dataset, recipe, size: int, batch_size: int, num_threads: int | No
         "parse": training(lambda encoded, boxes, seed: tf.strings.length(encoded)),
         "decode": training(lambda *example: corner(crop(*example))),
         "augment": training(drawn),
-        "batch": training(decode, finish),
+        "batch": training(decode, to_input),
         "evaluation's decoding": evaluation(lambda encoded: corner(ops.decode(encoded))),
         "evaluation": evaluation(lambda encoded: recipe.evaluate(encoded, size)),
     }
@@ -112,8 +113,8 @@ def scaling(dataset, recipe, size: int, batch_size: int, num_threads: int, cache
     """The whole pipeline with so many threads: with the last part of the recipe and without."""
     from datasets import batches
 
-    decode, finish = recipe.training_stages(size)
-    ways = {"finished": finish, "as bytes": None}
+    decode, to_input = recipe.training_stages(size)
+    ways = {"finished": to_input, "as bytes": None}
     return {
         way: batches.training_batches(
             dataset,
@@ -188,7 +189,7 @@ def main(given: PipelineBenchmark) -> None:
     print(
         f"{dataset.num_examples} images of {kib:.0f} KiB, recipe {recipe.name} at "
         f"{given.image_size} x {given.image_size}, batches of {given.batch_size}, "
-        f"{given.reading.num_preprocessing_threads or os.cpu_count()} threads\n"
+        f"{given.reading.num_preprocessing_threads or machine.num_processors()} threads\n"
     )
     if given.scaling:
         shape = given.image_size, given.batch_size

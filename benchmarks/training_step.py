@@ -55,7 +55,7 @@ def measure(side: str, given: StepBenchmark) -> float:
     from training.options import OptimizerOptions
     from training.step import NetInTraining, TrainingStep
 
-    where = distribution.create()
+    devices = distribution.create()
     dtype = "mixed_bfloat16" if side == "bfloat16" else "float32"
     model = nets_factory.build(given.model_name, given.num_classes, given.image_size, dtype=dtype)
     trained = {n: v for n, v in slim_names.variables(model).items() if v.trainable}
@@ -82,7 +82,7 @@ def measure(side: str, given: StepBenchmark) -> float:
         ds = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
     weights = {name: variable.value for name, variable in trained.items()}
     step = TrainingStep(
-        where,
+        devices,
         NetInTraining(learner, weights, loss_names),
         optimizer,
         lambda step: 1e-4,

@@ -22,7 +22,7 @@ from datasets.tfrecord_dataset import Dataset
 from foundation import machine
 from foundation.errors import InputError
 
-# Records that are held in memory at once, for each thread.
+# Records in memory at once, for each thread.
 _AHEAD = 8
 _MOST_LINES = 20
 # In TensorFlow's messages: names of graph nodes, and the bytes of the record.

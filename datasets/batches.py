@@ -35,8 +35,8 @@ class Preparation:
 
     Attributes:
       decode: (encoded scalar string, boxes float32 [n, 4], seed int32 [2]) → float32 image; all
-        images of one shape. With `finish`, anything that it takes.
-      finish: a batch of what `decode` returns → float32 [B, H, W, C]; for what is done faster on
+        images of one shape. With `to_input`, anything that it takes.
+      to_input: a batch of what `decode` returns → float32 [B, H, W, C]; for what is done faster on
         many images at once.
       mix: (images, labels, seed int32 [2]) → images and labels of a finished batch, such as those
         of MixUp.
@@ -45,7 +45,7 @@ class Preparation:
     """
 
     decode: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Any]
-    finish: Callable[[Any], tf.Tensor] | None = None
+    to_input: Callable[[Any], tf.Tensor] | None = None
     mix: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
     seed: int = 0
     num_threads: int | None = None
@@ -70,12 +70,12 @@ class Preparation:
 
         def whole(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, tf.Tensor]:
             images, labels = batch["image"], batch["label"]
-            images = self.finish(images) if self.finish else images
+            images = self.to_input(images) if self.to_input else images
             if self.mix:
                 images, labels = self.mix(images, labels, _seeds(self.seed, place(number))[1])
             return {"image": images, "label": labels}
 
-        if self.finish or self.mix:
+        if self.to_input or self.mix:
             parallel = {"num_parallel_calls": _BATCHES_AHEAD, "deterministic": True}
             ds = ds.enumerate().map(whole, **parallel)
         return ds.prefetch(_BATCHES_AHEAD).with_options(_options(self.num_threads))
@@ -160,7 +160,7 @@ def single_pass_batches(
     preparation: Preparation,
     batch_size: int,
     *,
-    draw: int = 0,
+    variant: int = 0,
     cache: str = "none",
 ) -> tf.data.Dataset:
     """Each example once, in the order of the files, prepared as for training but not mixed.
@@ -168,7 +168,7 @@ def single_pass_batches(
     Args:
       dataset, preparation, cache: as `training_batches` takes them.
       batch_size: of all batches but the last, which may be smaller.
-      draw: which of the seed's draws of the augmentation, from 0.
+      variant: which of the seed's augmented variants of each image, from 0.
 
     Returns:
       Batches of {"image": float32 [B, H, W, C], "label": int32 [B]}.
@@ -180,7 +180,7 @@ def single_pass_batches(
     _check(dataset)
     preparation = dataclasses.replace(preparation, mix=None)
     paths, compression = file_cache.copies(dataset.files, dataset.compression, cache)
-    ds = _read(list(paths), compression).enumerate(draw * dataset.num_examples)
+    ds = _read(list(paths), compression).enumerate(variant * dataset.num_examples)
     threads = _threads(preparation.num_threads)
     ds = ds.map(
         preparation.example(dataset, Shard()), num_parallel_calls=threads, deterministic=True
@@ -204,7 +204,7 @@ def evaluation_batches(
       decode: encoded scalar string → float32 image; all images of one shape.
       batch_size: of all batches but the last.
       num_threads: threads that decode; None means as many as processors.
-      max_batches: stop after so many; None means all.
+      max_batches: how many at most; None means all.
       cache: "memory" or "disk" copies the files there first, see `file_cache`.
 
     Returns:

@@ -1,6 +1,6 @@
 """The class names of TFRecord files, in the order of their numbers.
 
-From labels.txt or dataset.json beside them, else from the records, else from a table.
+From labels.txt or dataset.json in their folder, else from the records, else from a table.
 """
 
 import contextlib
@@ -34,9 +34,9 @@ class ClassNames:
 
 
 def find(files: Sequence[str], relatives: Sequence[str], path_to_csv: str | None) -> ClassNames:
-    """Class names by the files beside the records, else by the records, else by the table.
+    """Class names by labels.txt or dataset.json, else by the records, else by the table.
 
-    Names beside the records are compared with the texts in the first of these; where the numbers of
+    Names of such files are compared with the texts in the first of these; where the numbers of
     the records are all one more or one less, the names are brought in line.
 
     Args:
@@ -50,7 +50,7 @@ def find(files: Sequence[str], relatives: Sequence[str], path_to_csv: str | None
     if path_to_csv and not os.path.exists(path_to_csv):
         raise InputError("there is no such file.", option="path_to_csv", value=path_to_csv)
     table = _labels_of_table(path_to_csv) if path_to_csv else ()
-    found, remark = _labels_beside(files), ""
+    found, remark = _labels_of(files), ""
     if found:
         found, remark = _in_line(found, files[0], relatives)
     given = set(found)
@@ -137,8 +137,8 @@ def _labels_of_table(path: str) -> tuple[str, ...]:
         raise error.about("path_to_csv") from error
 
 
-def _labels_beside(files: Sequence[str]) -> tuple[str, ...]:
-    """Class names as labels.txt or dataset.json say; () where no file has any beside it.
+def _labels_of(files: Sequence[str]) -> tuple[str, ...]:
+    """Class names as labels.txt or dataset.json say; () where no file has any.
 
     Raises:
       InputError: the names of two files differ, or only one of them has any.
@@ -186,7 +186,7 @@ def _in_order(names: dict[int, str]) -> tuple[str, ...]:
 def _names_of_records(files: Sequence[str]) -> dict[int, str]:
     """Class names by number as the records give them, "" where they give none.
 
-    All records are read for it once; the names are kept beside the files.
+    All records are read for it once; the names are kept in their folder.
     """
     states = [(os.path.basename(path), *storage.size_and_mtime(path)) for path in files]
     state = hashlib.sha256(json.dumps(states).encode()).hexdigest()
@@ -237,7 +237,7 @@ def _names_in(files: Sequence[str]) -> dict[int, str]:
             path, record = first[number]
             raise InputError(
                 f"{path}: record {record}: its label {number} can hardly be a class number.",
-                remedy="Write the names of the classes, one a line, into labels.txt beside it; "
+                remedy="Write the names of the classes, one a line, into labels.txt in its folder; "
                 "then --max_bad_records passes over such records.",
             )
     return names

@@ -58,7 +58,7 @@ def forgotten(error: Exception) -> str:
 def _nothing_sent(address: str, timeout_secs: float) -> str:
     """Why no element comes through the service; "" where one does.
 
-    What listens may be something else, or its worker may have told an address at which it can't be
+    What listens may be something else, or its worker may have given an address at which it can't be
     reached: TensorFlow would try for ever. Hence the thread, which is left to itself.
     """
     found = []

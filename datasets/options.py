@@ -166,8 +166,8 @@ class DestinationOptions(Options):
     )
     output_file: str | None = option(
         None,
-        "In place of --output_dir: one TFRecord file for all examples. The rest lies beside it, as "
-        "FILE.labels.txt, FILE.dataset.json and FILE.rejected.csv.",
+        "In place of --output_dir: one TFRecord file for all examples. The rest goes to its "
+        "folder, as FILE.labels.txt, FILE.dataset.json and FILE.rejected.csv.",
         aliases=("chemin_tfrecords",),
         path=True,
     )
@@ -265,7 +265,7 @@ class ConversionOptions(Options):
     )
     near_duplicates: str = option(
         "ignore",
-        "Look for photographs that are almost the same and yet are in different splits or have "
+        "Find photographs that are almost the same and yet are in different splits or have "
         "different labels (extra duplicates). report: list the pairs in near_duplicates.csv; drop: "
         "also leave out the one that is not for evaluation, or both where the labels differ.",
         choices=("ignore", "report", "drop"),

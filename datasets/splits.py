@@ -11,7 +11,7 @@ from foundation.errors import InputError
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
-# For sources without splits, where the user says nothing. TF-Slim held back a tenth of its flowers;
+# For sources without splits, where the user says nothing. TF-Slim kept back a tenth of its flowers;
 # collections of a few hundred photographs need more for a figure that means something.
 DEFAULT_VALIDATION_FRACTION = 0.2
 
@@ -47,7 +47,7 @@ class Choice:
 
     A split that the source names stays. The fractions take from the photographs without one and,
     when they are asked for, from those for training. Unasked, and with no word from the source,
-    a fifth is held back for validation.
+    a fifth is kept back for validation.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Finds the TFRecord files of a split and counts their records: ours and TF-Slim's own.
 
 No manifest is needed. What dataset.json does not say is read from the files once, and kept in a
-small file beside them where that can be written.
+small file in their folder where that can be written.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Dataset:
       labels_offset: what is subtracted from every record's label.
       compression: "" or "GZIP".
       fingerprint: changes when a record does.
-      damage: one line for each file whose records cannot all be told apart: it is cut off, or a
+      damage: one line for each file whose records cannot all be separated: it is cut off, or a
         length in it is wrong.
       sources: the files as they were found, where `files` are copies without bad records.
       remarks: what is to be said of the dataset, a line each.
@@ -245,7 +245,7 @@ class _File:
 
 
 def _parse(folder: str, base: str) -> _File | None:
-    """What a file's name says; None for one that does not look like a TFRecord file."""
+    """What a file's name says; None for one that is not a TFRecord file's."""
     match = _FILE_NAME.fullmatch(base)
     if not match or not (match["kind"] or match["kind_last"] or match["shard"]):
         return None

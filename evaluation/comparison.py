@@ -131,6 +131,13 @@ def flipped(first: Answers, second: Answers) -> tuple[list[int], list[int]]:
     return gained.tolist(), lost.tolist()
 
 
+def spread(positions: Sequence[int], most: int) -> list[int]:
+    """At most so many of the positions, evenly taken: neighbours are mostly of one class."""
+    if len(positions) <= most:
+        return list(positions)
+    return [positions[i * len(positions) // most] for i in range(most)]
+
+
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
     """Positions of the nets that none beats in both, from the cheapest on."""
     front: list[int] = []

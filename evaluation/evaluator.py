@@ -186,7 +186,8 @@ def _check(labels: np.ndarray, logits: np.ndarray, names: list[str], num_classes
 def _judge(labels: np.ndarray, logs: np.ndarray, num_kept: int) -> dict[str, np.ndarray]:
     """The arrays of `Evaluation` for one batch, from the logarithms of its probabilities."""
     # A stable sort takes the first of equal classes, as argmax does.
-    top_classes = np.argsort(-logs, axis=1, kind="stable")[:, :num_kept]
+    # The copy lets go of the places of all classes.
+    top_classes = np.argsort(-logs, axis=1, kind="stable")[:, :num_kept].copy()
     own = logs[np.arange(len(labels)), labels]
     squares = np.sum(np.exp(2 * logs), axis=1)
     return {

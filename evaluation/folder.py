@@ -61,10 +61,13 @@ def write(
     """
     os.makedirs(eval_dir, exist_ok=True)
     numbers = results.numbers(evaluation)
-    matrix = pictures.confusion_matrix(evaluation.confusion, evaluation.class_names)
     bins = calibration.reliability(evaluation.top_probabilities[:, 0], evaluation.correct)
     subject = " ".join(
         str(about[name]) for name in ("model_name", "dataset", "split") if about.get(name)
+    )
+    right = f"{evaluation.num_correct} of {evaluation.num_examples} right"
+    matrix = pictures.confusion_matrix(
+        evaluation.confusion, evaluation.class_names, f"Confusion of {subject or 'a net'}: {right}"
     )
     diagram = calibration.diagram(bins, f"Reliability of {subject or 'a net'}")
     figures = {"Reliability of the probabilities": diagram}

@@ -1,11 +1,11 @@
-"""What a net says of every example and every class, on disk: too much to lie in memory."""
+"""What a net says of every example and every class, on disk: too much for memory."""
 
 import tempfile
 from collections.abc import Iterator
 
 import numpy as np
 
-# Values that are held in memory until they are written as one block: 8 MiB.
+# Values that stay in memory until they are written as one block: 8 MiB.
 _BLOCK_VALUES = 2**21
 _ITEM = np.dtype(np.float32)
 

@@ -72,15 +72,28 @@ def ranking_scores(log_probabilities: LogProbabilities, labels: np.ndarray) -> R
       log_probabilities: of N examples and C classes.
       labels: int [N].
     """
-    from sklearn import metrics
-
     counts = np.bincount(labels)
     areas, precisions = np.full((2, log_probabilities.num_classes), np.nan)
     for number in np.flatnonzero((counts > 0) & (counts < len(labels))):
-        is_it, scores = labels == number, log_probabilities.of_class(number)
-        areas[number] = metrics.roc_auc_score(is_it, scores)
-        precisions[number] = metrics.average_precision_score(is_it, scores)
+        scores = log_probabilities.of_class(number)
+        areas[number], precisions[number] = _ranking(scores, labels == number)
     return RankingScores(areas, precisions)
+
+
+def _ranking(scores: np.ndarray, is_it: np.ndarray) -> tuple[float, float]:
+    """scikit-learn's roc_auc_score and average_precision_score, from one sort for both.
+
+    For each example of the class it counts those of all examples, and of the class, that have a
+    lower score, and the same.
+    """
+    every, own = np.sort(scores), np.sort(scores[is_it])
+    num_others = len(every) - len(own)
+    lower, own_lower = np.searchsorted(every, own), np.searchsorted(own, own)
+    upto, own_upto = (np.searchsorted(part, own, side="right") for part in (every, own))
+    others_lower, others_upto = lower - own_lower, upto - own_upto
+    area = np.mean((others_lower + others_upto) / (2 * num_others))
+    precision = np.mean((len(own) - own_lower) / (len(every) - lower))
+    return float(area), float(precision)
 
 
 def averages(support: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> dict[str, Any]:

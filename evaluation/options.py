@@ -24,7 +24,7 @@ class EvaluationOptions(Options):
     )
     batch_size: int = option(100, "Images at once.", bounds=(1, None))
     max_num_batches: int | None = option(
-        None, "Stop after so many batches; unset: all examples.", bounds=(1, None)
+        None, "Stop after this many batches; unset: all examples.", bounds=(1, None)
     )
     eval_image_size: int | None = option(
         None, "Side of the images; unset: as trained, else the net's.", bounds=(1, None)
@@ -41,7 +41,7 @@ class EvaluationOptions(Options):
     fit_temperature: bool = option(
         False,
         "Find the temperature at which the log loss of this split is least, and keep it in the "
-        "run.json beside the checkpoint; --temperature=fitted applies it.",
+        "the checkpoint's run.json; --temperature=fitted applies it.",
     )
     precision: str = option(
         "float32",
@@ -103,7 +103,7 @@ class WatchingOptions(Options):
         None, "Stop when no new checkpoint came for so long; unset: never.", bounds=(0, None)
     )
     max_number_of_evaluations: int | None = option(
-        None, "Stop after so many evaluations; unset: never.", bounds=(1, None)
+        None, "Stop after this many evaluations; unset: never.", bounds=(1, None)
     )
 
     def check(self) -> None:

@@ -10,8 +10,8 @@ from typing import IO
 def whole(path: str | os.PathLike, mode: str = "w", **how) -> Iterator[IO]:
     """Opens a file that takes the name `path` when the block ends without an error.
 
-    Until then it has a temporary name beside it; after an error that file is removed and what was
-    at `path` is untouched. Text is UTF-8; `how` goes to `open`.
+    Until then it has a temporary name in the same folder; after an error that file is removed and
+    what was at `path` is untouched. Text is UTF-8; `how` goes to `open`.
 
     Raises:
       OSError: it could not be written.

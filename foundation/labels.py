@@ -44,7 +44,7 @@ def clean(name: str) -> str:
     """A class name in the one form that all are compared and stored in.
 
     Blanks are single, and accents one with their letters (Unicode's form NFC): file systems and
-    editors write them either way, and both look the same.
+    editors write them either way, and both are the same on the screen.
     """
     return unicodedata.normalize("NFC", " ".join(name.split()))
 

@@ -30,7 +30,7 @@ options = dataclasses.dataclass(frozen=True, kw_only=True)
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What is known of one option beside its default.
+    """What is known of one option besides its value.
 
     `bounds` are inclusive. `parse` turns text into the value where the annotation says too little.
     A path's leading `~` is expanded. A `repeated` option is given once for each entry.

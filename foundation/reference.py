@@ -1,4 +1,4 @@
-"""Options told to people: --help, and the README's table."""
+"""Options described for people: --help, and the README's table."""
 
 import textwrap
 from collections.abc import Sequence

@@ -8,9 +8,9 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 def choose(name: str) -> str:
     """The Keras dtype policy for a precision; decides for the whole process what float32 means.
 
-    GPUs since Ampere multiply float32 numbers rounded to 10 bits of fraction (TF32) unless told not
-    to: several times as fast, and logits differ from float32's in the third digit. So "float32"
-    forbids it, and "tf32" is its name. Elsewhere the two are the same.
+    GPUs since Ampere multiply float32 numbers rounded to 10 bits of fraction (TF32) unless that is
+    forbidden: several times as fast, and logits differ from float32's in the third digit. So
+    "float32" forbids it, and "tf32" is its name. Elsewhere the two are the same.
 
     Args:
       name: one of PRECISIONS.

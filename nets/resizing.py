@@ -12,7 +12,7 @@ def at_size(model: keras.Model, build: Callable[..., keras.Model], image_size: i
 
     Args:
       model: the net as it is.
-      build: takes image_size=… and options of the net, and builds the net again.
+      build: takes image_size=… and options of the net, and builds the net anew.
       image_size: side in pixels.
 
     Returns:

@@ -5,7 +5,7 @@ what TensorFlow's own give, to rounding. They stand for these in a net that is c
 `compiling`, and nowhere else.
 
 - The gradient of a max pool: XLA writes four int32 indices for each result, turns them round in
-  memory and scatters. Here a byte says which place of the window held the maximum.
+  memory and scatters. Here a byte says which place of the window had the maximum.
 - A convolution of the three colours: cuDNN copies the images to eight channels, and multiplies by
   the zeros. Here the four pixels that a stride of two passes over become channels of one.
 """
@@ -69,7 +69,7 @@ def max_pool(x: tf.Tensor, window: Sequence[int], strides: Sequence[int], paddin
             # Not chosen by the comparison, which would lose NaN.
             largest = tf.maximum(value, largest)
         if len(places) > 1:
-            # Else XLA finds the index again wherever the gradient asks for it.
+            # Else XLA computes the index anew wherever the gradient asks for it.
             largest, index = gen_xla_ops.xla_optimization_barrier([largest, index])
 
         def gradient(dy: tf.Tensor) -> tf.Tensor:

@@ -21,7 +21,7 @@ def augment(image: tf.Tensor, seed: tf.Tensor, options: AugmentationOptions) -> 
 
     Args:
       image: float32 [height, width, channels] in 0..255.
-      seed: int32 [2]; decides every draw.
+      seed: int32 [2]; decides every random choice.
       options: which changes, and how strong they are.
 
     Returns:

@@ -13,18 +13,18 @@ _BRIGHTNESS = 63.0
 _CONTRAST = (0.2, 1.8)
 
 
-def draw(
+def augment(
     encoded: tf.Tensor, size: int, boxes: tf.Tensor, seed: tf.Tensor, padding: int = _PADDING
 ) -> dict[str, tf.Tensor]:
     """A random crop of the padded image, mirrored or not, and draws of brightness and contrast.
 
-    `finish` applies the colours, on a batch.
+    `to_input` applies the colours, on a batch.
 
     Args:
       encoded: image bytes, scalar string.
       size: side of the result in pixels.
       boxes: not used; here so that all recipes are called alike.
-      seed: int32 [2]; decides every draw.
+      seed: int32 [2]; decides every random choice.
       padding: zeros added on every side before the crop; more where the image is still too small.
 
     Returns:
@@ -45,10 +45,10 @@ def draw(
 
 # Compiled into few passes over the pixels.
 @tf.function(jit_compile=True)
-def finish(
+def to_input(
     batch: dict[str, tf.Tensor], use_grayscale: bool = False, standardize: bool = True
 ) -> tf.Tensor:
-    """Turns a batch of what `draw` returns into float32 [B, size, size, 3 or 1].
+    """Turns a batch of what `augment` returns into float32 [B, size, size, 3 or 1].
 
     Each image has mean 0 and deviation 1; with `standardize` False it keeps the scale of 0..255,
     beyond which its colours may go.

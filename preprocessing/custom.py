@@ -38,9 +38,9 @@ def customized(
         value_range=new.value_range,
         size=new.size,
         needs_color=new.needs_color,
-        draw=recipe.draw if steps.keeps_halves else steps.draw,
+        augment=recipe.augment if steps.keeps_halves else steps.augment,
         # Compiled into few passes over the pixels; but a matrix is multiplied faster as it is.
-        finish=steps.finish if new.size else tf.function(steps.finish, jit_compile=True),
+        to_input=steps.to_input if new.size else tf.function(steps.to_input, jit_compile=True),
     )
 
 
@@ -58,7 +58,7 @@ class _Steps:
     def keeps_halves(self) -> bool:
         """Whether nothing comes between the recipe's own halves and the normalisation."""
         plain = self.pixels.fit == "crop" and not self.pixels.equalize
-        return bool(self.recipe.draw and plain and not self.drawn.changes_images)
+        return bool(self.recipe.augment and plain and not self.drawn.changes_images)
 
     @property
     def _raw(self) -> dict[str, bool]:
@@ -91,7 +91,7 @@ class _Steps:
             image = ops.grayscale(image)
         return self.new.apply(image)
 
-    def draw(self, encoded, size, boxes, seed, **options):
+    def augment(self, encoded, size, boxes, seed, **options):
         if self.pixels.fit == "crop":
             image = self.recipe.train(encoded, size, boxes, seed, **self._raw, **options)
             image = self._as_pixels(image)
@@ -103,13 +103,13 @@ class _Steps:
             image = augmentation.augment(image, seed, self.drawn)
         return image
 
-    def finish(self, batch, use_grayscale=False):
+    def to_input(self, batch, use_grayscale=False):
         if self.keeps_halves:
-            batch = self._as_pixels(self.recipe.finish(batch, **self._raw))
+            batch = self._as_pixels(self.recipe.to_input(batch, **self._raw))
         return self._normalized(batch, use_grayscale)
 
     def train(self, encoded, size, boxes, seed, use_grayscale=False, **options):
-        image = self.draw(encoded, size, boxes, seed, **options)
+        image = self.augment(encoded, size, boxes, seed, **options)
         return self._normalized(image, use_grayscale)
 
     def evaluate_image(self, image, size, use_grayscale=False, **options):

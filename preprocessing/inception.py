@@ -19,7 +19,7 @@ _ORDERS = ("bshc", "sbch", "chbs", "hscb")
 _NUM_FAST_ORDERS = 2
 
 
-def draw(
+def augment(
     encoded: tf.Tensor,
     size: int,
     boxes: tf.Tensor,
@@ -28,13 +28,13 @@ def draw(
     crop_image: bool = True,
     num_color_orders: int | None = None,
 ) -> dict[str, tf.Tensor]:
-    """The part of training that is done image by image; `finish` does the rest on a batch.
+    """The part of training that is done image by image; `to_input` does the rest on a batch.
 
     Args:
       encoded: image bytes, scalar string.
       size: side of the result in pixels.
       boxes: float32 [n, 4], objects as (ymin, xmin, ymax, xmax) in fractions; n may be 0.
-      seed: int32 [2]; decides every draw.
+      seed: int32 [2]; decides every random choice.
       fast_mode: bilinear resize; brightness and saturation only. Otherwise one of four resize
         methods, and also hue and contrast.
       crop_image: crop at random; False resizes the whole image.
@@ -78,8 +78,8 @@ def draw(
 
 # Compiled into one pass over the pixels: op by op, memory traffic costs ten times as much.
 @tf.function(jit_compile=True)
-def finish(batch: dict[str, tf.Tensor], use_grayscale: bool = False) -> tf.Tensor:
-    """Turns a batch of what `draw` returns into float32 [B, size, size, 3 or 1] in -1..1.
+def to_input(batch: dict[str, tf.Tensor], use_grayscale: bool = False) -> tf.Tensor:
+    """Turns a batch of what `augment` returns into float32 [B, size, size, 3 or 1] in -1..1.
 
     The one channel of `use_grayscale` is taken after the colours are changed.
     """

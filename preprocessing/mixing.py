@@ -18,7 +18,7 @@ def mix(
     Args:
       images: float32 [B, H, W, C] in any range.
       labels: int32 [B].
-      seed: int32 [2]; decides every draw.
+      seed: int32 [2]; decides every random choice.
       num_classes: of the labels.
       mixup_alpha, cutmix_alpha: both parameters of the beta distribution that the share of an
         image is drawn from; 0: not this way.

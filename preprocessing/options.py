@@ -70,7 +70,7 @@ class AugmentationOptions(Options):
 
     augment: bool = option(
         True,
-        "Draw training images (crop, mirror, colour); false prepares them as evaluation does.",
+        "Augment training images (crop, mirror, colour); false prepares them as evaluation does.",
     )
     rotation_range: float = option(0.0, "Degrees of random rotation, either way.", bounds=(0, 180))
     width_shift_range: float = option(
@@ -106,7 +106,7 @@ class AugmentationOptions(Options):
     def check(self) -> None:
         drawn = self.changes_images or self.mixes_images
         if drawn and not self.augment:
-            raise UsageError("--augment=false leaves nothing to draw: leave out the augmentation.")
+            raise UsageError("--augment=false leaves no augmentation: leave its options out.")
         factors = self.brightness_range
         if factors is None:
             return
@@ -157,6 +157,6 @@ class PreviewOptions(Options):
 
     preview: str | None = option(
         None,
-        "Write a picture of the training images here, originals beside draws, and stop.",
+        "Write a picture here, of images and of what training makes of each, and stop.",
         path=True,
     )

@@ -1,7 +1,7 @@
 """The table of preprocessing recipes.
 
 A recipe of your own is a file with two functions, `train` and `evaluate_image`, and a row here.
-Instead of `train` the file may have its two halves, `draw` and `finish`, which are faster.
+Instead of `train` the file may have its two halves, `augment` and `to_input`, which are faster.
 Which recipe a net takes where none is asked for stands in the net's row (nets/nets_factory.py).
 """
 
@@ -39,10 +39,10 @@ class Recipe:
       normalization: name of the normalisation that its functions end with.
       size: the one side in pixels that results can have; None for any.
       needs_color: whether `use_grayscale` is impossible.
-      draw, finish: the two halves of `train`, where a recipe has them: `draw` does what is done
-        image by image, `finish` what is done faster on a whole batch; see `training_stages`.
+      augment, to_input: the two halves of `train`, where a recipe has them: `augment` changes one
+        image at a time, `to_input` makes a batch of them what nets take; see `training_stages`.
 
-    All but `draw` return float32 [size, size, channels] with 3 channels, or 1 with
+    All but `augment` return float32 [size, size, channels] with 3 channels, or 1 with
     `use_grayscale`. The `boxes` are float32 [n, 4] as (ymin, xmin, ymax, xmax) in fractions, the
     `seed` int32 [2].
     """
@@ -55,8 +55,8 @@ class Recipe:
     normalization: str
     size: int | None = None
     needs_color: bool = False
-    draw: Callable[..., dict[str, tf.Tensor]] | None = None
-    finish: Callable[..., tf.Tensor] | None = None
+    augment: Callable[..., dict[str, tf.Tensor]] | None = None
+    to_input: Callable[..., tf.Tensor] | None = None
 
     def training_stages(
         self, size: int, use_grayscale: bool = False, **options
@@ -70,31 +70,31 @@ class Recipe:
 
         Returns:
           decode: (encoded, boxes, seed) → a tensor or a dict of tensors.
-          finish: a batch of these → float32 [B, size, size, channels].
+          to_input: a batch of these → float32 [B, size, size, channels].
         """
-        in_halves = self.draw is not None
+        in_halves = self.augment is not None
 
         def decode(encoded, boxes, seed):
             if in_halves:
-                return self.draw(encoded, size, boxes, seed, **options)
+                return self.augment(encoded, size, boxes, seed, **options)
             return self.train(encoded, size, boxes, seed, use_grayscale, **options)
 
-        def finish(batch):
-            return self.finish(batch, use_grayscale) if in_halves else batch
+        def to_input(batch):
+            return self.to_input(batch, use_grayscale) if in_halves else batch
 
-        return decode, finish
+        return decode, to_input
 
 
 def _recipe(name: str, module, scale: str) -> Recipe:
     """A row: the recipe's name, its file, the normalisation that its functions end with.
 
-    The file has `evaluate_image`, and either `train` or its halves `draw` and `finish`. Functions
-    that end with "whiten", which can't be undone, take `standardize=True`, and leave the whitening
-    out where it is False.
+    The file has `evaluate_image`, and either `train` or its halves `augment` and `to_input`.
+    Functions that end with "whiten", which can't be undone, take `standardize=True`, and leave the
+    whitening out where it is False.
     """
     scaling = normalization.get(scale)
-    in_halves = hasattr(module, "draw")
-    for function in (module.finish if in_halves else module.train, module.evaluate_image):
+    in_halves = hasattr(module, "augment")
+    for function in (module.to_input if in_halves else module.train, module.evaluate_image):
         if not scaling.undo and "standardize" not in inspect.signature(function).parameters:
             raise TypeError(
                 f"{name}: {function.__name__} ends with {scale}, so it needs an argument "
@@ -103,9 +103,9 @@ def _recipe(name: str, module, scale: str) -> Recipe:
 
     def train(encoded, size, boxes, seed, use_grayscale=False, **options):
         whitening = {key: options.pop(key) for key in ("standardize",) if key in options}
-        drawn = module.draw(encoded, size, boxes, seed, **options)
+        drawn = module.augment(encoded, size, boxes, seed, **options)
         batch = tf.nest.map_structure(lambda part: part[tf.newaxis], drawn)
-        return module.finish(batch, use_grayscale, **whitening)[0]
+        return module.to_input(batch, use_grayscale, **whitening)[0]
 
     def evaluate(encoded, size, use_grayscale=False, **options):
         return module.evaluate_image(ops.decode(encoded), size, use_grayscale, **options)
@@ -118,8 +118,8 @@ def _recipe(name: str, module, scale: str) -> Recipe:
         scaling.value_range,
         scale,
         needs_color=scaling.needs_color,
-        draw=module.draw if in_halves else None,
-        finish=module.finish if in_halves else None,
+        augment=module.augment if in_halves else None,
+        to_input=module.to_input if in_halves else None,
     )
 
 

@@ -24,7 +24,7 @@ def augment(image: tf.Tensor, seed: tf.Tensor, layers: int, magnitude: float) ->
 
     Args:
       image: float32 [height, width, 1 or 3] in 0..255.
-      seed: int32 [2]; decides every draw.
+      seed: int32 [2]; decides every random choice.
       layers: how many changes.
       magnitude: their strength, 0 to 10.
 

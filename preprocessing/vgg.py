@@ -16,7 +16,7 @@ _RESIZE_SIDE_MAX = 512
 _SIZE = 224
 
 
-def draw(
+def augment(
     encoded: tf.Tensor,
     size: int,
     boxes: tf.Tensor,
@@ -24,7 +24,7 @@ def draw(
     resize_side_min: int | None = None,
     resize_side_max: int | None = None,
 ) -> tf.Tensor:
-    """Random scale, random crop, mirrored or not; `finish` does the rest on a batch.
+    """Random scale, random crop, mirrored or not; `to_input` does the rest on a batch.
 
     TF-Slim resizes the whole image and crops. Here what the crop shows is cut out of the encoded
     image, to whole pixels of it, and resized alone.
@@ -33,7 +33,7 @@ def draw(
       encoded: image bytes, scalar string.
       size: side of the result in pixels.
       boxes: not used; here so that all recipes are called alike.
-      seed: int32 [2]; decides every draw.
+      seed: int32 [2]; decides every random choice.
       resize_side_min, resize_side_max: the shorter side after the resize is drawn from these, both
         included. None is 256 and 512; for a size above 256, which TF-Slim refuses, as much more.
 
@@ -66,8 +66,8 @@ def draw(
     return tf.ensure_shape(ops.flip(ops.round_to_uint8(image), mirror), [size, size, 3])
 
 
-def finish(images: tf.Tensor, use_grayscale: bool = False) -> tf.Tensor:
-    """Subtracts the means from what `draw` returned, one image or a batch; float32.
+def to_input(images: tf.Tensor, use_grayscale: bool = False) -> tf.Tensor:
+    """Subtracts the means from what `augment` returned, one image or a batch; float32.
 
     `use_grayscale` is refused (InputError), as in TF-Slim: there are three means.
     """
@@ -87,7 +87,7 @@ def evaluate_image(
       image: uint8 or float [height, width, 3] in 0..255.
       size: side of the result in pixels.
       use_grayscale: refused, as in TF-Slim: there are three means.
-      resize_side_min: the shorter side after the resize; None as in `draw`.
+      resize_side_min: the shorter side after the resize; None as in `augment`.
 
     Returns:
       float32 [size, size, 3], 0..255 less the channel means.

@@ -28,14 +28,14 @@ _COMPARABLE = ("metrics.json", run_config.FILE_NAME)
 
 
 def folder_of(checkpoint_path: str) -> str:
-    """The folder in which a checkpoint lies, and run.json beside it."""
+    """The folder in which a checkpoint and its run.json lie."""
     if os.path.isdir(checkpoint_path):
         return checkpoint_path
     return os.path.dirname(checkpoint_path) or "."
 
 
 def known_run(path: str, given: OpenOptions) -> RunConfig | None:
-    """The configuration beside a checkpoint, or None where there is no run.json.
+    """A checkpoint's configuration, or None where there is no run.json.
 
     Raises:
       InputError: there is nothing at `path`, or an option set by hand contradicts the run.

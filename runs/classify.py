@@ -51,7 +51,10 @@ def classify(
     warn = warn or say
     given = options.classify
     checks.classification(options)
-    paths = pictures.find(given.image)
+    found = pictures.find(given.image)
+    for line in found.described():
+        warn(printable(line))
+    paths = found.pictures
     opened.share_gpus()
     model = classifier.load(given.model, _decoder)
     if asked := options.temperature.temperature:

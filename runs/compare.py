@@ -58,7 +58,7 @@ def compare(options: CompareRunsOptions, say: Say = print) -> list[Compared]:
         found[0].answers.examples[i][0]
         for other in found[1:]
         for part in comparison.flipped(found[0].answers, other.answers)
-        for i in part[:_MOST_FLIPPED]
+        for i in comparison.spread(part, _MOST_FLIPPED)
     }
     thumbnails = dict(_thumbnails(found[0].numbers.get("files", []), wanted))
     page = comparison_page.html(found, thumbnails, _MOST_FLIPPED, given.language)

@@ -39,7 +39,7 @@ class RunConfig:
     """What a train_dir was trained on and for.
 
     `labels` are the class names in the order of the logits; `image_size` is the side in pixels.
-    In `preprocessing_options`, `zca_file` is the name of a file beside run.json.
+    In `preprocessing_options`, `zca_file` is the name of a file in run.json's folder.
     The dataset fields repeat the options, so that evaluation finds the same examples. `flags` holds
     all options of the training, and `mlflow_…` where MLflow has the run. `temperature` says by what
     the logits of one checkpoint are divided, of which one, and what it was fitted on; `trained` how
@@ -112,7 +112,7 @@ def save(train_dir: str, config: RunConfig, companions_of: str | None = None) ->
 
 
 def load(path: str) -> RunConfig | None:
-    """The configuration beside a checkpoint.
+    """A checkpoint's configuration.
 
     Args:
       path: a train_dir, or a checkpoint in it (`train_dir/model.ckpt-100`).

@@ -116,7 +116,7 @@ class TrainingData:
       options: of the training; `batch_size` is a number.
       shard: this worker's part.
       repeats: of --balanced_sampling, how often each example comes in an epoch; else None.
-      last_part_on_device: whether batches hold what `last_part` takes.
+      prepared_on_device: whether batches hold what `to_input` takes.
     """
 
     dataset: Dataset
@@ -125,7 +125,7 @@ class TrainingData:
     options: TrainOptions
     shard: Shard = Shard()
     repeats: np.ndarray | None = None
-    last_part_on_device: bool = False
+    prepared_on_device: bool = False
 
     @classmethod
     def of(
@@ -178,25 +178,25 @@ class TrainingData:
             services=self.options.reading.data_service,
         )
 
-    def single_pass(self, draw: int) -> tf.data.Dataset:
-        """Each example once, in the given draw of its augmentation."""
+    def single_pass(self, variant: int) -> tf.data.Dataset:
+        """Each example once, in the given variant of its augmentation."""
         return batches.single_pass_batches(
             self.dataset,
             self._preparation(self.config.image_size),
             max(self.options.training.batch.batch_size, _SINGLE_PASS_BATCH),
-            draw=draw,
+            variant=variant,
             cache=self.options.reading.cache,
         )
 
     @property
-    def last_part(self) -> Callable[[Any], tf.Tensor] | None:
+    def to_input(self) -> Callable[[Any], tf.Tensor] | None:
         """What of the recipe a device can do: from bytes to the images that a net is fed.
 
         None where there is no such part. Mixing takes finished images, other machines send them,
         and whitening's matrix is multiplied exactly by the processor only.
         """
         kept = self.mix or self.options.reading.data_service or self.recipe.size
-        if kept or not self.options.augmentation.augment or not self.recipe.draw:
+        if kept or not self.options.augmentation.augment or not self.recipe.augment:
             return None
         gray = self.config.use_grayscale
         return self.recipe.training_stages(self.config.image_size, use_grayscale=gray)[1]
@@ -221,9 +221,9 @@ class TrainingData:
     def _preparation(self, size: int) -> Preparation:
         """How images of a size in pixels are prepared."""
         gray = self.config.use_grayscale
-        decode, finish = self.recipe.training_stages(size, use_grayscale=gray)
-        if self.last_part_on_device or not self.options.augmentation.augment:
-            finish = None
+        decode, to_input = self.recipe.training_stages(size, use_grayscale=gray)
+        if self.prepared_on_device or not self.options.augmentation.augment:
+            to_input = None
 
         if not self.options.augmentation.augment:
 
@@ -231,14 +231,14 @@ class TrainingData:
                 return self.recipe.evaluate(encoded, size, use_grayscale=gray)
 
         seed, threads = self.options.training.batch.seed, self.options.reading
-        return Preparation(decode, finish, self.mix, seed, threads.num_preprocessing_threads)
+        return Preparation(decode, to_input, self.mix, seed, threads.num_preprocessing_threads)
 
 
 class ValidationData:
     """The validation split; a `training.contracts.Validation`.
 
     Attributes:
-      config: of the run, as the best checkpoint gets it beside it.
+      config: of the run, for the folder of the best checkpoint.
     """
 
     def __init__(
@@ -318,7 +318,7 @@ class ValidationData:
         )
 
     def keep(self, folder: str) -> None:
-        """Writes run.json, and the files that it names, beside the best checkpoint."""
+        """Writes run.json, and the files that it names, to the best checkpoint's folder."""
         run_config.save(folder, self.config, companions_of=self._train_dir)
 
 

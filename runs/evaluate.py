@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -27,6 +28,8 @@ from serving import classifier
 from training import summaries, tracking, validation
 
 _SPLITS = ("test", "validation")
+# Classes without examples that are named on the screen; the others are in per_class.csv.
+_MOST_NAMED = 10
 
 
 def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Evaluation:
@@ -232,6 +235,7 @@ def _closing(
 ) -> list[str]:
     """The last lines on the screen; TF-Slim's own come last."""
     eval_dir = options.evaluation.eval_dir
+    absent = [found.class_names[i] for i in np.flatnonzero(found.scores.support == 0)]
     training = _folder_with_events(subject.folder)
     folders = f"train:{training},eval:{eval_dir}" if training else f"eval:{eval_dir}"
     return [
@@ -239,9 +243,17 @@ def _closing(
         f"{found.num_examples / found.seconds:.1f} images/s. "
         f"See {os.path.join(eval_dir, 'report.html')}, or tensorboard --logdir_spec={folders}",
         *bad_records.summary(dropped),
+        *_without_examples(absent, found.num_classes),
         f"eval/Accuracy[{found.accuracy:.4f}]",
         *(f"eval/Recall_{k}[{found.recall_at(k):.4f}]" for k in found.recalls),
     ]
+
+
+def _without_examples(absent: Sequence[str], num_classes: int) -> list[str]:
+    if not absent:
+        return []
+    names = ", ".join(absent[:_MOST_NAMED]) + (", …" if len(absent) > _MOST_NAMED else "")
+    return [f"Without an example in this split: {names} ({len(absent)} of {num_classes} classes)."]
 
 
 def _folder_with_events(folder: str) -> str | None:

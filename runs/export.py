@@ -11,18 +11,21 @@ import numpy as np
 import tensorflow as tf
 
 from datasets import schema
+from datasets.conversion import image_bytes
 from foundation import labels
 from foundation.errors import InputError
-from runs import checks, opened, splits, temperature
+from runs import checks, opened, splits, temperature, unusual_pictures
 from runs.config import RunConfig
 from runs.opened import OpenRun
 from runs.options import ExportModelOptions
-from serving import exporter, frozen_graph, onnx
+from serving import comparison, exporter, frozen_graph, onnx
 from serving.export_config import ExportConfig
 from serving.subject import Subject
 from training import tracking
 
 _NUM_EXAMPLES = 8
+# Of the pictures that are drawn to be compared, in pixels.
+_UNUSUAL_SIDE = 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +115,7 @@ def _subject(run: OpenRun, examples: Sequence[bytes], source: str, divisor: floa
         config=described,
         examples=examples,
         examples_source=source,
+        unusual=_unusual(examples),
         companions={name: os.path.join(run.folder, name) for name in described.companions},
     )
 
@@ -147,7 +151,7 @@ def _examples(run: OpenRun, options: ExportModelOptions) -> tuple[list[bytes], s
         records = tf.data.TFRecordDataset(dataset.files, dataset.compression)
         try:
             examples = [
-                schema.parse_example(record)["encoded"].numpy()
+                _upright(schema.parse_example(record)["encoded"].numpy())
                 for record in records.take(_NUM_EXAMPLES)
             ]
         except tf.errors.OpError as error:
@@ -157,6 +161,20 @@ def _examples(run: OpenRun, options: ExportModelOptions) -> tuple[list[bytes], s
         if options.source.is_given:
             raise
     return _waves(), "drawn pictures (the run's dataset is not within reach)"
+
+
+def _upright(encoded: bytes) -> bytes:
+    """The picture as conversion stores it; those of other tools' records may not be upright."""
+    try:
+        return image_bytes.Photograph(encoded).encode().data
+    except ValueError:  # the recipe decides whether it can be used
+        return encoded
+
+
+def _unusual(examples: Sequence[bytes]) -> list[tuple[bytes, np.ndarray]]:
+    """Turned and transparent pictures made of one of the examples."""
+    image = tf.io.decode_image(examples[0], 3, expand_animations=False).numpy()
+    return list(unusual_pictures.drawn(image[:_UNUSUAL_SIDE, :_UNUSUAL_SIDE]))
 
 
 def _waves() -> list[bytes]:
@@ -187,6 +205,16 @@ def _described(done: Export, num_examples: int, source: str) -> Iterator[str]:
     for name, path in done.files.items():
         difference = done.config.check["largest_difference"][name]
         yield f"  {path}  {_size(path) / 2**20:.1f} MiB, logits within {difference:.1e}"
+    if "saved_model" in done.files:
+        difference = done.config.check["largest_difference"][comparison.UNUSUAL]
+        yield (
+            "The SavedModel turns photographs as their EXIF says and lays transparency on white, "
+            f"as conversion does: logits within {difference:.1e} on pictures drawn for it."
+        )
+        yield (
+            "Its outputs logits and probabilities are in class order; classes, labels and scores "
+            "are best first; valid and status say which pictures it could not read."
+        )
     if "frozen_graph" in done.files:
         nodes = done.config.nodes
         yield f"Graph nodes: {nodes['input']} -> {nodes['logits']}, {nodes['probabilities']}"

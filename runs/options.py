@@ -36,7 +36,7 @@ _OF_CHECKPOINTS = (
 
 @options
 class ListingOptions(Options):
-    """To look things up."""
+    """Listings."""
 
     list_models: bool = option(False, "Show all nets, and stop.")
     list_scopes: bool = option(False, "Show the scopes of the net, and stop.")
@@ -222,7 +222,7 @@ class EvaluateOptions(OpenOptions):
         if self.evaluation.tta != "none":
             raise UsageError("--fit_temperature is of single images: leave --tta out.")
         if self.temperature.temperature not in (None, "none"):
-            raise UsageError("--fit_temperature looks for what --temperature sets: leave one out.")
+            raise UsageError("--fit_temperature finds what --temperature sets: leave one out.")
 
 
 @options

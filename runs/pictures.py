@@ -1,25 +1,52 @@
 """Finds the pictures that words on a command line mean."""
 
+import dataclasses
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from foundation import picture_formats
 from foundation.errors import InputError
 
+_NUM_SHOWN = 5
 
-def find(words: Sequence[str]) -> list[str]:
-    """The files that the values of --image mean, each once, in their order.
 
-    A folder means the pictures in it and below, by their extensions, sorted. Names of files that
-    are not there are returned too, to be reported with the unreadable ones.
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What words on a command line mean.
+
+    Attributes:
+      pictures: paths, each once, in their order. Names of files that are not there are among them,
+        to be reported with the unreadable ones.
+      left_out: paths of files in folders that are no pictures by their first bytes.
+    """
+
+    pictures: list[str]
+    left_out: list[str]
+
+    def described(self) -> Iterator[str]:
+        """Lines for the screen on what is left out."""
+        if self.left_out:
+            count, names = len(self.left_out), ", ".join(self.left_out[:_NUM_SHOWN])
+            more = ", …" if count > _NUM_SHOWN else ""
+            files = "file that is no picture" if count == 1 else "files that are no pictures"
+            yield f"Left out: {count} {files} ({names}{more})"
+
+
+def find(words: Sequence[str]) -> Found:
+    """Finds the files that the values of --image mean.
+
+    A folder means the pictures in it and below, sorted, by their first bytes or their names. Hidden
+    files are passed over.
 
     Raises:
       InputError: a folder or a glob without a picture.
     """
-    found = {}
+    found, left_out = {}, {}
     for word in words:
         if os.path.isdir(word):
-            pictures = _in_folder(word)
+            pictures, others = _in_folder(word)
+            left_out.update(dict.fromkeys(others))
         elif os.path.exists(word):
             pictures = [word]
         elif glob.has_magic(word):
@@ -29,22 +56,27 @@ def find(words: Sequence[str]) -> list[str]:
         if not pictures:
             raise InputError("no picture there.", option="image", value=word)
         found.update(dict.fromkeys(pictures))
-    return list(found)
+    return Found(list(found), list(left_out))
 
 
-def _in_folder(folder: str) -> list[str]:
-    from PIL import Image  # here, so that --help does without
+def _in_folder(folder: str) -> tuple[list[str], list[str]]:
+    """The files below a folder that are pictures, and those that are none, sorted."""
+    pictures, others = [], []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith("."):
+                path = os.path.join(place, name)
+                (pictures if _is_picture(path) else others).append(path)
+    return sorted(pictures), sorted(others)
 
-    from datasets.conversion import image_bytes
 
-    extensions = {
-        extension
-        for extension, name in Image.registered_extensions().items()
-        if name in image_bytes.FORMATS
-    }
-    return sorted(
-        os.path.join(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in extensions
-    )
+def _is_picture(path: str) -> bool:
+    """Whether a file is to be classified; one that can't be read is reported then."""
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        return False
+    try:
+        with open(path, "rb") as file:
+            return picture_formats.is_picture(path, file.read(picture_formats.NUM_BYTES))
+    except OSError:
+        return True

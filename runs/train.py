@@ -122,11 +122,11 @@ class _Job:
         """The net with its first weights, and the same with the data as that net takes them."""
         options, say = self.options.training, self.say
         current = Run(options, self.net, self.examples, self.distribution, say)
-        last_part = self.data.last_part
-        on_device = last_part is not None and current.trainee.is_on_gpu
+        to_input = self.data.to_input
+        on_device = to_input is not None and current.trainee.is_on_gpu
         if on_device:
-            current.step.prepare_images(last_part)
-        data = dataclasses.replace(self.data, last_part_on_device=on_device)
+            current.step.prepare_images(to_input)
+        data = dataclasses.replace(self.data, prepared_on_device=on_device)
         return current, dataclasses.replace(self, data=data)
 
 
@@ -196,7 +196,7 @@ def train_dir(path: str, writes: bool = True) -> Iterator[None]:
 
     Workers besides the chief, which do not write, share its folder: nothing is done for them.
 
-    After an error the folder goes again, if it was made here and nothing was written.
+    After an error, a folder that was made here and holds nothing is removed.
 
     Raises:
       InputError: another process trains there, or the folder can't be made.
@@ -361,8 +361,6 @@ def _describe(current: Run, job: _Job, steps: bool = True) -> None:
         f"Data: {dataset.num_examples} examples of split {dataset.split}, "
         f"{dataset.num_classes} classes: {shortened(dataset.labels)}"
     )
-    for remark in dataset.remarks:
-        say(remark)
     for remark in dataset.remarks:
         say(remark)
     say(

@@ -10,7 +10,7 @@ import numpy as np
 from foundation import labels as class_names
 from foundation.errors import InputError
 from serving import export_config, frozen_graph, onnx, saved_model, tflite
-from serving.options import FORMATS
+from serving.options import FILES, FORMATS
 
 
 class Classifier:
@@ -67,7 +67,8 @@ def load(
 
     Args:
       path: an export's folder, a SavedModel's folder or the folder of its versions (the highest
-        is taken), or a .pb, .tflite or .onnx file with its labels and export.json beside it.
+        is taken), or a .pb, .tflite or .onnx file with its labels and export.json in its
+        folder.
       recipe_for: gives the preprocessing for a file that holds the net alone: a function from
         encoded bytes (scalar string) to float32 [S, S, C]. It is given export.json, and a function
         from the name of a file of the export to its path. A SavedModel needs none.
@@ -83,7 +84,7 @@ def load(
     config = export_config.load(_companion(path, export_config.FILE_NAME))
     if len(labels) != config.num_classes:
         raise InputError(
-            f"{path}: {len(labels)} labels beside a model of {config.num_classes} classes.",
+            f"{path}: {len(labels)} labels for a model of {config.num_classes} classes.",
             remedy="Restore its labels.txt, or export again.",
         )
     net, batch_size = _net(path, config)
@@ -171,17 +172,25 @@ def model_file(path: str) -> str:
     config_file = os.path.join(path, export_config.FILE_NAME)
     if os.path.exists(config_file):
         files = export_config.load(config_file).files
+        # Versions that were added later are not in export.json.
+        if version := _highest_version(os.path.join(path, FILES["saved_model"])):
+            return version
         for name in FORMATS:
             if name in files and os.path.exists(os.path.join(path, files[name])):
                 return os.path.join(path, files[name])
+    if version := _highest_version(path):
+        return version
+    raise InputError(f"{path} holds no model of export_model.py.")
+
+
+def _highest_version(path: str) -> str | None:
+    """The SavedModel of the highest version in a folder of versions."""
     versions = [
         name
-        for name in os.listdir(path)
+        for name in (os.listdir(path) if os.path.isdir(path) else ())
         if name.isdecimal() and os.path.exists(os.path.join(path, name, "saved_model.pb"))
     ]
-    if versions:
-        return os.path.join(path, max(versions, key=int))
-    raise InputError(f"{path} holds no model of export_model.py.")
+    return os.path.join(path, max(versions, key=int)) if versions else None
 
 
 def _companion(model_file: str, name: str) -> str:

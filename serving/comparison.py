@@ -9,6 +9,9 @@ from foundation.errors import InputError
 from serving import classifier, saved_model
 from serving.subject import Subject
 
+# What the comparison on pictures as people send them is called.
+UNUSUAL = "saved_model (turned and transparent pictures)"
+
 # How far logits may be from the model's, as a fraction of the largest one, by quantization.
 _TOLERANCE = {"none": 1e-3, "float16": 2e-2, "dynamic": 2e-1}
 
@@ -37,11 +40,17 @@ def largest_differences(
             "Nothing was exported.",
             remedy="Take an earlier checkpoint.",
         )
+    unusual = [encoded for encoded, _ in subject.unusual]
     found = {}
     for name, path in paths.items():
-        answers = classifier.load(path, lambda *_: decode).outputs(examples)
+        model = classifier.load(path, lambda *_: decode)
+        pictures = [*examples, *unusual] if name == "saved_model" else examples
+        logits = model.outputs(pictures)["logits"]
         quantization = tflite_quantization if name == "tflite" else "none"
-        found[name] = _difference(name, answers["logits"], expected, quantization)
+        found[name] = _difference(name, logits[: len(examples)], expected, quantization)
+        if len(logits) > len(examples):
+            shown = _logits(subject, [subject.prepare(pixels) for _, pixels in subject.unusual])
+            found[UNUSUAL] = _difference(UNUSUAL, logits[len(examples) :], shown)
     if "saved_model" in paths:
         decoded = [
             tf.cast(tf.io.decode_image(picture, 3, expand_animations=False), tf.float32)

@@ -32,6 +32,7 @@ class ExportConfig:
       temperature: by which the net's logits were divided to give those of the files.
       files: format → path inside the export.
       nodes: names of "input", "logits" and "probabilities" in the frozen graph.
+      outputs: output of the SavedModel → the order it is in, in words.
       check: how the files were compared with the checkpoint's net.
       versions: library → version that wrote the files.
     """
@@ -44,6 +45,7 @@ class ExportConfig:
     temperature: float = 1.0
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     nodes: dict[str, str] = dataclasses.field(default_factory=dict)
+    outputs: dict[str, str] = dataclasses.field(default_factory=dict)
     check: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 

@@ -27,8 +27,10 @@ def check_destination(options: ExportOptions) -> None:
     """Raises InputError where something is that must not be replaced."""
     if options.output_file:
         _check_file(options.output_file, options.overwrite)
-    else:
-        _check_folder(os.path.realpath(options.output_dir), options.overwrite)
+        return
+    folder = os.path.realpath(options.output_dir)
+    if not _adds_version(folder, options):
+        _check_folder(folder, options.overwrite)
 
 
 def export(subject: Subject, options: ExportOptions) -> ExportConfig:
@@ -37,6 +39,9 @@ def export(subject: Subject, options: ExportOptions) -> ExportConfig:
     They are written into a hidden folder and compared with the model there; until then a former
     export stays as it is. `output_dir` takes its place by one renaming. With `output_file`, a
     frozen graph X.pb is written alone, with X.labels.txt and X.export.json beside it.
+
+    A version that an export lacks is added to it: the SavedModel alone, which holds its labels and,
+    in assets.extra, its own export.json.
 
     Returns:
       what export.json says.
@@ -50,10 +55,26 @@ def export(subject: Subject, options: ExportOptions) -> ExportConfig:
         return _export_file(subject, options)
     folder = os.path.realpath(options.output_dir)
     placing.recover(folder, export_config.FILE_NAME)
+    adds_version = _adds_version(folder, options)
+    version = options.saved_model_version or max(_versions(folder), default=0) + 1
+    options = options.replace(saved_model_version=version)
+    if adds_version:
+        return _export_version(folder, subject, options.replace(formats=("saved_model",)))
     _check_folder(folder, options.overwrite)
     with placing.partial_folder(folder) as partial:
         config = _write(partial, subject, options)
         placing.replace_folder(partial, folder, export_config.FILE_NAME)
+    return config
+
+
+def _export_version(folder: str, subject: Subject, options: ExportOptions) -> ExportConfig:
+    """Adds a version of the SavedModel to the export in `folder`."""
+    with placing.partial_folder(folder) as partial:
+        config = _write(partial, subject, options)
+        written = config.files["saved_model"]
+        place = os.path.join(folder, written)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        os.rename(os.path.join(partial, written), place)
     return config
 
 
@@ -87,6 +108,7 @@ def _write(folder: str, subject: Subject, options: ExportOptions) -> ExportConfi
         subject.config,
         batch_size=options.batch_size,
         files=files,
+        outputs=saved_model.OUTPUTS if "saved_model" in files else {},
         nodes={"input": frozen_graph.INPUT_NODE, **dataclasses.asdict(subject.nodes)},
     )
     config_file = os.path.join(folder, export_config.FILE_NAME)
@@ -100,6 +122,11 @@ def _write(folder: str, subject: Subject, options: ExportOptions) -> ExportConfi
     }
     config = dataclasses.replace(config, check=check)
     export_config.save(config_file, config)
+    if "saved_model" in paths:
+        # Where TensorFlow Serving expects what is not its own: versions may be of different runs.
+        extra = os.path.join(paths["saved_model"], "assets.extra")
+        os.makedirs(extra)
+        shutil.copyfile(config_file, os.path.join(extra, export_config.FILE_NAME))
     return config
 
 
@@ -109,9 +136,7 @@ def _write_models(
     """Writes the file or folder of each format."""
     forward = frozen_graph.forward(subject.model, subject.nodes, options.batch_size)
     if "saved_model" in paths:
-        saved_model.write(
-            paths["saved_model"], subject.model, subject.decode, subject.prepare, labels_file
-        )
+        saved_model.write(paths["saved_model"], subject.model, subject.prepare, labels_file)
     if "frozen_graph" in paths:
         frozen_graph.write(paths["frozen_graph"], forward, subject.nodes)
         if options.write_text_graphdef:
@@ -135,6 +160,41 @@ def _check_file(output_file: str, overwrite: bool) -> None:
         raise InputError(
             f"{output_file} exists.", remedy="Replace it with --overwrite, or name another."
         )
+
+
+def _versions(folder: str) -> list[int]:
+    """The versions of the SavedModel in an export's folder."""
+    path = os.path.join(folder, FILES["saved_model"])
+    names = os.listdir(path) if os.path.isdir(path) else []
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def _adds_version(folder: str, options: ExportOptions) -> bool:
+    """Whether the export in `folder` stays, and gets one more version of the SavedModel.
+
+    Raises:
+      InputError: it has that version, or other formats are asked for besides.
+    """
+    version = options.saved_model_version
+    is_asked_for = "saved_model_version" in options.given and not options.overwrite
+    if not is_asked_for or not os.path.exists(os.path.join(folder, export_config.FILE_NAME)):
+        return False
+    if version in _versions(folder):
+        raise InputError(
+            f"{options.output_dir} has this version already.",
+            option="saved_model_version",
+            value=version,
+            remedy="Take the next with --saved_model_version=auto, or replace the whole export "
+            "with --overwrite.",
+        )
+    if "formats" in options.given and options.formats != ("saved_model",):
+        raise InputError(
+            "a version is added to an export as a SavedModel alone.",
+            option="formats",
+            value=",".join(options.formats),
+            remedy="Leave the flag out, or name another folder.",
+        )
+    return True
 
 
 def _check_folder(output_dir: str, overwrite: bool) -> None:

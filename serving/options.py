@@ -13,6 +13,17 @@ FILES = {
 FORMATS = tuple(FILES)
 # Of the TFLite file's weights.
 QUANTIZATIONS = ("none", "float16", "dynamic")
+# A SavedModel's version that follows those in the folder.
+NEXT_VERSION = 0
+
+
+def _version(text: str) -> int:
+    """A version by the command line's word; raises ValueError."""
+    if text == "auto":
+        return NEXT_VERSION
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("is neither a number from 1 nor auto.")
+    return int(text)
 
 
 @options
@@ -41,8 +52,10 @@ class ExportOptions(Options):
     )
     saved_model_version: int = option(
         1,
-        "The SavedModel is saved_model/VERSION; TensorFlow Serving takes the highest.",
-        bounds=(1, None),
+        "The SavedModel is saved_model/VERSION; TensorFlow Serving takes the highest. A version "
+        "that an export lacks is added to it, and nothing else is touched; auto takes the next.",
+        parse=_version,
+        bounds=(NEXT_VERSION, None),
     )
     tflite_quantization: str = option(
         "none",
@@ -75,6 +88,11 @@ class ExportOptions(Options):
             if not self.output_file.endswith(".pb"):
                 raise UsageError(
                     "its name must end in .pb.", option="output_file", value=self.output_file
+                )
+            if "saved_model_version" in self.given:
+                raise UsageError(
+                    "--output_file writes a frozen graph alone; --saved_model_version needs "
+                    "--output_dir."
                 )
         if self.write_text_graphdef and "frozen_graph" not in self.formats:
             raise UsageError("--write_text_graphdef needs frozen_graph among --formats.")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 @contextlib.contextmanager
 def partial_folder(target: str) -> Iterator[str]:
-    """A fresh hidden folder beside `target`, removed when the block ends.
+    """A fresh hidden folder next to `target`, removed when the block ends.
 
     Its name is fixed, so that the next export clears what a killed one left.
     """
@@ -54,7 +54,7 @@ def replace_files(partial: str, files: Mapping[str, str]) -> None:
     Args:
       partial: the folder.
       files: place → name in `partial`. A place whose file `partial` lacks is left empty. The model
-        file must come first: it is removed first and written last, so that it never stands beside
+        file must come first: it is removed first and written last, so that it never stands with
         another export's labels.
 
     Raises:
@@ -73,6 +73,6 @@ def replace_files(partial: str, files: Mapping[str, str]) -> None:
 
 
 def _hidden(target: str, state: str) -> str:
-    """A name beside `target` that users give to no folder of their own."""
+    """A name next to `target` that users give to no folder of their own."""
     folder, name = os.path.split(target)
     return os.path.join(folder, f".{name}.{state}")

@@ -1,5 +1,6 @@
 """The SavedModel: pictures in, labels out, with the preprocessing and the labels inside."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 
@@ -9,34 +10,51 @@ import tensorflow as tf
 
 from foundation import labels as class_names
 from foundation.errors import InputError
+from serving.pictures import reading
 
 ENCODED = "serving_default"
 IMAGES = "images"
 _NUM_BEST = 5
+# What the signatures give, in which order: for people, who must not pair the two orders.
+OUTPUTS = {
+    "logits": "in class order, as labels.txt has it",
+    "probabilities": "in class order, as labels.txt has it",
+    "classes": "best first: indices of the most probable classes",
+    "labels": "best first: their names",
+    "scores": "best first: their probabilities",
+    "valid": "one a picture, of serving_default alone: whether it could be read",
+    "status": "one a picture, of serving_default alone: empty, or what is wrong and what to do",
+}
+# What a picture has that could not be read.
+_NOTHING = {"logits": 0.0, "probabilities": 0.0, "classes": -1, "labels": "", "scores": 0.0}
 
 
 def write(
     directory: str,
     model: keras.Model,
-    decode: Callable[[tf.Tensor], tf.Tensor],
     prepare: Callable[[tf.Tensor], tf.Tensor],
     labels_file: str,
 ) -> None:
     """Writes a SavedModel with two signatures.
 
     `serving_default` takes `encoded_images`, string [N]: the bytes of JPEG, PNG, GIF or BMP files.
+    They are seen as in training: turned as their EXIF says, transparency laid on white.
     `images` takes `images`, float32 [N, H, W, 3]: decoded RGB pictures, 0 to 255, of any one size.
     Both give
 
-    - `logits` and `probabilities`, float32 [N, num_classes];
+    - `logits` and `probabilities`, float32 [N, num_classes], in class order;
     - `classes`, int32 [N, K]: the most probable classes, best first; K is 5, or all if fewer;
-    - `labels`, string [N, K]: their names.
+    - `labels`, string [N, K]: their names; `scores`, float32 [N, K]: their probabilities.
+
+    `serving_default` also gives `valid`, bool [N], and `status`, string [N]: "", or what is wrong
+    with a picture and what to do. A picture that is not valid has probabilities and scores of 0,
+    classes of -1 and empty labels; the others of its batch are answered.
 
     Args:
       directory: where to write, such as `saved_model/1`; must not exist.
       model: takes float32 [N, S, S, C], gives a dict with "logits".
-      decode: the recipe on encoded bytes, scalar string → float32 [S, S, C].
-      prepare: the recipe on a decoded picture, float32 [h, w, 3] in 0..255 → float32 [S, S, C].
+      prepare: the recipe on a decoded picture, uint8 or float32 [h, w, 3] in 0..255 → float32
+        [S, S, C].
       labels_file: labels.txt; kept inside as an asset.
 
     Raises:
@@ -45,23 +63,16 @@ def write(
     labels = tf.constant(class_names.read(labels_file))
     pixels = tf.TensorSpec(model.inputs[0].shape[1:], tf.float32)
 
-    def answer(images):
-        # oneDNN's fused convolutions (TensorFlow 2.21) give an empty batch a wrong shape.
-        count, blank = tf.shape(images)[0], tf.zeros([1, *pixels.shape])
-        images = tf.cond(count > 0, lambda: images, lambda: blank)
-        logits = tf.cast(model(images, training=False)["logits"], tf.float32)[:count]
-        probabilities = tf.nn.softmax(logits)
-        classes = tf.math.top_k(probabilities, k=min(_NUM_BEST, len(labels))).indices
-        return {
-            "logits": logits,
-            "probabilities": probabilities,
-            "classes": classes,
-            "labels": tf.gather(labels, classes),
-        }
+    answer = functools.partial(_answer, model, labels)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded_images")])
     def classify_encoded(encoded_images):
-        return answer(tf.map_fn(decode, encoded_images, fn_output_signature=pixels))
+        pictures = reading.read(encoded_images, prepare, pixels)
+        answers = {
+            name: _placed(found, pictures.rows, _NOTHING[name])
+            for name, found in answer(pictures.pixels).items()
+        }
+        return {**answers, "valid": pictures.rows >= 0, "status": pictures.status}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
     def classify_images(images):
@@ -77,6 +88,29 @@ def write(
         raise OSError(f"{directory}: could not be written: {error.message}") from error
 
 
+def _answer(model: keras.Model, labels: tf.Tensor, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What both signatures give for prepared images, float32 [N, S, S, C]."""
+    # oneDNN's fused convolutions (TensorFlow 2.21) give an empty batch a wrong shape.
+    count, blank = tf.shape(images)[0], tf.zeros([1, *images.shape[1:]])
+    images = tf.cond(count > 0, lambda: images, lambda: blank)
+    logits = tf.cast(model(images, training=False)["logits"], tf.float32)[:count]
+    probabilities = tf.nn.softmax(logits)
+    scores, classes = tf.math.top_k(probabilities, k=min(_NUM_BEST, len(labels)))
+    return {
+        "logits": logits,
+        "probabilities": probabilities,
+        "classes": classes,
+        "labels": tf.gather(labels, classes),
+        "scores": scores,
+    }
+
+
+def _placed(found: tf.Tensor, rows: tf.Tensor, nothing: float | str) -> tf.Tensor:
+    """The rows of `found`, [M, …], that `rows`, int32 [N], names; `nothing` where that is -1."""
+    blank = tf.fill([1, found.shape[1]], tf.cast(nothing, found.dtype))
+    return tf.gather(tf.concat([blank, found], axis=0), rows + 1)
+
+
 def load(directory: str) -> tuple[Callable[[Sequence[bytes]], dict], tuple[str, ...]]:
     """A SavedModel of export_model.py as a function of encoded pictures.
 
@@ -85,7 +119,8 @@ def load(directory: str) -> tuple[Callable[[Sequence[bytes]], dict], tuple[str, 
       the labels.
 
     Raises:
-      InputError: no SavedModel, damaged, or without our signatures and labels.
+      InputError: no SavedModel, damaged, or without our signatures and labels. The function
+        raises it for pictures that the model can't read.
     """
     run = _signature(directory, ENCODED)
     labels_file = os.path.join(directory, "assets", class_names.FILE_NAME)
@@ -118,6 +153,12 @@ def _signature(directory: str, name: str) -> Callable[..., dict]:
     def run(**inputs):
         # Through `loaded`: a signature by itself does not keep the weights alive.
         answer = loaded.signatures[name](**inputs)
+        problems = (
+            [text.decode() for text in answer["status"].numpy()] if "status" in answer else []
+        )
+        for i, problem in enumerate(problems):
+            if problem:
+                raise InputError(f"picture {i}: {problem}")
         return {key: answer[key].numpy() for key in ("logits", "probabilities")}
 
     return run

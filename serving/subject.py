@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from serving.export_config import ExportConfig
@@ -24,6 +25,8 @@ class Subject:
         filled in here.
       examples: encoded pictures on which the export is compared with the model.
       examples_source: where they are from, in words.
+      unusual: further pictures as people send them, turned or transparent, each with its pixels as
+        training saw them, uint8 [h, w, 3]; the SavedModel is compared on them too.
       companions: files that belong to the recipe, by the names that export.json has for them.
     """
 
@@ -35,4 +38,5 @@ class Subject:
     config: ExportConfig
     examples: Sequence[bytes]
     examples_source: str
+    unusual: Sequence[tuple[bytes, np.ndarray]] = ()
     companions: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -46,7 +46,7 @@ def _decode(encoded, boxes, seed):
 
 def _training(dataset, batch_size=1, decode=_decode, index=0, num_shards=1, **arguments):
     preparation = {"decode": decode}
-    for name in ("seed", "num_threads", "finish", "mix"):
+    for name in ("seed", "num_threads", "to_input", "mix"):
         if name in arguments:
             preparation[name] = arguments.pop(name)
     return batches.training_batches(
@@ -196,11 +196,11 @@ def test_a_worker_without_examples_is_an_error(tmp_path):
 
 
 def test_what_suits_a_batch_is_done_on_the_batch(dataset):
-    def finish(drawn):
+    def to_input(drawn):
         assert drawn["number"].shape == [4]
         return drawn["number"][:, None, None, None] * 2
 
-    ds = _training(dataset, 4, lambda e, b, s: {"number": _pixel(e)[0, 0, 0]}, finish=finish)
+    ds = _training(dataset, 4, lambda e, b, s: {"number": _pixel(e)[0, 0, 0]}, to_input=to_input)
     plain = _draw(dataset, 3)
     for batch, expected in zip(ds.take(3).as_numpy_iterator(), plain, strict=True):
         np.testing.assert_array_equal(batch["image"].ravel(), expected[:, 0] * 2)

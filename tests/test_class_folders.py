@@ -61,7 +61,7 @@ def test_a_class_must_have_a_name_in_utf8(tmp_path):
 
 
 def test_splits_and_other_folders_side_by_side_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match="the split 'train' and, beside it, the folder 'cow'"):
+    with pytest.raises(ValueError, match="the split 'train' and, next to it, the folder 'cow'"):
         _read(tmp_path, "train/cat/1.jpg", "cow/2.jpg")
 
 
@@ -120,7 +120,7 @@ def test_annotations_beside_the_photographs_give_boxes(tmp_path):
     (tmp_path / "dog/3.xml").write_text(xml % ("/far/3.jpg", "puppy"))
     said = []
     items = list(class_folders.read(ImageFolder(str(tmp_path)), said.append))
-    assert said == ["Boxes come from the .xml files beside the photographs."]
+    assert said == ["Boxes come from the .xml files next to the photographs."]
     findings = [item for item in items if isinstance(item, Finding)]
     assert [item.kind for item in findings] == ["foreign path", "label by the folder"]
     assert findings[1].reason == "label by the folder: dog, not puppy"

@@ -67,3 +67,8 @@ def test_other_examples_are_refused_with_the_reason():
 def test_pareto_front():
     assert comparison.pareto_front([3.0, 1.0, 2.0, 2.5], [0.9, 0.5, 0.8, 0.7]) == [1, 2, 0]
     assert comparison.pareto_front([1.0, 1.0], [0.4, 0.6]) == [1]
+
+
+def test_a_choice_of_the_flipped_is_spread_over_them():
+    assert comparison.spread(range(100, 110), 4) == [100, 102, 105, 107]
+    assert comparison.spread([3, 5], 4) == [3, 5]

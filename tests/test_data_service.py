@@ -40,10 +40,10 @@ def service():
 def training(folder, **options):
     """Batches of a training, mixed."""
     recipe = preprocessing_factory.get("cifarnet")
-    decode, finish = recipe.training_stages(16)
+    decode, to_input = recipe.training_stages(16)
     preparation = batches.Preparation(
         decode,
-        finish,
+        to_input,
         lambda images, labels, seed: (images + tf.cast(seed[0] % 97, tf.float32), labels),
         seed=3,
     )

@@ -1,5 +1,7 @@
 """The evaluation pass on made-up logits."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -143,3 +145,24 @@ def test_errors(drawn):
         evaluator.evaluate(predict, make_batches(broken, labels, [COUNT]), NAMES)
     with pytest.raises(ValueError, match=r"\[23, 7\] logits for 23 images of 9 classes"):
         evaluator.evaluate(predict, make_batches(logits, labels, [COUNT]), "abcdefghi")
+
+
+def test_what_is_kept_of_an_example_does_not_grow_with_the_classes():
+    """A view of the likeliest classes would hold the places of all of them."""
+    batch = {
+        "image": tf.zeros([100, 1, 1, 1]),
+        "label": tf.zeros([100], tf.int32),
+        "filename": tf.constant(["a"] * 100),
+    }
+    logits = tf.random.stateless_normal([100, 1000], [1, 2])
+    held = []
+    tracemalloc.start()
+    evaluator.evaluate(
+        lambda images: logits,
+        [batch] * 20,
+        list(map(str, range(1000))),
+        on_batch=lambda _: held.append(tracemalloc.get_traced_memory()[0]),
+    )
+    tracemalloc.stop()
+    per_example = (held[-1] - held[9]) / 1000  # bytes
+    assert per_example < 1000

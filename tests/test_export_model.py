@@ -106,6 +106,8 @@ def export(place):
         "export_model.py", f"--checkpoint_path={place}/train", f"--output_dir={place}/export"
     )
     assert "on 8 pictures of pets, split train" in said
+    assert "turns photographs as their EXIF says and lays transparency on white" in said
+    assert "probabilities are in class order; classes, labels and scores are best first" in said
     return place / "export"
 
 
@@ -134,9 +136,36 @@ def test_an_export_by_run_json(export):
     assert run["labels"] == list(LABELS)
     assert (said["checkpoint"], said["global_step"]) == ("model.ckpt-7", 7)
     assert said["check"]["source"] == "pictures of pets, split train"
+    assert (
+        said["check"]["largest_difference"]["saved_model (turned and transparent pictures)"] < 1e-3
+    )
     assert not said["moving_averages"]
     names = [line.split(":", 1)[1] for line in (export / "labels.txt").read_text().splitlines()]
     assert tuple(names) == LABELS
+
+
+def test_the_served_graph_turns_photographs_as_training_saw_them(place, export, picture, expected):
+    """A second version, beside the first."""
+    before = (export / "export.json").read_bytes()
+    said = succeed(
+        *("export_model.py", f"--checkpoint_path={place}/train", f"--output_dir={export}"),
+        "--saved_model_version=auto",
+    )
+    assert f"{export}/saved_model/2" in said and "frozen_graph" not in said
+    assert (export / "export.json").read_bytes() == before
+    serve = tf.saved_model.load(str(export / "saved_model" / "2")).signatures["serving_default"]
+    shutil.rmtree(export / "saved_model" / "2")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = jpeg(np.rot90(picture).copy(), exif=exif)
+    answer = serve(encoded_images=tf.constant([turned, jpeg(picture), b"<html>"]))
+    assert answer["valid"].numpy().tolist() == [True, True, False]
+    for row, tolerance in ((0, 0.01), (1, 1e-5)):
+        found = dict(zip(LABELS, answer["probabilities"].numpy()[row], strict=True))
+        assert found == pytest.approx(dict(expected), abs=tolerance)
+        np.testing.assert_allclose(
+            answer["scores"][row], [value for _, value in expected], atol=tolerance
+        )
 
 
 def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
@@ -149,6 +178,9 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
     Image.fromarray(picture).save(tmp_path / "named_wrongly.gif", "WEBP", lossless=True)
     (tmp_path / "page.jpg").write_text("<html>")
     (tmp_path / "notes.txt").write_text("not taken from a folder")
+    Image.fromarray(picture).save(tmp_path / "without_suffix", "JPEG2000")
+    Image.fromarray(picture).save(tmp_path / "light.avif", quality=95)
+    (tmp_path / "iphone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     done = fail(
         "classify_image.py",
         f"--model={export}",
@@ -160,13 +192,15 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
         f"--json={tmp_path}/answers.json",
         f"--csv={tmp_path}/answers.csv",
         code=1,
-        message="2 of 5 pictures could not be classified",
+        message="3 of 8 pictures could not be classified",
     )
+    assert f"Left out: 1 file that is no picture ({tmp_path}/notes.txt)\n" in done.stderr
+    assert f"{tmp_path}/iphone.HEIC: " in done.stderr
     assert f"{tmp_path}/page.jpg: not an image: begins with b'<html>'\n" in done.stderr
     assert f"{tmp_path}/absent.jpg: No such file or directory\n" in done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["picture", "class", "probability"]
-    assert len(lines) == 1 + 3 * 2
+    assert len(lines) == 1 + 5 * 2
     label, probability = expected[0]
     assert any(
         "upright.jpg" in line and line.endswith(f"{label:10}  {100 * probability:9.2f} %")
@@ -175,18 +209,20 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
 
     answers = json.loads((tmp_path / "answers.json").read_text())
     assert [os.path.basename(answer["filename"]) for answer in answers] == [
+        "light.avif",
         "named_wrongly.gif",
         "turned.jpg",
         "upright.jpg",
+        "without_suffix",
     ]
-    for answer, tolerance in zip(answers, (0.01, 0.01, 1e-5), strict=True):
+    for answer, tolerance in zip(answers, (0.02, 0.01, 0.01, 1e-5, 0.01), strict=True):
         assert [found["label"] for found in answer["classes"]] == [name for name, _ in expected[:2]]
         found = [found["probability"] for found in answer["classes"]]
         np.testing.assert_allclose(found, [value for _, value in expected[:2]], atol=tolerance)
     rows = list(csv.reader(open(tmp_path / "answers.csv", encoding="utf-8")))
     assert rows[0] == ["filename", "rank", "label", "probability"]
-    assert len(rows) == 1 + 3 * 2
-    assert rows[5][1:3] == ["1", expected[0][0]]
+    assert len(rows) == 1 + 5 * 2
+    assert rows[7][1:3] == ["1", expected[0][0]]
 
 
 def test_the_frozen_graph_is_given_the_recipe_of_its_export(export, picture, expected, tmp_path):
@@ -323,6 +359,8 @@ def test_flags_that_contradict_the_run_are_shown_with_both_values(
         (["--output_dir=x", "--is_video_model"], "videos are not supported"),
         (["--output_dir=x", "--formats=keras"], "--formats=keras: unknown. Choose of saved_model,"),
         (["--output_dir=x", "--formats="], "--formats is empty"),
+        (["--output_dir=x", "--saved_model_version=0"], "is neither a number from 1 nor auto"),
+        (["--output_file=x.pb", "--saved_model_version=2"], "--saved_model_version needs"),
         (["--output_file=x.pb", "--formats=onnx"], "--formats needs --output_dir"),
         (["--output_file=x.onnx"], "--output_file=x.onnx: its name must end in .pb"),
         (["--output_dir=x", "--tflite_quantization=float16"], "needs tflite among --formats"),

@@ -22,7 +22,7 @@ from serving import (
     saved_model,
     tflite,
 )
-from serving.options import ExportOptions
+from serving.options import NEXT_VERSION, ExportOptions
 from serving.subject import Subject
 
 SIZE = 32
@@ -175,7 +175,62 @@ def test_the_signatures_of_the_saved_model(export, pictures, expected):
     raw = tf.cast(tf.io.decode_image(pictures[2]), tf.float32)
     answer = loaded.signatures["images"](images=tf.stack([raw, raw]))
     np.testing.assert_allclose(answer["probabilities"], expected[[2, 2]], atol=1e-5)
-    assert encoded(encoded_images=tf.zeros([0], tf.string))["labels"].shape == (0, 3)
+    assert answer["scores"].shape == (2, 3) and "valid" not in answer
+    for name, found in encoded(encoded_images=tf.zeros([0], tf.string)).items():
+        assert found.shape == ((0,) if name in ("valid", "status") else (0, 3))
+
+
+def test_the_saved_model_says_which_picture_it_cant_read(export, pictures, expected):
+    encoded = tf.saved_model.load(str(export / "saved_model" / "1")).signatures["serving_default"]
+    broken = pictures[1][: len(pictures[1]) // 2]
+    answer = encoded(
+        encoded_images=tf.constant([pictures[0], broken, b"RIFF....WEBP", pictures[2]])
+    )
+    assert answer["valid"].numpy().tolist() == [True, False, False, True]
+    assert [text.decode() for text in answer["status"].numpy()] == [
+        "",
+        "PNG is damaged, or of a rare kind: send JPEG, PNG, GIF or BMP",
+        "WebP can't be decoded here: send JPEG, PNG, GIF or BMP",
+        "",
+    ]
+    found = answer["probabilities"].numpy()
+    np.testing.assert_allclose(found[[0, 3]], expected[[0, 2]], atol=1e-5)
+    assert not found[1:3].any() and not answer["scores"].numpy()[1:3].any()
+    assert (answer["classes"].numpy()[1:3] == -1).all()
+    assert (answer["labels"].numpy()[1:3] == b"").all()
+    np.testing.assert_allclose(answer["scores"][0], np.sort(expected[0])[::-1], atol=1e-5)
+
+    none = encoded(encoded_images=tf.constant([broken]))
+    assert not none["valid"].numpy().any() and not none["probabilities"].numpy().any()
+    with pytest.raises(InputError, match=r"picture 1: PNG is damaged"):
+        classifier.load(str(export), recipe_for).outputs([pictures[0], broken])
+
+
+def test_the_check_notices_a_graph_that_turns_no_photograph(subject, tmp_path, monkeypatch):
+    from serving.pictures import orientation
+    from tests.test_serving_pictures import TURNED, scene
+
+    image = np.asarray(scene())
+    jpeg = tf.io.decode_image(TURNED, 3, expand_animations=False).numpy()
+    assert jpeg.shape == image.shape
+    turned = dataclasses.replace(subject, unusual=[(TURNED, np.rot90(jpeg, -1))])
+    config = export_folder(str(tmp_path / "fine"), turned, ["saved_model"])
+    assert (
+        config.check["largest_difference"]["saved_model (turned and transparent pictures)"] < 1e-4
+    )
+    monkeypatch.setattr(orientation, "turned", lambda image, orientation: image)
+    with pytest.raises(InputError, match=r"\(turned and transparent pictures\) does not give"):
+        export_folder(str(tmp_path / "wrong"), turned, ["saved_model"])
+
+
+def test_export_json_says_the_order_of_the_outputs(export):
+    outputs = json.loads((export / "export.json").read_text())["outputs"]
+    loaded = tf.saved_model.load(str(export / "saved_model" / "1"))
+    assert set(outputs) == set(loaded.signatures["serving_default"].structured_outputs)
+    for name in ("logits", "probabilities"):
+        assert "in class order" in outputs[name]
+    for name in ("classes", "labels", "scores"):
+        assert "best first" in outputs[name]
 
 
 def test_the_frozen_graph_in_a_session_under_slims_names(export, subject, pictures, expected):
@@ -346,8 +401,11 @@ def test_a_saved_model_of_other_weights_is_refused(subject, tmp_path, monkeypatc
 def test_a_recipe_that_differs_for_decoded_pictures_is_refused(subject, tmp_path, monkeypatch):
     real = saved_model.write
 
-    def write(directory, model, decode, prepare, labels_file):
-        real(directory, model, decode, lambda image: -prepare(image), labels_file)
+    def write(directory, model, prepare, labels_file):
+        def other(image):  # differs for decoded pictures, which are floats
+            return -prepare(image) if image.dtype == tf.float32 else prepare(image)
+
+        real(directory, model, other, labels_file)
 
     monkeypatch.setattr(saved_model, "write", write)
     with pytest.raises(ValueError, match=r"signature on decoded images\) does not give"):
@@ -441,7 +499,7 @@ def test_files_that_are_no_models_are_named(export, tmp_path):
     (tmp_path / "export.json").write_text("{}")
     refuse(tmp_path / "x.pb", r"export\.json can't be read \('format'\)")
     (tmp_path / "export.json").write_bytes((export / "export.json").read_bytes())
-    refuse(tmp_path / "x.pb", r"2 labels beside a model of 3 classes")
+    refuse(tmp_path / "x.pb", r"2 labels for a model of 3 classes")
     (tmp_path / "labels.txt").write_text("cat\nchien ñ\nemu\n")
     refuse(tmp_path / "x.pb", r"x\.pb is no frozen graph")
     (tmp_path / "x.tflite").write_bytes(b"<html>")
@@ -460,3 +518,41 @@ def test_a_foreign_saved_model_is_named(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.f)
     with pytest.raises(ValueError, match=r"m: a SavedModel without labels, so not one"):
         classifier.load(str(tmp_path / "m"), recipe_for)
+
+
+def test_a_version_is_added_and_nothing_else_is_touched(subject, pictures, tmp_path):
+    folder = tmp_path / "model"
+    export_folder(str(folder), subject, ["saved_model", "frozen_graph"])
+    before = snapshot(folder)
+    other = dataclasses.replace(subject, model=tiny_net(seed=5))
+    adds = {"output_dir": str(folder), "saved_model_version": 3}
+    config = exporter.export(other, ExportOptions().replace(**adds))
+    assert config.files == {"saved_model": "saved_model/3"}
+    after = snapshot(folder)
+    assert {name: after[name] for name in before} == before
+    added = folder / "saved_model" / "3"
+    assert set(after) - set(before) == set(snapshot(added))
+    said = json.loads((added / "assets.extra" / "export.json").read_text())
+    assert said["files"] == config.files
+    assert os.listdir(tmp_path) == ["model"]
+    wanted = other.model(tf.stack([decode(picture) for picture in pictures]), training=False)
+    for path in (folder, folder / "saved_model", added):
+        found = classifier.load(str(path), recipe_for).outputs(pictures)["logits"]
+        np.testing.assert_allclose(found, wanted["logits"], rtol=1e-3, atol=1e-3)
+
+    with pytest.raises(InputError, match=r"saved_model_version=3: .* has this version already"):
+        exporter.check_destination(ExportOptions().replace(**adds))
+    with pytest.raises(InputError, match=r"formats=onnx: a version is added .* SavedModel alone"):
+        exporter.check_destination(
+            ExportOptions().replace(**adds | {"saved_model_version": 4}, formats=("onnx",))
+        )
+    with pytest.raises(InputError, match=r"holds something already"):
+        exporter.check_destination(ExportOptions(output_dir=str(folder)))
+    next_one = ExportOptions().replace(**adds | {"saved_model_version": NEXT_VERSION})
+    assert exporter.export(other, next_one).files == {"saved_model": "saved_model/4"}
+
+
+def test_the_next_version_of_nothing_is_the_first(subject, tmp_path):
+    options = ExportOptions().replace(output_dir=str(tmp_path / "x"), formats=("saved_model",))
+    options = options.replace(saved_model_version=NEXT_VERSION)
+    assert exporter.export(subject, options).files == {"saved_model": "saved_model/1"}

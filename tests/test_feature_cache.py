@@ -80,8 +80,8 @@ def test_moving_batch_norms_are_not_frozen():
         feature_cache.split(model, frozen_but(model, "MobilenetV1"))
 
 
-def features_of(count, draws=1):
-    rows = np.arange(draws * count, dtype=np.float32)
+def features_of(count, variants=1):
+    rows = np.arange(variants * count, dtype=np.float32)
     return feature_cache.Features((rows[:, None], rows * 10), np.arange(count, dtype=np.int32) % 3)
 
 
@@ -103,7 +103,7 @@ def test_batches_hold_every_image_once_an_epoch_and_can_be_resumed():
 
 
 def test_epochs_take_turns_with_the_draws():
-    batches = features_of(6, draws=2).batches(6, seed=0).take(4).as_numpy_iterator()
+    batches = features_of(6, variants=2).batches(6, seed=0).take(4).as_numpy_iterator()
     for epoch, batch in enumerate(batches):
         rows = set(batch["image"][0][:, 0].astype(int))
         assert rows == set(range(6 * (epoch % 2), 6 * (epoch % 2) + 6))
@@ -124,9 +124,9 @@ def make(colours, tmp_path):
         def batches(self, image_size, consumed):
             return self._read(image_size)
 
-        def single_pass(self, draw):
+        def single_pass(self, variant):
             preparation = batches.Preparation(lambda e, b, s: recipe.evaluate(e, 32))
-            return batches.single_pass_batches(dataset, preparation, 10, draw=draw)
+            return batches.single_pass_batches(dataset, preparation, 10, variant=variant)
 
     def make_run(train_dir="run", data_key="one", read=None, augment=False, balanced=False, **more):
         given = {"batch_size": 8, "max_number_of_steps": 6, "optimizer": "sgd"}

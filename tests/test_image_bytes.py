@@ -2,6 +2,7 @@ import base64
 import io
 import random
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -318,11 +319,49 @@ def test_a_header_is_enough_where_files_are_trusted():
 @pytest.mark.parametrize(
     ("start", "kind"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
-        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"8BPS", "Photoshop"),
+        (b"%PDF-1.7", "PDF"),
     ],
 )
 def test_kinds_that_are_not_read_are_named(start, kind):
     with pytest.raises(ValueError, match=f"^{kind} image: save it as JPEG or PNG$"):
         Photograph(start + bytes(40))
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "JPEG2000"])
+def test_further_formats_are_read(kind):
+    if kind == "HEIF":
+        pytest.importorskip(
+            "pillow_heif", reason='needs pip install ".[heif]"'
+        ).register_heif_opener()
+    y, x = np.mgrid[0:64, 0:96]
+    drawn = np.stack([2 * x, 3 * y, x + y], axis=-1).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(drawn).save(file, kind, quality=95)
+    photograph = Photograph(file.getvalue())
+    assert photograph.size == (96, 64)
+    done = photograph.encode()
+    assert (done.format, done.change) == ("png" if kind == "JPEG2000" else "jpeg", kind)
+    found = np.asarray(Image.open(io.BytesIO(done.data)), np.float32)
+    assert np.abs(found - drawn).mean() < 3
+
+
+def test_avif_is_turned_once():
+    drawn = np.zeros((64, 96, 3), np.uint8)
+    drawn[:32, :48] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(drawn).save(file, "AVIF", exif=exif)
+    photograph = Photograph(file.getvalue())
+    assert photograph.size == (64, 96)
+    found = np.asarray(Image.open(io.BytesIO(photograph.encode().data)), np.float32)
+    assert np.abs(found - np.rot90(drawn, -1)).mean() < 3
+
+
+def test_heic_names_its_extra(monkeypatch):
+    monkeypatch.setattr(image_bytes, "_formats", lambda: ("JPEG",))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r'^HEIC image: needs the extra heif\. .*"\.\[heif\]"'):
+        Photograph(b"\0\0\0\x18ftypheic" + bytes(40))

@@ -84,3 +84,14 @@ def test_l2():
     weights = [tf.constant([1.0, 2.0]), tf.constant([[3.0]])]
     np.testing.assert_allclose(losses.l2(weights, 0.1), 0.1 * 14 / 2, rtol=1e-6)
     assert losses.l2([], 0.1).numpy() == 0
+
+
+def test_accuracy_beside_the_losses_by_hand():
+    logits = tf.constant([[2.0, 1, 0], [0, 3, 1], [1, 0, 5], [9, 0, 0]])
+    labels = tf.constant([0, 1, 0, 2])  # two of four
+    found = losses.with_accuracy(labels, {"logits": logits})
+    assert float(found["accuracy"]) == 0.5
+    plain = losses.classification(labels, {"logits": logits})
+    assert float(found["main"]) == float(plain["main"]) and plain.keys() == {"main"}
+    mixed = tf.constant([[0.7, 0.3, 0], [0.6, 0.4, 0], [0, 0, 1], [0.2, 0.2, 0.6]])
+    assert float(losses.with_accuracy(mixed, {"logits": logits})["accuracy"]) == 0.5

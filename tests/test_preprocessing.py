@@ -245,10 +245,10 @@ def test_draws_depend_on_the_seed_alone(name):
 def test_the_two_stages_are_train(name, use_grayscale):
     recipe = preprocessing_factory.get(name)
     encoded = tf.io.encode_jpeg(weights.test_image(60, 80))
-    decode, finish = recipe.training_stages(32, use_grayscale)
+    decode, to_input = recipe.training_stages(32, use_grayscale)
     ds = tf.data.Dataset.range(3)
     ds = ds.map(lambda i: decode(encoded, _NO_BOXES, tf.stack([7, tf.cast(i, tf.int32)])))
-    batch = next(iter(ds.batch(3).map(finish)))
+    batch = next(iter(ds.batch(3).map(to_input)))
     assert batch.shape == [3, 32, 32, 1 if use_grayscale else 3]
     for i, image in enumerate(batch):
         expected = recipe.train(encoded, 32, _NO_BOXES, _seed(i), use_grayscale)

@@ -76,7 +76,7 @@ def _numbers(found) -> list[float]:
     [
         (("--means=0.5,0.5,0.5",), "need --normalization=torch"),
         (("--brightness_range=1",), "write two numbers"),
-        (("--augment=false", "--zoom_range=0.2"), "--augment=false leaves nothing to draw"),
+        (("--augment=false", "--zoom_range=0.2"), "--augment=false leaves no augmentation"),
     ],
 )
 def test_flags_of_pixels_that_make_no_sense(tmp_path, flags, message):

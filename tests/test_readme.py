@@ -34,8 +34,8 @@ def test_the_recipe_of_the_readme_is_one():
     ):
         assert made.shape == (16, 16, 3)
         assert float(tf.reduce_max(tf.abs(made))) <= 1.0001
-    decode, finish = recipe.training_stages(16)
-    assert finish(decode(image, tf.zeros([0, 4]), seed)).shape == (16, 16, 3)
+    decode, to_input = recipe.training_stages(16)
+    assert to_input(decode(image, tf.zeros([0, 4]), seed)).shape == (16, 16, 3)
 
 
 def test_a_recipe_that_whitens_can_leave_it_out():

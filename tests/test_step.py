@@ -27,7 +27,7 @@ class PlainDescent:
             variable.assign_sub(learning_rate * gradient)
 
 
-def make_step(model=None, factor=1.0, seed=0, accumulation=1, rate=0.1):
+def make_step(model=None, factor=1.0, seed=0, accumulation=1, rate=0.1, measures=()):
     if model is None:
         inputs = keras.Input((2,))
         weights = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
@@ -36,11 +36,16 @@ def make_step(model=None, factor=1.0, seed=0, accumulation=1, rate=0.1):
 
     def loss(labels, outputs):
         wrong = outputs["logits"][:, 0] - tf.cast(labels, tf.float32)
-        return {"main": factor * tf.reduce_mean(wrong**2)}
+        found = {"main": factor * tf.reduce_mean(wrong**2)}
+        return found | {name: tf.reduce_max(outputs["logits"]) for name in measures}
 
     step = TrainingStep(
         ALONE,
-        NetInTraining(model, {str(i): variable for i, variable in enumerate(trained)}),
+        NetInTraining(
+            model,
+            {str(i): variable for i, variable in enumerate(trained)},
+            measure_names=measures,
+        ),
         PlainDescent(trained),
         lambda step: rate,
         loss,
@@ -114,6 +119,18 @@ def dropout_net():
     x = layers.Dropout(0.5, name="a.dropout")(inputs)
     dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
     return keras.Model(inputs, {"logits": dense(x)})
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_measure_is_reported_and_not_minimised(accumulation):
+    plain, (kernel,) = make_step(accumulation=accumulation)
+    measured, (same,) = make_step(accumulation=accumulation, measures=("largest",))
+    before, after = plain.run(batches(), 3), measured.run(batches(), 3)
+    assert np.array_equal(kernel.numpy(), same.numpy())
+    # The net adds two pixels at first: 13 / 8 is its largest answer, and falls.
+    assert 0 < after.pop("largest") < 13 / 8
+    before.pop("input_seconds"), after.pop("input_seconds")
+    assert after == before
 
 
 def test_dropout_is_a_function_of_seed_and_step():

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.conftest import events
+from training import curves
 from training.loop import Progress
 from training.summaries import RunLog
 
@@ -17,6 +19,16 @@ def progress(step, loss):
 def rows(folder):
     with open(folder / "history.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_events_that_cant_be_written_are_an_error_of_the_folder(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    log = RunLog(str(tmp_path), 0)
+    monkeypatch.setattr(tf.summary, "scalar", full)
+    with pytest.raises(OSError, match=f"{tmp_path}: events can't be written: No space left"):
+        log.progress(progress(10, 2.0))
 
 
 def test_a_log_line_reaches_tensorboard_history_and_curves(tmp_path):
@@ -83,3 +95,23 @@ def test_hyperparameters_histograms_and_sparsity_reach_tensorboard(tmp_path):
     assert 90_000 <= buckets[:, 2].sum() <= 100_000
     assert tf.make_ndarray(found["sparsity/Mixed_7c"][0][1]) == 0.75
     assert tf.make_ndarray(found["activations/Mixed_7c"][0][1])[:, 2].sum() == 4
+
+
+def test_the_accuracy_of_training_stands_beside_that_of_validation(tmp_path):
+    log = RunLog(str(tmp_path), 0)
+    for step, accuracy, found in ((10, 0.5, 0.4), (20, 0.75, 0.6), (30, 1.0, 0.6)):
+        log.progress(dataclasses.replace(progress(step, 1.0), accuracy=accuracy))
+        log.evaluation({"Accuracy": found}, step)
+    log.save()
+    log.close("FINISHED")
+    assert [row["accuracy"] for row in rows(tmp_path)] == ["0.5", "0.75", "1.0"]
+    assert [row["eval_accuracy"] for row in rows(tmp_path)] == ["0.4", "0.6", "0.6"]
+    numbers = [{name: float(cell) for name, cell in row.items()} for row in rows(tmp_path)]
+    assert curves.best_step(numbers) == (20, 0.6)  # the first of equal ones, as best/ keeps it
+    assert curves.best_step([{"step": 1, "loss": 2.0}]) is None
+    found = events(tmp_path)["train/accuracy"]
+    assert [(step, tf.make_ndarray(t).item()) for step, t in found] == [
+        (10, 0.5),
+        (20, 0.75),
+        (30, 1.0),
+    ]

@@ -172,7 +172,7 @@ def test_options_that_make_no_sense():
             check(ExportModelOptions.of(temperature=word, output_dir="x"))
     with pytest.raises(UsageError, match="leave --tta out"):
         check(EvaluateOptions.of(fit_temperature=True, tta="flip"))
-    with pytest.raises(UsageError, match="looks for what --temperature sets"):
+    with pytest.raises(UsageError, match="finds what --temperature sets"):
         check(EvaluateOptions.of(fit_temperature=True, temperature="2"))
 
 

@@ -100,3 +100,57 @@ def test_numbers_and_files_go_into_the_runs_record_in_mlflow(place, tmp_path):
     names = {entry.path for entry in client.list_artifacts(run_id, "evaluation/validation")}
     for name in ("per_class.csv", "confusion_matrix.png", "report.html", "metrics.json"):
         assert f"evaluation/validation/{name}" in names
+
+
+def written(folder, labels, names, split="validation"):
+    """A dataset of pictures with these classes, and a run of it; the folder of the run."""
+    folder.mkdir()
+    with open(folder / f"pets_{split}-00000-of-00001.tfrecord", "wb") as file:
+        for i, label in enumerate(labels):
+            picture = io.BytesIO()
+            Image.fromarray(np.roll(weights.test_image(40, 50), 7 * i, axis=1)).save(picture, "PNG")
+            record = schema.Example(
+                picture.getvalue(), "png", 40, 50, label, names[label], f"{i}.png", (), f"{i:064x}"
+            )
+            file.write(schema.frame(record.serialize()))
+    (folder / "labels.txt").write_text("".join(f"{i}:{name}\n" for i, name in enumerate(names)))
+    config = run_config.RunConfig(NET, len(names), names, SIZE, "lenet", dataset_dir=str(folder))
+    values = checkpoints.values(nets_factory.build(NET, len(names), SIZE, 3))
+    checkpoints.write(str(folder / "run/model.ckpt-1"), {**values, "global_step": np.int64(1)})
+    run_config.save(str(folder / "run"), config)
+    return folder / "run"
+
+
+def options_of(run):
+    return EvaluateOptions.of(
+        checkpoint_path=str(run), dataset_split_name="validation", eval_dir=str(run / "eval")
+    )
+
+
+@pytest.mark.filterwarnings("error:.*(divide|invalid|single|Mean of empty|undefined):")
+def test_one_class_and_classes_without_examples(tmp_path):
+    lines = []
+    found = evaluate(options_of(written(tmp_path / "one", [0, 0], ("cat",))), lines.append)
+    assert found.accuracy == 1
+    numbers = json.loads((tmp_path / "one/run/eval/metrics.json").read_text())
+    assert numbers["roc_auc"] is numbers["matthews"] is numbers["cohen_kappa"] is None
+    assert lines[-1] == "eval/Accuracy[1.0000]"
+    evaluate(options_of(written(tmp_path / "gap", [0, 2, 0], LABELS)), lines.append)
+    assert "Without an example in this split: dog (1 of 3 classes)." in lines
+    numbers = json.loads((tmp_path / "gap/run/eval/metrics.json").read_text())
+    assert numbers["classes_without_examples"] == 1 and numbers["roc_auc"] is not None
+
+
+def test_a_net_of_nan_and_an_empty_split_are_said_and_leave_the_former_numbers(tmp_path):
+    run = written(tmp_path / "nan", [0, 1, 2], LABELS)
+    evaluate(options_of(run), silent)
+    before = (run / "eval/metrics.json").read_bytes()
+    values = checkpoints.values(nets_factory.build(NET, len(LABELS), SIZE, 3))
+    broken = {name: np.full_like(value, 1e30) for name, value in values.items()}
+    checkpoints.write(str(run / "model.ckpt-2"), {**broken, "global_step": np.int64(2)})
+    with pytest.raises(InputError, match="0.png: the net's output is not finite"):
+        evaluate(options_of(run), silent)
+    (tmp_path / "nan/pets_validation-00000-of-00001.tfrecord").write_bytes(b"")
+    with pytest.raises(InputError, match="(?i)no (examples|records)|empty"):
+        evaluate(options_of(run), silent)
+    assert (run / "eval/metrics.json").read_bytes() == before

@@ -43,7 +43,7 @@ def test_whitened_images_are_not_correlated(tmp_path):
     )
     assert (recipe.size, recipe.value_range) == (4, None)
     batch = tf.constant(images.reshape(-1, 4, 4, 3), tf.float32)
-    white = recipe.finish(batch).numpy().reshape(3000, 48)
+    white = recipe.to_input(batch).numpy().reshape(3000, 48)
     np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(48), atol=2e-3)
     np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-3)
     # Of all whitening matrices, ZCA's is the symmetric one: pictures stay like themselves.

@@ -21,8 +21,8 @@ class Data(Protocol):
     def batches(self, image_size: int, consumed: int) -> tf.data.Dataset:
         """This worker's batches after `consumed` examples of all workers."""
 
-    def single_pass(self, draw: int) -> tf.data.Dataset:
-        """Each example once, in the given draw of its augmentation; for the feature cache."""
+    def single_pass(self, variant: int) -> tf.data.Dataset:
+        """Each example once, in the given variant of its augmentation; for the feature cache."""
 
 
 class Validation(Protocol):

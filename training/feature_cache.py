@@ -140,7 +140,7 @@ def choose(
     if not problem and drawn:
         problem = (
             "each image is augmented anew in each epoch (with --augment=false, or with "
-            "--feature_cache_augmentations=4 for so many draws of each, a cache is possible, and "
+            "--feature_cache_augmentations=4 for four variants of each, a cache is possible, and "
             "training many times faster)"
         )
     if problem and wish == "on":
@@ -155,22 +155,22 @@ def choose(
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What the frozen part gave: `arrays` [draws * N, …] each, and int32 `labels` [N].
+    """What the frozen part gave: `arrays` [variants * N, …] each, and int32 `labels` [N].
 
-    Row d * N + i is of image i in draw d of its augmentation.
+    Row d * N + i is of image i in variant d of its augmentation.
     """
 
     arrays: tuple[np.ndarray, ...]
     labels: np.ndarray
 
     @property
-    def num_draws(self) -> int:
+    def num_variants(self) -> int:
         return len(self.arrays[0]) // len(self.labels)
 
     def batches(self, batch_size: int, seed: int, skip_examples: int = 0) -> tf.data.Dataset:
         """Endless batches: every image once an epoch, in a new order each epoch.
 
-        Equal arguments give equal batches. Epoch e takes draw e modulo the number of draws.
+        Equal arguments give equal batches. Epoch e takes variant e modulo the number of variants.
 
         Args:
           batch_size: of every batch; may exceed the number of images.
@@ -188,8 +188,8 @@ class Features:
             order = tf.random.experimental.stateless_shuffle(
                 tf.range(count, dtype=tf.int64), seed=first
             )
-            draw = number % self.num_draws
-            return tf.data.Dataset.from_tensor_slices(order + draw * count)
+            variant = number % self.num_variants
+            return tf.data.Dataset.from_tensor_slices(order + variant * count)
 
         def take(chosen: np.ndarray):
             # From a file, rows in its order are read faster.
@@ -230,7 +230,7 @@ def load_or_compute(
     frozen: keras.Model,
     read: Callable[[int], Iterable[Mapping[str, tf.Tensor]]],
     num_examples: int,
-    draws: int,
+    variants: int,
     dtype: str,
     folder: str | None,
     wanted: str,
@@ -242,7 +242,7 @@ def load_or_compute(
             say(f"Feature cache: reused from {folder}.")
             return features
         say(f"Feature cache: {folder} is of other weights, data or flags, so it is made anew.")
-    return compute(frozen, read, num_examples, draws, dtype, folder, wanted, say)
+    return compute(frozen, read, num_examples, variants, dtype, folder, wanted, say)
 
 
 def load(folder: str, wanted: str) -> Features | None:
@@ -265,7 +265,7 @@ def compute(
     frozen: keras.Model,
     read: Callable[[int], Iterable[Mapping[str, tf.Tensor]]],
     num_examples: int,
-    draws: int,
+    variants: int,
     dtype: str,
     folder: str | None,
     wanted: str,
@@ -275,9 +275,9 @@ def compute(
 
     Args:
       frozen: of `split`.
-      read: number of a draw → batches of {"image", "label"}, each example once.
-      num_examples: in a draw.
-      draws: how many.
+      read: a variant's number → batches of {"image", "label"}, each example once.
+      num_examples: in an epoch.
+      variants: how many.
       dtype: float32 or float16, the type that features are kept in.
       folder: where they are kept, replaced once the new ones are whole; None: in memory.
       wanted: the key to keep them under.
@@ -287,26 +287,26 @@ def compute(
       OSError: they can't be written; what was there is untouched.
       InputError: the examples are not as many as were counted, or a feature is not finite.
     """
-    shapes = [(draws * num_examples, *tensor.shape[1:]) for tensor in frozen.outputs]
+    shapes = [(variants * num_examples, *tensor.shape[1:]) for tensor in frozen.outputs]
     size = sum(math.prod(shape) for shape in shapes) * np.dtype(dtype).itemsize
     say(
-        f"Feature cache: the frozen part of the net sees {draws * num_examples} images once; "
+        f"Feature cache: the frozen part of the net sees {variants * num_examples} images once; "
         f"{size / 2**20:.0f} MiB in {folder or 'memory'}."
     )
     if not folder:
         arrays = [np.empty(shape, dtype) for shape in shapes]
-        return Features(tuple(arrays), _fill(arrays, frozen, read, draws, num_examples, say))
+        return Features(tuple(arrays), _fill(arrays, frozen, read, variants, num_examples, say))
     writing = f"{folder}.writing"
     try:
         arrays = _open_files(writing, shapes, dtype, size)
-        labels = _fill(arrays, frozen, read, draws, num_examples, say)
+        labels = _fill(arrays, frozen, read, variants, num_examples, say)
         for array in arrays:
             array.flush()
         names = [_array_name(i) for i in range(len(arrays))]
         del arrays
         np.save(os.path.join(writing, f"{_LABELS}.npy"), labels)
         with open(os.path.join(writing, _ABOUT), "w", encoding="utf-8") as file:
-            json.dump({"key": wanted, "arrays": names, "draws": draws}, file)
+            json.dump({"key": wanted, "arrays": names, "draws": variants}, file)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(writing, folder)
     finally:
@@ -342,18 +342,18 @@ def _fill(
     arrays: Sequence[np.ndarray],
     frozen: keras.Model,
     read: Callable[[int], Iterable[Mapping[str, tf.Tensor]]],
-    draws: int,
+    variants: int,
     num_examples: int,
     say: Callable[[str], None],
 ) -> np.ndarray:
     """Writes the features of all images into `arrays`; returns their labels, int32 [N]."""
     run = tf.function(lambda images: frozen(images, training=False), autograph=False)
     labels = np.empty(num_examples, np.int32)
-    progress = _Progress(draws * num_examples, say)
+    progress = _Progress(variants * num_examples, say)
     done = 0
-    for draw in range(draws):
-        first, end = draw * num_examples, (draw + 1) * num_examples
-        for batch in read(draw):
+    for variant in range(variants):
+        first, end = variant * num_examples, (variant + 1) * num_examples
+        for batch in read(variant):
             last = done + len(batch["label"])
             if last > end:
                 break

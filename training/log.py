@@ -14,7 +14,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class Sink:
-    """What happens in a run, told to one place; each keeps what concerns it."""
+    """A place for what happens in a run; each keeps what concerns it."""
 
     def progress(self, progress: Progress) -> None:
         """The numbers of a log line."""
@@ -73,7 +73,7 @@ class Screen(Sink):
 
 
 class Log:
-    """Tells several sinks what happens; of the costly things, every `summaries_secs` seconds.
+    """Passes what happens to several sinks; the costly things every `summaries_secs` seconds.
 
     Workers besides the chief have one without sinks.
     """

@@ -35,7 +35,8 @@ class Progress:
 
     `losses` holds means over these steps by name, "loss" the sum that is minimised; `input_share`
     is the part of the time, 0 to 1, that steps waited for their images, `gradient_norm` the mean
-    norm of all gradients together, before clipping. The first step of a run is slow, since it
+    norm of all gradients together, before clipping; `accuracy` is that of the training batches, as
+    augmented and with dropout. The first step of a run is slow, since it
     compiles the others; `compiled` marks it, and it foretells no seconds left.
     """
 
@@ -48,6 +49,7 @@ class Progress:
     seconds_left: float | None
     compiled: bool = False
     gradient_norm: float | None = None
+    accuracy: float | None = None
 
     def tagged(self) -> dict[str, float]:
         """All that is logged of it, by the tags of TensorBoard and MLflow."""
@@ -62,6 +64,8 @@ class Progress:
         }
         if self.gradient_norm is not None:
             tagged["gradient_norm"] = self.gradient_norm
+        if self.accuracy is not None:
+            tagged["train/accuracy"] = self.accuracy
         return tagged
 
 
@@ -293,7 +297,7 @@ class _Window:
         left = None
         if not compiled and self._last_step is not None:
             left = (self._last_step - step) * seconds / steps
-        apart = ("learning_rate", "gradient_norm", "input_seconds")
+        apart = ("learning_rate", "gradient_norm", "input_seconds", "accuracy")
         progress = Progress(
             step=step,
             losses={name: sums[name] / steps for name in sums if name not in apart},
@@ -304,6 +308,7 @@ class _Window:
             seconds_left=left,
             compiled=compiled,
             gradient_norm=sums["gradient_norm"] / steps if "gradient_norm" in sums else None,
+            accuracy=sums["accuracy"] / steps if "accuracy" in sums else None,
         )
         self._clear()
         return progress

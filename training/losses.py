@@ -37,6 +37,22 @@ def classification(
     return found
 
 
+def with_accuracy(
+    labels: tf.Tensor,
+    outputs: Mapping[str, tf.Tensor],
+    options: LossOptions = _PLAIN,
+    class_weights: Sequence[float] | None = None,
+) -> dict[str, tf.Tensor]:
+    """The same and "accuracy": the share of examples, 0..1, whose likeliest class is the label's.
+
+    Of mixed images, the class that has the largest part counts.
+    """
+    found = classification(labels, outputs, options, class_weights)
+    wanted = tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else tf.cast(labels, tf.int64)
+    right = tf.equal(tf.argmax(outputs["logits"], axis=-1), wanted)
+    return found | {"accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
+
+
 def per_example(
     labels: tf.Tensor,
     logits: tf.Tensor,

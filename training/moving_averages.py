@@ -12,7 +12,7 @@ class MovingAverages:
     """Shadow copies that follow the variables of a net.
 
     average -= (1 - d) * (average - variable), with d = min(decay, (1 + n) / (10 + n)) after n
-    updates, so that the first steps are not held at the initial values
+    updates, so that the first steps do not stay at the initial values
     (tf.compat.v1.train.ExponentialMovingAverage with num_updates).
     """
 

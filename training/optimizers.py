@@ -33,7 +33,7 @@ class Optimizer(abc.ABC):
 
     Attributes:
       decoupled_weight_decay: whether the weight decay shrinks the variables by rate * factor
-        beside the gradient (adamw, lamb, lion) instead of being part of it as an L2 loss is.
+        apart from the gradient (adamw, lamb, lion) instead of being part of it as an L2 loss is.
     """
 
     decoupled_weight_decay = False
@@ -73,7 +73,7 @@ class Optimizer(abc.ABC):
     ) -> None:
         """Creates the slots under the current strategy's scope.
 
-        Called again with other variables, it keeps the slots of names it already knows.
+        Called anew with other variables, it keeps the slots of names it already knows.
 
         Args:
           variables: the trained variables, float32.
@@ -343,7 +343,7 @@ class Lion(Optimizer):
 
 
 class Nadam(Optimizer):
-    """Adam with Nesterov's look ahead; the share of the momentum grows with the steps."""
+    """Adam with Nesterov's momentum; the share of the momentum grows with the steps."""
 
     def __init__(self, beta1: float, beta2: float, epsilon: float, **clipping):
         scalars = {"beta2_power": beta2, "nadam_decay_power": _NADAM_DECAY, "nadam_product": 1.0}

@@ -165,7 +165,7 @@ class SavingOptions(Options):
     )
     keep_checkpoint_every_n_hours: float = option(
         10_000.0,
-        "Of the checkpoints that --keep_checkpoints removes, one stays for each so many hours.",
+        "Of the checkpoints that --keep_checkpoints removes, keep one every so many hours.",
         bounds=(0, None),
     )
     on_nan: str = option(
@@ -209,7 +209,7 @@ class ValidationOptions(Options):
     )
     early_stopping_patience: int = option(
         0,
-        "Stop after so many evaluations without a better accuracy; 0: never.",
+        "Stop after this many evaluations without a better accuracy; 0: never.",
         bounds=(0, None),
     )
 
@@ -281,7 +281,7 @@ class BatchNormOptions(Options):
     recalibrate_batch_norm: int = option(
         0,
         "At the end of the run, also of one that has ended before, replace batch norm's moving "
-        "statistics by the means over so many batches; 0: keep them.",
+        "statistics by the means over this many batches; 0: keep them.",
         bounds=(0, None),
     )
 
@@ -390,7 +390,7 @@ class ScheduleOptions(Options):
     warmup_steps: int = option(0, "The same in steps.", bounds=(0, None))
     find_learning_rate: bool = option(
         False,
-        "Try rates from tiny to large in 100 steps, draw the losses into learning_rates.png of "
+        "Try rates from tiny to large in 100 steps, plot the losses into learning_rates.png of "
         "--train_dir, name a good rate, and stop; nothing is trained.",
     )
 

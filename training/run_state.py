@@ -54,7 +54,7 @@ class RunState:
           step: int64 scalar.
           slots: further variables by checkpoint name: optimizer slots, moving averages.
           keep_checkpoints: how many of the newest stay; 0 keeps all.
-          keep_every_n_hours: of those that would go, one stays for each so many hours of this
+          keep_every_n_hours: of those that would go, one stays for each of these periods of this
             process, as with TensorFlow 1's Saver.
         """
         self._train_dir, self._step, self._keep = train_dir, step, keep_checkpoints

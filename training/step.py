@@ -57,8 +57,8 @@ class _State(NamedTuple):
     A step that is not finite is the last one that counts: `good` is False from there on.
     """
 
-    sums: tf.Tensor  # float32, the losses in the order of their names, then the gradient norm
-    losses: tf.Tensor  # float32
+    sums: tf.Tensor  # float32, losses and measures in the order of names, then the gradient norm
+    losses: tf.Tensor  # float32, and the measures
     norms: tf.Tensor  # float32, by trained variable
     rate: tf.Tensor  # float32
     good: tf.Tensor  # bool
@@ -72,11 +72,13 @@ class NetInTraining:
       model: a net whose outputs are a dict with "logits"; it gets what batches have as "image".
       trained: the variables to train, by name.
       loss_names: of the losses that it has.
+      measure_names: of what is reported too, but not minimised.
     """
 
     model: Any
     trained: Mapping[str, tf.Variable]
     loss_names: Sequence[str] = ("main",)
+    measure_names: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +90,7 @@ class StepSettings:
       seed: of dropout, together with the step.
       jit_compile: compile the step with XLA.
       timed: measure how long steps wait for their batches; TensorFlow's deterministic mode
-        forbids to look at the clock.
+        forbids to read the clock.
     """
 
     accumulation: int = 1
@@ -126,7 +128,7 @@ class TrainingStep:
           optimizer: of training.optimizers, built on the trained variables.
           learning_rate: int64 step → float32 rate.
           loss: (labels int32 [N], outputs) → float32 scalars by name, means over the N examples
-            of a replica; their sum is minimised.
+            of a replica; the sum of those that the net names as its losses is minimised.
           penalty: what the optimizer's weight decay stands for, as a loss to report; it is read
             once a call, since weights move little within it.
           averages: a MovingAverages, updated after each step.
@@ -155,6 +157,7 @@ class TrainingStep:
         The optimizer must have been built on them. The next call compiles anew.
         """
         self._model, self._loss_names = net.model, tuple(net.loss_names)
+        self._reported = (*net.loss_names, *net.measure_names)
         self._names, self._trained = list(net.trained), list(net.trained.values())
         # What the net itself changes in training: batch norm's moving statistics.
         self._statistics = [
@@ -195,7 +198,7 @@ class TrainingStep:
         does or counts; batches may be taken for them all the same.
 
         Returns:
-          Means over the updates: every loss by name and "loss", their sum; and
+          Means over the updates: every loss and measure by name and "loss", the losses' sum; and
           "learning_rate" of the last update, "gradient_norm" (over all trained variables, before
           clipping), "input_seconds" waited in all. The attribute `images` then has a few images of
           the last batch.
@@ -208,7 +211,7 @@ class TrainingStep:
         results = {name: float(value) for name, value in results.items()}
         if not (bool(state.good) and np.isfinite(results["loss"] + results["gradient_norm"])):
             norms = dict(zip(self._names, state.norms.numpy().tolist(), strict=True))
-            loss = float(tf.reduce_sum(state.losses))
+            loss = float(tf.reduce_sum(state.losses[: len(self._loss_names)]))
             raise NotFiniteError(int(self.step.numpy()), loss, norms)
         return results
 
@@ -255,7 +258,7 @@ class TrainingStep:
         return tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], after)
 
     def _compute_gradients(self, images, labels, place):
-        """Gradients of the trained variables, and the losses as a vector.
+        """Gradients of the trained variables, and losses and measures as a vector.
 
         `place` counts the batches of a step over all replicas, int64 from 0.
         """
@@ -271,9 +274,9 @@ class TrainingStep:
         ):
             for variable in self._trained:
                 tape.watch(variable)
-            losses = self._loss(labels, self._model(self._prepare(images), training=True))
-            total = tf.add_n(list(losses.values()))
-        return tape.gradient(total, self._trained), tf.stack([losses[n] for n in self._loss_names])
+            found = self._loss(labels, self._model(self._prepare(images), training=True))
+            total = tf.add_n([found[name] for name in self._loss_names])
+        return tape.gradient(total, self._trained), tf.stack([found[n] for n in self._reported])
 
     def _whole_step(self, images, labels, state: _State) -> _State:
         statistics = [read(variable) for variable in self._statistics]
@@ -303,7 +306,7 @@ class TrainingStep:
 
     def _unpack(self, packed: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         shapes = [variable.shape for variable in self._trained]
-        sizes = [*(shape.num_elements() for shape in shapes), len(self._loss_names)]
+        sizes = [*(shape.num_elements() for shape in shapes), len(self._reported)]
         *gradients, losses = tf.split(packed, sizes)
         pairs = zip(gradients, shapes, strict=True)
         return [tf.reshape(gradient, shape) for gradient, shape in pairs], losses
@@ -388,7 +391,7 @@ class TrainingStep:
         return self._results(state, count, waited), images, state
 
     def _first_state(self) -> _State:
-        num_losses = len(self._loss_names)
+        num_losses = len(self._reported)
         return _State(
             sums=tf.zeros([num_losses + 1]),
             losses=tf.zeros([num_losses]),
@@ -400,11 +403,13 @@ class TrainingStep:
     def _results(self, state: _State, count: tf.Tensor, waited: tf.Tensor) -> dict[str, tf.Tensor]:
         *sums, norm_sum = tf.unstack(state.sums)
         count = tf.cast(count, tf.float32)
-        means = {name: total / count for name, total in zip(self._loss_names, sums, strict=True)}
+        means = {name: total / count for name, total in zip(self._reported, sums, strict=True)}
+        losses = [means[name] for name in self._loss_names]
         if self._penalty is not None:
             means["regularization"] = self._penalty()
+            losses.append(means["regularization"])
         return means | {
-            "loss": tf.add_n(list(means.values())),
+            "loss": tf.add_n(losses),
             "learning_rate": state.rate,
             "gradient_norm": norm_sum / count,
             "input_seconds": waited,

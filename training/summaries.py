@@ -1,14 +1,16 @@
 """What a run shows: TensorBoard events, history.csv and curves.png."""
 
+import contextlib
 import csv
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from foundation import files
+from training import curves
 from training.log import Sink
 from training.loop import Progress
 
@@ -36,15 +38,15 @@ class RunLog(Sink):
     def progress(self, progress: Progress) -> None:
         """Adds one log line's numbers."""
         tagged = progress.tagged()
-        with self._events.as_default(step=progress.step):
+        with self._writing(progress.step):
             for tag, value in tagged.items():
                 tf.summary.scalar(tag, value)
-        self._events.flush()
+            self._events.flush()
         self._rows.append({"step": progress.step} | {_column(tag): tagged[tag] for tag in tagged})
 
     def evaluation(self, metrics: Mapping[str, float], step: int) -> None:
         """Adds what an evaluation found: name → number."""
-        with self._events.as_default(step=step):
+        with self._writing(step):
             for name, value in metrics.items():
                 tf.summary.scalar(f"eval/{name}", value)
         named = {f"eval_{name.lower()}": value for name, value in metrics.items()}
@@ -66,12 +68,12 @@ class RunLog(Sink):
         """
         few = np.asarray(images, np.float32)
         low, high = few.min(), few.max()
-        with self._events.as_default(step=step):
+        with self._writing(step):
             tf.summary.image("inputs", (few - low) / max(high - low, 1e-6), max_outputs=len(few))
 
     def text(self, name: str, content: str) -> None:
         """Shows a text (Markdown)."""
-        with self._events.as_default(step=0):
+        with self._writing(0):
             tf.summary.text(name, content)
 
     def hyperparameters(self, values: Mapping[str, object]) -> None:
@@ -81,7 +83,7 @@ class RunLog(Sink):
         plain = (bool, int, float, str)
         shown = {k: v if isinstance(v, plain) else str(v) for k, v in values.items()}
         metrics = [api.Metric(tag) for tag in ("losses/total", "eval/Accuracy")]
-        with self._events.as_default(step=0):
+        with self._writing(0):
             api.hparams_config([api.HParam(name) for name in shown], metrics)
             api.hparams(shown)
 
@@ -98,7 +100,7 @@ class RunLog(Sink):
         from tensorboard.plugins.histogram import summary
 
         named = variables | {f"activations/{name}": value for name, value in activations.items()}
-        with self._events.as_default(step=step):
+        with self._writing(step):
             for name, value in named.items():
                 # TensorBoard's own tf.summary.histogram takes 240 bytes for each value.
                 part = np.ravel(value)[:: math.ceil(np.size(value) / _HISTOGRAM_VALUES)]
@@ -112,37 +114,27 @@ class RunLog(Sink):
         self._write_history()
 
     def plot(self) -> None:
-        """Plots loss, learning rate and speed over the steps: curves.png. Raises OSError."""
+        """Plots curves.png; raises OSError."""
         if len(self._rows) < 2:
             return
-        # Here, not above: it takes a second that no run should wait for at its start.
-        from matplotlib.figure import Figure
-
-        names = dict.fromkeys(name for row in self._rows for name in row if name != "step")
-        shares = [n for n in names if n.startswith("eval_") and n != "eval_loss"]
-        parts = [n for n in names if n not in (*_TAGS_APART, *shares)]
-        panels = [("loss", parts), ("evaluation", shares)]
-        panels += [(n.replace("_", " "), [n]) for n in ("learning_rate", "images_per_second")]
-        panels = [(title, lines) for title, lines in panels if lines]
-        figure = Figure(figsize=(8, 3 * len(panels)), layout="constrained")
-        axes = figure.subplots(len(panels), 1, sharex=True)
-        for axis, (title, lines) in zip(axes, panels, strict=True):
-            for name in lines:
-                points = [(row["step"], row[name]) for row in self._rows if name in row]
-                marker = "." if name.startswith("eval_") else None
-                axis.plot(*zip(*points, strict=True), label=name.replace("_", " "), marker=marker)
-            axis.set_ylabel(title)
-            if len(lines) > 1:
-                axis.legend()
-        axes[-1].set_xlabel("step")
-        for axis in axes:
-            axis.grid(alpha=0.3)
+        title = f"Training in {os.path.basename(os.path.abspath(self._train_dir))}"
+        content = curves.png(self._rows, title)
         with files.whole(os.path.join(self._train_dir, CURVES), "wb") as file:
-            figure.savefig(file, format="png", dpi=100)
+            file.write(content)
 
     def close(self, status: str) -> None:
         """Flushes what is still in memory."""
         self._events.close()
+
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        """Summaries of the block go to the events; raises OSError where they can't be written."""
+        try:
+            with self._events.as_default(step=step):
+                yield
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0]
+            raise OSError(f"{self._train_dir}: events can't be written: {reason}") from error
 
     def _write_history(self) -> None:
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
@@ -150,9 +142,6 @@ class RunLog(Sink):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
-
-
-_TAGS_APART = ("learning_rate", "images_per_second", "input_share", "gradient_norm")
 
 
 def _column(tag: str) -> str:

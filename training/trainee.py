@@ -156,10 +156,10 @@ class Trainee:
     def in_training(self) -> NetInTraining:
         """What takes the steps."""
         trained = {name: variable.value for name, variable in self.trained.items()}
-        return NetInTraining(self.learner, trained, self.loss_names)
+        return NetInTraining(self.learner, trained, self.loss_names, ("accuracy",))
 
     def slots(self) -> dict[str, tf.Variable]:
-        """What a checkpoint holds beside the weights: optimizer slots and averages."""
+        """What a checkpoint holds besides the weights: optimizer slots and averages."""
         return self.optimizer.slots() | (self.averages.slots() if self.averages else {})
 
     def with_averages(self) -> contextlib.AbstractContextManager:
@@ -283,7 +283,7 @@ def build_step(
         trainee.optimizer,
         learning_rates.create(options.schedule, epoch, last_step),
         functools.partial(
-            losses.classification, options=options.loss, class_weights=examples.class_weights
+            losses.with_accuracy, options=options.loss, class_weights=examples.class_weights
         ),
         lambda: losses.l2(decayed, decay),
         trainee.averages,

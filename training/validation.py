@@ -39,7 +39,7 @@ class Best:
         return sum(step > self.step for step in self.steps)
 
     def is_final(self, patience: int) -> bool:
-        """Whether so many evaluations came after the best that the run ends; 0: never."""
+        """Whether `patience` evaluations came after the best; 0: never."""
         return 0 < patience <= self.since
 
     def rewind(self, step: int) -> None:

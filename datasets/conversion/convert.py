@@ -208,7 +208,7 @@ def _write(
                 writer.add(split, result.framed)
                 if job.whitening and split == tally.training_split:
                     job.whitening.add(result.small)
-        shards = writer.finish()
+        shards = writer.name_shards()
         try:
             tally.check()
         except InputError as error:

@@ -1,4 +1,4 @@
-"""The files of a dataset beside its shards: dataset.json, labels.txt, and lists of findings."""
+"""The files of a dataset besides its shards: dataset.json, labels.txt, and lists of findings."""
 
 import collections
 import csv
@@ -92,7 +92,7 @@ def write(
     shards: Mapping[str, list[Shard]],
     whitening: Whitening | None,
 ) -> list[str]:
-    """Writes all files beside the shards, to be published; returns the names of all files."""
+    """Writes all files besides the shards, to be published; returns the names of all files."""
     conversion = tally.conversion([])
     names = [shard.file for part in shards.values() for shard in part]
     tables = [(REJECTED, _FINDINGS_COLUMNS, conversion.findings)]

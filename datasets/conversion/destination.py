@@ -1,9 +1,9 @@
 """Where a converted dataset goes, and how its files appear there: all of them whole, or none.
 
 A folder holds one dataset: NAME_SPLIT-00000-of-00004.tfrecord, labels.txt, dataset.json and
-rejected.csv. A single file FILE has the same beside it, as FILE.labels.txt, FILE.dataset.json …
+rejected.csv. A single file FILE has the same in its folder, as FILE.labels.txt, FILE.dataset.json …
 
-Files are written in a hidden folder beside their place. Once they are whole, one rename of that
+Files are written in a hidden folder next to their place. Once they are whole, one rename of that
 folder says so; then they are moved, dataset.json last. A conversion that was killed before the
 rename has changed nothing, and one that was killed after it is finished by the next.
 """

@@ -1,11 +1,12 @@
 """What is in an image file, whatever its name says, and the bytes that go into its record.
 
-JPEG and PNG that TensorFlow decodes as they should look keep their bytes. All else is decoded and
+JPEG and PNG that TensorFlow decodes rightly keep their bytes. All else is decoded and
 encoded anew: from a lossless source as PNG, from a lossy one as JPEG. Transparency is laid on
 white, the colour such pictures are drawn for.
 """
 
 import dataclasses
+import functools
 import io
 import re
 import zlib
@@ -15,20 +16,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from datasets.conversion import depth
-from foundation.errors import missing_extra
+from foundation import picture_formats
+from foundation.errors import InputError, missing_extra
 
 # Every plugin of Pillow is one more parser for bytes that nobody vouches for, and one of them (EPS)
-# starts a program: only these are tried.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-# Pillow's own threshold for a decompression bomb: a quarter of a gibibyte when decoded to RGB.
-MAX_PIXELS = 89_478_485
+# starts a program: only these are tried. HEIF is there with the extra heif.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
+MAX_PIXELS = picture_formats.MAX_PIXELS
 JPEG_QUALITY = 95
-# Kinds of images that are not read, by the brand in their header, or by their first bytes.
-_OTHER_KINDS = {
-    "HEIC": (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"),
-    "AVIF": (b"avif", b"avis"),
-}
-_JPEG_2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 
 Rectangle = tuple[int, int, int, int]  # left, upper, right, lower; the last two exclusive
 
@@ -84,11 +79,15 @@ class Photograph:
         if not data:
             raise ValueError("empty file")
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = opened(data)
         except Image.DecompressionBombError as error:
             raise ValueError(f"too many pixels: {error}") from error
         except Image.UnidentifiedImageError as error:
-            raise ValueError(_unknown_kind(data)) from error
+            kind = picture_formats.name(data)
+            reason = f"{kind} image: save it as JPEG or PNG" if kind else "not an image:"
+            raise ValueError(reason if kind else f"{reason} begins with {data[:16]!r}") from error
+        except InputError:
+            raise
         except Exception as error:  # damaged bytes make the parsers raise anything
             raise ValueError(f"damaged image: {error}") from error
         if image.width * image.height > MAX_PIXELS:
@@ -209,18 +208,37 @@ class Photograph:
             return b"VP8L" in self._data
         if self.format == "TIFF":
             return self._image.info.get("compression") not in ("jpeg", "tiff_jpeg", "webp")
-        return self.format != "JPEG"
+        return self.format not in ("JPEG", "AVIF", "HEIF")
 
 
-def _unknown_kind(data: bytes) -> str:
-    """What a file is that can't be read."""
-    brand = data[8:12] if data[4:8] == b"ftyp" else b""
-    for kind, brands in _OTHER_KINDS.items():
-        if brand in brands:
-            return f"{kind} image: save it as JPEG or PNG"
-    if data.startswith(_JPEG_2000):
-        return "JPEG 2000 image: save it as JPEG or PNG"
-    return f"not an image: begins with {data[:16]!r}"
+def opened(data: bytes) -> Image.Image:
+    """Reads an image's header.
+
+    Raises:
+      InputError: it is HEIC, and the extra heif is missing.
+      Exception: Pillow can't read it, or it is of a format that is not in `FORMATS`.
+    """
+    if picture_formats.name(data) == "HEIC":
+        _register_heif()
+    return Image.open(io.BytesIO(data), formats=_formats())
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those that this Pillow can read."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _register_heif() -> None:
+    if "HEIF" in _formats():
+        return
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise missing_extra("heif", "HEIC image:") from error
+    pillow_heif.register_heif_opener()
+    _formats.cache_clear()
 
 
 def _denoised(image: Image.Image) -> Image.Image:

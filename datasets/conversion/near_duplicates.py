@@ -6,14 +6,13 @@ import csv
 import dataclasses
 import functools
 import hashlib
-import io
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from datasets import splits
-from datasets.conversion.image_bytes import FORMATS
+from datasets.conversion import image_bytes
 from datasets.schema import LabeledImage
 from datasets.sources.image_folder import ImageFolder
 from foundation import files
@@ -199,11 +198,11 @@ def _hashes(
 
 def _hash(folder: ImageFolder, path: str) -> tuple[int, bytes] | None:
     """Perceptual hash and SHA-256 of a picture; None for what the conversion will reject."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     try:
         data = folder.read(path)
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = image_bytes.opened(data)
         image.draft("L", (64, 64))  # the hash needs no more
         value = int(str(require().phash(ImageOps.exif_transpose(image))), 16)
     except InputError:

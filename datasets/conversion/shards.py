@@ -50,21 +50,21 @@ class ShardWriter:
             shards.append(self._new(split, len(shards)))
         shards[-1].add(framed)
 
-    def finish(self) -> dict[str, list[Shard]]:
+    def name_shards(self) -> dict[str, list[Shard]]:
         """Closes the shards and gives them their names, which say how many there are."""
-        finished = {}
+        named = {}
         for split, shards in sorted(self._open.items()):
-            finished[split] = []
+            named[split] = []
             for i, shard in enumerate(shards):
                 shard.close()
                 name = self._destination.shard(split, i, len(shards))
                 os.rename(shard.path, self._destination.path(name))
                 description = Shard(name, shard.count, shard.size, shard.digest.hexdigest())
-                finished[split].append(description)
-        return finished
+                named[split].append(description)
+        return named
 
     def close(self) -> None:
-        """Closes what is not finished."""
+        """Closes what `name_shards` did not."""
         for shards in self._open.values():
             for shard in shards:
                 with contextlib.suppress(OSError):  # closing writes what is buffered

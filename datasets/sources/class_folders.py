@@ -30,8 +30,8 @@ def read(
     """Yields every file under the class folders, at any depth, in the order of their names.
 
     The folders are splits where they are called train, validation (also valid, val) or test, and
-    hold folders themselves; so a class may be called `train`. An annotation file beside a
-    photograph, of its name and with .xml, gives it boxes. Photographs beside the class folders are
+    hold folders themselves; so a class may be called `train`. An annotation file next to a
+    photograph, of its name and with .xml, gives it boxes. Photographs next to the class folders are
     findings.
 
     Args:
@@ -51,11 +51,11 @@ def read(
             label, path = _label(images.path, within, name), None
             for path in image_folder.photographs(os.path.join(images.path, within, name)):
                 image = LabeledImage(posixpath.join(within, name, path), label, split=split)
-                if not voc_xml.beside(image.path, images):
+                if not voc_xml.annotation_of(image.path, images):
                     yield image
                     continue
                 if not annotated:
-                    say("Boxes come from the .xml files beside the photographs.")
+                    say("Boxes come from the .xml files next to the photographs.")
                 annotated = True
                 yield from voc_xml.with_boxes(image, images)
             if path is None and split in ("", splits.TRAIN):
@@ -79,7 +79,7 @@ def layout(images: ImageFolder, one_is_enough: bool = False) -> list[tuple[str, 
     if split_folders := [name for name in folders if splits.named(name) and _folders(top, name)]:
         if others := sorted(set(folders) - set(split_folders)):
             raise InputError(
-                f"it holds the split {split_folders[0]!r} and, beside it, the folder "
+                f"it holds the split {split_folders[0]!r} and, next to it, the folder "
                 f"{others[0]!r} that is none.",
                 option="image_dir",
                 value=top,
@@ -111,7 +111,7 @@ def label_of(path: str) -> tuple[str, str]:
 
 
 def _strays(top: str, folder: str) -> Iterator[Finding]:
-    """Yields the photographs that lie beside the class folders."""
+    """Yields the photographs that are next to the class folders."""
     with os.scandir(os.path.join(top, folder)) as entries:
         names = sorted(entry.name for entry in entries if entry.is_file())
     for name in names:

@@ -5,7 +5,7 @@ of a label there may be a column of 0 and 1 for each class. Without a header the
 label, then optionally the split, then optionally xmin, ymin, xmax, ymax; or the split first, as
 AutoML has it.
 A photograph in several rows has several objects. What a table made here could not take in is listed
-beside it, in TABLE.rejected.csv.
+in its folder, in TABLE.rejected.csv.
 """
 
 import codecs
@@ -31,7 +31,7 @@ from foundation.errors import InputError
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _UNASSIGNED = "UNASSIGNED"  # AutoML's word for no split
 _FINDINGS_COLUMNS = ["file", "reason", "harmless"]
-# By preference: a table with an `id` beside a `filename` means the latter.
+# By preference: a table with both `id` and `filename` means the latter.
 _COLUMNS = {
     "filename": "filename file_name filepath file_path image_path image image_name path file "
     "fichier chemin img image_id id",

@@ -18,7 +18,7 @@ from foundation.errors import InputError
 # A record holds an image whole, and protobuf ends at two gibibytes; no photograph comes near.
 MAX_FILE_BYTES = 1 << 29
 
-# What lies beside photographs, and is not reported as a photograph that could not be read.
+# Files that accompany photographs, and are not reported as a photograph that could not be read.
 _OTHER_SUFFIXES = (
     ".csv .db .doc .docx .gz .htm .html .ini .json .jsonl .mat .md .npy .npz .pdf .pickle .pkl .py "
     ".rst .sh .tar .tfrecord .tfrecords .tsv .txt .xls .xlsx .xml .yaml .yml .zip"

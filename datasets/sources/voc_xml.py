@@ -53,18 +53,18 @@ def are_among(images: ImageFolder) -> bool:
     return any(image_folder.walk(images.path, (".xml").__eq__))
 
 
-def beside(path: str, images: ImageFolder) -> str:
-    """The annotation beside a photograph, by its path in the folder; "" where there is none."""
+def annotation_of(path: str, images: ImageFolder) -> str:
+    """The annotation next to a photograph, by its path in the folder; "" where there is none."""
     annotation = f"{posixpath.splitext(path)[0]}.xml"
     return annotation if os.path.isfile(os.path.join(images.path, annotation)) else ""
 
 
 def with_boxes(image: LabeledImage, images: ImageFolder) -> Iterator[LabeledImage | Finding]:
-    """A photograph of known label with the boxes of the annotation beside it.
+    """A photograph of known label with the boxes of the annotation next to it.
 
     Where objects bear the label these are taken, else all of them; the largest goes first.
     """
-    path = beside(image.path, images)
+    path = annotation_of(image.path, images)
     things, size = [], None
     for item in _read_file(images.path, path, images):
         if isinstance(item, Finding):

@@ -201,10 +201,11 @@ def _pair(
     gained, lost = comparison.flipped(first.answers, other.answers)
 
     def shown(positions: list[int]) -> dict[str, object]:
+        chosen = comparison.spread(positions, most)
         return {
             "count": words.count(len(positions)),
-            "shown": words.count(min(most, len(positions))),
-            "examples": [_flip(first, other, i, thumbnails) for i in positions[:most]],
+            "shown": words.count(len(chosen)),
+            "examples": [_flip(first, other, i, thumbnails) for i in chosen],
         }
 
     classes = [

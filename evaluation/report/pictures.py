@@ -6,24 +6,48 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from evaluation import comparison
+from evaluation import comparison, metrics
 
 _THUMBNAIL_SIDE = 128  # pixels
 _MOST_NAMED_CLASSES = 60  # beyond, names would overlap
 _MOST_COUNTED_CLASSES = 25  # beyond, counts would not fit into their cells
 _LONGEST_NAME = 24  # characters
+_MOST_LISTED = 30  # confusions
 
 
-def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """The matrix as a PNG: colours are shares of the true class, numbers are examples."""
+def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: str = "") -> bytes:
+    """The matrix as a PNG: colours are shares of the true class, numbers are examples.
+
+    Where the names of the classes have no place, the most frequent confusions stand beside it.
+    """
     # Imported here because it takes a second, which training need not spend.
-    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     count = len(class_names)
-    side = min(max(4.5, 2.0 + 0.42 * count), 14.0)  # inches
-    figure = Figure(figsize=(side + 1.0, side), layout="constrained")
-    axes = figure.subplots()
+    has_names = count <= _MOST_NAMED_CLASSES
+    side = min(max(4.5, 2.0 + 0.42 * count), 14.0 if has_names else 11.0)  # inches
+    figure = Figure(figsize=(side + (1.0 if has_names else 6.0), side), layout="constrained")
+    if title:
+        figure.suptitle(_plain(title, 100))
+    if has_names:
+        axes = figure.subplots()
+    else:
+        axes, list_axes = figure.subplots(1, 2, width_ratios=(side, 5.0))
+        _list_confusions(list_axes, confusion, class_names)
+    _draw_matrix(figure, axes, confusion)
+    if has_names:
+        names = [_plain(name) for name in class_names]
+        size = 9 if count <= _MOST_COUNTED_CLASSES else 6
+        axes.set_xticks(range(count), names, rotation=90, fontsize=size)
+        axes.set_yticks(range(count), names, fontsize=size)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _draw_matrix(figure, axes, confusion: np.ndarray) -> None:
+    from matplotlib.colors import PowerNorm
+
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     # The square root brings out the few errors of a class that is mostly right.
     norm = PowerNorm(0.5, vmin=0.0, vmax=1.0)
@@ -31,19 +55,23 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> bytes
     figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, label="share of the true class")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    if count <= _MOST_NAMED_CLASSES:
-        names = [_plain(name) for name in class_names]
-        size = 9 if count <= _MOST_COUNTED_CLASSES else 6
-        axes.set_xticks(range(count), names, rotation=90, fontsize=size)
-        axes.set_yticks(range(count), names, fontsize=size)
-    if count <= _MOST_COUNTED_CLASSES:
+    if len(confusion) <= _MOST_COUNTED_CLASSES:
         for row, column in np.argwhere(confusion):
             colour = "white" if shares[row, column] > 0.35 else "black"
             text = f"{confusion[row, column]:d}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+
+
+def _list_confusions(axes, confusion: np.ndarray, class_names: Sequence[str]) -> None:
+    """Writes the most frequent confusions as a list."""
+    axes.set_axis_off()
+    axes.set_title("most frequent confusions", fontsize=10, loc="left")
+    lines = [
+        f"{times:d} × {_plain(class_names[label])} as {_plain(class_names[taken])}"
+        for label, taken, times in metrics.most_confused(confusion, _MOST_LISTED)
+    ]
+    text = "\n".join(lines) or "none"
+    axes.text(0, 1, text, va="top", fontsize=8, linespacing=1.6, transform=axes.transAxes)
 
 
 def pareto(
@@ -78,9 +106,9 @@ def pareto(
     return buffer.getvalue()
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, longest: int = _LONGEST_NAME) -> str:
     """A name shortened, its dollar signs escaped: matplotlib reads a pair of them as a formula."""
-    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    short = name if len(name) <= longest else f"{name[: longest - 1]}…"
     return short.replace("$", r"\$")
 
 

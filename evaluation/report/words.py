@@ -71,7 +71,6 @@ _FRENCH = {
     "parameters": "paramètres",
     "multiply adds": "multiplications-additions",
     "matthews": "corrélation de Matthews",
-    "kappa": "kappa de Cohen",
     "cohen kappa": "kappa de Cohen",
     "brier": "score de Brier",
     "roc auc": "aire sous la courbe ROC",
@@ -127,11 +126,11 @@ _FRENCH = {
 
 _ENGLISH = {
     "ece": "calibration error",
-    "ece adaptive": "calibration error, bins of equal size",
+    "ece adaptive": "calibration error (equal bins)",
     "brier": "Brier score",
     "roc auc": "ROC-AUC",
     "matthews": "Matthews correlation",
-    "kappa": "Cohen's kappa",
+    "cohen kappa": "Cohen's kappa",
     "num correct": "right answers",
     "recall 1": "recall at 1",
     "tta": "views of an image",
