@@ -38,7 +38,7 @@ def export(subject: Subject, options: ExportOptions) -> ExportConfig:
 
     They are written into a hidden folder and compared with the model there; until then a former
     export stays as it is. `output_dir` takes its place by one renaming. With `output_file`, a
-    frozen graph X.pb is written alone, with X.labels.txt and X.export.json beside it.
+    frozen graph X.pb is written alone, with X.labels.txt and X.export.json in its folder.
 
     A version that an export lacks is added to it: the SavedModel alone, which holds its labels and,
     in assets.extra, its own export.json.
