@@ -19,7 +19,15 @@ from runs.options import ConvertOptions
 def main(options: ConvertOptions) -> None:
     from runs import convert  # here, for the start-up time of --help
 
-    convert.convert(options, command_line.say, _bar)
+    convert.convert(options, _say, _bar)
+
+
+def _say(line: str) -> None:
+    """Prints a line of its own, where a bar may be on the screen."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        command_line.say(line)
 
 
 def _bar(items: Iterable, text: str, total: int | None = None) -> Generator:

@@ -36,7 +36,9 @@ _GZIP_MAGIC = b"\x1f\x8b\x08"
 _NO_IMAGE, _NO_LABEL = b"\x00none", -(2**62)
 
 
-_ROUNDING = 0.01  # how far fractions may lie outside of 0 to 1
+# How far fractions may lie outside of 0 to 1, as those of a detector do. Were they pixels, there
+# would be less than two of them.
+_OUTSIDE = 0.5
 
 
 class Box(NamedTuple):
@@ -53,8 +55,8 @@ class Box(NamedTuple):
 
     @property
     def is_fraction(self) -> bool:
-        """Whether the sides are fractions of an image's: in pixels it would be a single one."""
-        return all(-_ROUNDING <= side <= 1 + _ROUNDING for side in self)
+        """Whether the sides are fractions of an image's: in pixels it would be a speck."""
+        return all(-_OUTSIDE < side < 1 + _OUTSIDE for side in self)
 
     def scaled(self, height: float, width: float) -> "Box":
         return Box(self.ymin * height, self.xmin * width, self.ymax * height, self.xmax * width)

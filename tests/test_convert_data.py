@@ -49,6 +49,20 @@ def pictures(tmp_path_factory):
     return folder
 
 
+def test_what_is_said_while_a_bar_is_shown_has_a_line_of_its_own(pictures, tmp_path):
+    table = tmp_path / "labels.csv"
+    names = sorted(path.name for path in (pictures / "images").iterdir())
+    table.write_text("".join(f"{name},{'ab'[i % 2]}\n" for i, name in enumerate(names)))
+    words = [f"--image_dir={pictures / 'images'}", f"--csv_file={table}", "--dry_run"]
+    run = subprocess.run(
+        [sys.executable, _SCRIPT, *words, f"--output_dir={tmp_path / 'out'}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=120,
+    )
+    assert f"\r{table}: it has no header" in run.stdout.decode()
+
+
 def _records(*files):
     records = tf.data.TFRecordDataset([str(file) for file in files])
     return [schema.parse_example(record) for record in records]

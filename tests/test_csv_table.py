@@ -206,6 +206,7 @@ def test_rows_of_several_or_no_classes(read):
             "id,breed\na,cat\n",
             "the column id is read as filename; the column breed is read as label",
         ),
+        ("filename,label,class\na.jpg,cat,3\n", "the column class is not read"),
         ("filename,cat,dog\na.jpg,1,0\n", "each class has a column of 0 and 1: cat, dog (2)"),
     ],
 )

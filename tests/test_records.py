@@ -96,6 +96,11 @@ def test_boxes_in_fractions_are_understood_and_said(folder, size):
     record, example, pixels = _make(folder, (whole,), size, crop_to_box=True)
     assert pixels.shape == (20, 40, 3)
     np.testing.assert_allclose(example["boxes"], [[0, 0, 1, 1]])
+    beyond = Box(0.1, -0.2, 0.5, 1.3)  # as a detector leaves it
+    record, example, pixels = _make(folder, (beyond,), size, crop_to_box=True)
+    assert pixels.shape == (8, 40, 3)
+    assert record.remarks[0].startswith("box in fractions: ")
+    assert record.remarks[1].startswith("box clipped: ")
 
 
 def test_cropping_to_the_box(folder):

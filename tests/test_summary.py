@@ -36,6 +36,14 @@ def test_a_class_without_validation_photographs_and_one_class_alone_are_warned_o
     assert "WARNING: there is one class only, cat: " in _lines(["cat"])
 
 
+def test_a_dataset_for_training_alone_is_told_so():
+    note = "No photograph is held back for an evaluation"
+    assert note in _lines(["cat", "dog"])
+    counts = {"train": {"cat": 3, "dog": 2}, "test": {"cat": 1, "dog": 1}}
+    assert note not in _lines(["cat", "dog"], counts)
+    assert note not in _lines(["cat", "dog"], {"all": {"cat": 3, "dog": 2}})
+
+
 def test_many_photographs_without_annotation_are_warned_of():
     findings = [Finding(f"{i}.jpg", "no annotation", Effect.LEFT_OUT) for i in range(9)]
     assert "WARNING: 9 photographs have no annotation" in _lines(["a", "b"], findings=findings)

@@ -68,6 +68,8 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
     if unseen := _without_validation(conversion):
         yield f"\nWARNING: no validation photograph of {len(unseen)} of the classes:"
         yield from _some(unseen)
+    if set(conversion.counts) == {splits.TRAIN}:
+        yield "\nNo photograph is held back for an evaluation; --validation_fraction says how many."
     if len(conversion.classes) == 1:
         yield f"\nWARNING: there is one class only, {printable(conversion.classes[0])}: whatever a "
         yield "  net says of it is right."

@@ -15,7 +15,7 @@ from foundation.errors import InputError
 # Folders that hold all photographs, or what belongs to them, and are no classes.
 _NO_CLASSES = set(
     "images image imgs img jpegimages photos photographs pictures labels label annotations "
-    "annotation xml xmls data imagesets".split()
+    "annotation xml xmls data imagesets evaluation eval dev".split()
 )
 _SUFFIXES = set(".jpg .jpeg .png .gif .bmp .webp .tif .tiff .ppm .pgm".split())
 _REMEDY = (

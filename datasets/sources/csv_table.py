@@ -320,14 +320,21 @@ def _columns(path: str, first: list[str], cells: list[str]) -> _Columns:
     places, width = _columns_of_header(first), len(first)
     if "label" in places:
         other = {name: first[i] for name, i in places.items() if first[i].lower() != name}
-        note = "; ".join(f"the column {cell} is read as {name}" for name, cell in other.items())
-        return _Columns(places, width, note=note)
+        notes = [f"the column {cell} is read as {name}" for name, cell in other.items()]
+        notes += [f"the column {cell} is not read" for cell in _other_labels(first, places)]
+        return _Columns(places, width, note="; ".join(notes))
     classes = {class_labels.clean(name): i for i, name in enumerate(first)}
     classes = {name: i for name, i in classes.items() if name and i not in places.values()}
     if not all(i < len(cells) and _is_zero_or_one(cells[i]) for i in classes.values()):
         raise _bad(path, f"it has the columns {', '.join(first)}; it needs one called label.")
     shown = class_labels.shortened(list(classes))
     return _Columns(places, width, classes, f"each class has a column of 0 and 1: {shown}")
+
+
+def _other_labels(header: list[str], places: dict[str, int]) -> list[str]:
+    """The columns that would hold the labels if the one that is taken were absent."""
+    rest = [cell for i, cell in enumerate(header) if i not in places.values()]
+    return [cell for cell in rest if "label" in _columns_of_header([cell])]
 
 
 def _is_zero_or_one(cell: str) -> bool:
