@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from datasets import batches, file_cache, schema, tfrecord_dataset
+from datasets.options import ReadingOptions
+from foundation.errors import UsageError
 
 
 def _write_dataset(folder, counts, split="train", compress=False, boxes=()):
@@ -267,9 +269,9 @@ def test_a_cache_changes_nothing(tmp_path, kind, compress):
     assert compression == (dataset.compression if kind == "none" else "")
 
 
-def test_an_unknown_cache_is_refused(dataset):
-    with pytest.raises(ValueError, match="--cache=ram must be one of none, memory, disk"):
-        _training(dataset, cache="ram")
+def test_an_unknown_cache_is_refused():
+    with pytest.raises(UsageError, match="--cache=ram: unknown. Choose of none, memory, disk"):
+        ReadingOptions(cache="ram")
 
 
 # Balanced sampling
