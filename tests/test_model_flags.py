@@ -116,8 +116,8 @@ def test_small_cnn(colours, tmp_path):
     [
         (("--small_cnn_dropout=0.1",), 2, "--small_cnn_dropout needs --model_name=small_cnn"),
         (("--restore_dry_run",), 2, "--restore_dry_run shows what --checkpoint_path gives"),
-        (("--model_name=small_cnn", "--small_cnn_filters=4,x"), 2, "write whole numbers"),
-        (("--head=conv:8",), 1, "'conv:8' is neither dense:UNITS"),
+        (("--model_name=small_cnn", "--small_cnn_filters=4,x"), 2, "write a whole number"),
+        (("--head=conv:8",), 2, "'conv:8' is neither dense:UNITS"),
     ],
 )
 def test_flags_that_make_no_sense(colours, tmp_path, flags, code, message):
