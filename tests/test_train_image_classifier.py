@@ -365,7 +365,7 @@ def test_features_are_computed_anew_for_another_augmentation_or_other_classes(co
         (("--progressive_resizing=a:0",), 2, "write it like 128:0,192:2000,250:4000"),
         (("--early_stopping_patience=2",), 2, "needs --eval_every_n_steps"),
         (("--class_weights=pink:2",), 1, "one of the classes blue, green, red"),
-        (("--eval_every_n_steps=2", "--eval_split_name=none"), 1, "--eval_every_n_steps: "),
+        (("--eval_every_n_steps=2", "--eval_split_name=none"), 1, "leave --eval_every_n_steps out"),
     ],
 )
 def test_flags_of_the_loop_that_make_no_sense(colours, tmp_path, flags, code, message):
