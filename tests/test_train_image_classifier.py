@@ -355,7 +355,7 @@ def test_features_are_computed_anew_for_another_augmentation_or_other_classes(co
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (("--num_epochs=0",), 2, "--num_epochs=0 trains nothing"),
+        (("--num_epochs=0",), 2, "--num_epochs=0: trains nothing"),
         (("--learning_rate=nan",), 2, "--learning_rate=nan: write a number"),
         (("--worker_hosts=here",), 2, "write HOST:PORT"),
         (("--task=3",), 2, "--worker_hosts lists 0 workers"),
