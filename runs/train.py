@@ -20,7 +20,7 @@ from runs import continuing
 from runs.config import RunConfig
 from runs.data import TrainingData, ValidationData, find, keep_zca_file, readable, training_recipe
 from runs.options import TrainOptions
-from training import batch_size, rate_finder, restoring, summaries
+from training import batch_size, learning_rates, rate_finder, restoring, summaries
 from training import distribution as distributions
 from training.contracts import Ending, Examples
 from training.distribution import Distribution
@@ -384,16 +384,41 @@ def _describe(current: Run, job: _Job, steps: bool = True) -> None:
             "split: each step sees some of them several times."
         )
     if steps:
-        _describe_steps(current, dataset.num_examples, say)
+        _describe_steps(current, job)
 
 
-def _describe_steps(current: Run, num_examples: int, say: Say) -> None:
-    first, last = current.first_step, current.last_step
+def _describe_steps(current: Run, job: _Job) -> None:
+    first, last, say = current.first_step, current.last_step, job.say
+    num_examples = job.data.dataset.num_examples
+    _warn_of_defaults(current, job)
     if last is None:
         say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
     elif first < last:
         epochs = (last - first) * current.images_per_step / num_examples
         say(f"Steps: {first} to {last}, {epochs:.1f} epochs")
+
+
+def _warn_of_defaults(current: Run, job: _Job) -> None:
+    """Names TF-Slim's defaults where they hold a run back that its user did not ask for."""
+    options, last = job.options.training, current.last_step
+    optimizer, schedule = options.optimizer, options.schedule
+    if optimizer.optimizer == "adam" and "opt_epsilon" not in optimizer.given:
+        job.say(
+            "Warning: --optimizer=adam takes TF-Slim's --opt_epsilon=1, with which small gradients "
+            "teach little; --opt_epsilon=1e-7 is usual elsewhere."
+        )
+    polynomial = schedule.learning_rate_decay_type == "polynomial"
+    if not polynomial or "num_epochs_per_decay" in schedule.given:
+        return
+    epoch = learning_rates.epoch_of(
+        options.batch, job.examples.num_examples, job.distribution.num_workers
+    )
+    end = learning_rates.decay_steps(schedule, epoch)
+    if last is None or end < last:
+        job.say(
+            f"Warning: the learning rate is down to --end_learning_rate at step {end}, after "
+            f"--num_epochs_per_decay={schedule.num_epochs_per_decay:g} epochs, and stays there."
+        )
 
 
 def _millions(count: int) -> str:

@@ -41,26 +41,32 @@ def events(folder) -> dict[str, list]:
     return found
 
 
-def write_colours(folder: pathlib.Path, per_class: int = 8, size: int = 40) -> pathlib.Path:
-    """Shards of noisy pictures in three colours: NAME colours, splits train and validation."""
+def write_colours(
+    folder: pathlib.Path, per_class: int = 8, size: int = 40, first: int = 0
+) -> pathlib.Path:
+    """Shards of noisy pictures in three colours: NAME colours, splits train and validation.
+
+    Classes are numbered from `first`; with 1, class 0 is the background.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for split in ("train", "validation"):
         path = folder / f"colours_{split}-00000-of-00001.tfrecord"
         with open(path, "wb") as file:
             for i in range(per_class * len(COLOURS)):
-                label = i % len(COLOURS)
-                name, colour = list(COLOURS.items())[label]
+                number = i % len(COLOURS)
+                name, colour = list(COLOURS.items())[number]
                 noise = rng.integers(-40, 40, (size, size, 3))
                 pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
                 encoded = io.BytesIO()
                 Image.fromarray(pixels).save(encoded, "JPEG")
                 file_name = f"{name}_{i}.jpg"
                 record = schema.Example(
-                    encoded.getvalue(), "jpeg", size, size, label, name, file_name, (), ""
+                    encoded.getvalue(), "jpeg", size, size, number + first, name, file_name, (), ""
                 ).serialize()
                 file.write(schema.frame(record))
-    lines = (f"{i}:{name}\n" for i, name in enumerate(COLOURS))
+    names = [*["background"] * first, *COLOURS]
+    lines = (f"{i}:{name}\n" for i, name in enumerate(names))
     (folder / "labels.txt").write_text("".join(lines))
     return folder
 

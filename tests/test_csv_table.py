@@ -181,7 +181,9 @@ def test_automls_splits_and_boxes_in_fractions(read):
 def test_rows_of_several_or_no_classes(read):
     header = "filename,cat,dog\na.jpg,1,0\n"
     cat, finding, both = read(f"{header}b.jpg,1,1\n")
-    assert finding == Finding("b.jpg", "two labels: cat and dog", Effect.CORRECTED)
+    assert finding == Finding(
+        "b.jpg", "two labels: cat and dog; --multiple_objects=largest decides", Effect.CORRECTED
+    )
     assert (both.path, both.label) == ("b.jpg", "cat")
     for row, reason in (
         ("b.jpg,0,0", "no label"),
@@ -226,7 +228,7 @@ def test_several_tables_are_each_a_split_by_its_name(tmp_path):
         (tmp_path / f"{name}.csv").write_text(f"filename,label\n{content}")
     paths = [str(tmp_path / f"{name}.csv") for name in rows]
     first, finding, *images = csv_table.read(paths, ImageFolder(str(tmp_path)), "first")
-    reason = "two splits: train (train.csv) and validation (labels-val.csv)"
+    reason = "two splits: train (train.csv) and validation (labels-val.csv); train is taken"
     assert finding == Finding("b.jpg", reason)
     assert [(i.path, i.split) for i in (first, *images)] == [
         ("a.jpg", "train"),
@@ -270,8 +272,10 @@ def test_a_file_name_need_not_be_text_and_a_label_must(read, tmp_path):
 def test_rows_of_a_photograph_may_be_apart_and_must_agree(read):
     items = read("a.jpg,cat,train\nb.jpg,cat,train\na.jpg,dog,train\na.jpg,dog,test\n")
     two_labels, two_splits, *images = items
-    assert two_labels == Finding("a.jpg", "two labels: cat and dog", Effect.CORRECTED)
-    assert two_splits == Finding("a.jpg", "two splits: train and test")
+    assert two_labels == Finding(
+        "a.jpg", "two labels: cat and dog; --multiple_objects=largest decides", Effect.CORRECTED
+    )
+    assert two_splits == Finding("a.jpg", "two splits: train and test; train is taken")
     assert [(item.path, item.label) for item in images] == [("a.jpg", "cat"), ("b.jpg", "cat")]
 
 

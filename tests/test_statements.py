@@ -32,7 +32,7 @@ def test_two_annotators_who_agree_make_one_example():
 def test_two_annotators_who_disagree_are_named_and_the_rule_decides(box):
     said = _say("weed", by="pat/0.xml"), _say("crop", box, by="kim/0.xml")
     finding, image = _gather(*said, rule="first")
-    reason = "two labels: weed (pat/0.xml) and crop (kim/0.xml)"
+    reason = "two labels: weed (pat/0.xml) and crop (kim/0.xml); --multiple_objects=first decides"
     assert finding == Finding("0.jpg", reason, Effect.CORRECTED)
     assert image.label == "weed"
     finding, *images = _gather(*said, rule="each")
@@ -67,7 +67,8 @@ def test_a_photograph_lands_in_one_split():
         _say("cat", split="train", by="u.xml"),
     )
     finding, image = _gather(*said)
-    assert finding == Finding("0.jpg", "two splits: test (t.xml) and train (u.xml)")
+    reason = "two splits: test (t.xml) and train (u.xml); test is taken"
+    assert finding == Finding("0.jpg", reason)
     assert image.split == "test"
 
 
@@ -130,4 +131,4 @@ def test_photographs_that_nothing_names_are_counted_or_labelled_in_every_source(
     assert (
         list(csv_table.read(table, folder, "largest", said.append, Rest(folder, _others))) == images
     )
-    assert said == ["1 photographs of --image_dir are in no row, and are left out."]
+    assert said == ["No usable row names 1 photographs of --image_dir: they are left out."]

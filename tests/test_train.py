@@ -10,7 +10,7 @@ from foundation.errors import InputError
 from runs import config as run_config
 from runs import train
 from runs.options import TrainOptions
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_colours
 from training.contracts import Ending
 
 SMALLEST = {"model_name": "small_cnn", "small_cnn_filters": (4,), "train_image_size": 16}
@@ -42,6 +42,29 @@ def test_a_run_knows_its_labels_offset(tmp_path, colours):
     other = options(colours, tmp_path / "run", max_number_of_steps=2, labels_offset=1)
     with pytest.raises(InputError, match="--labels_offset=1, but the run has 0"):
         train.train(other, print)
+
+
+def test_a_run_goes_on_with_its_own_labels_offset(tmp_path):
+    colours = write_colours(tmp_path / "colours", first=1)
+    begun = options(colours, tmp_path / "run", max_number_of_steps=1, labels_offset=1)
+    assert train.train(begun, print).step == 1
+    goes_on = options(colours, tmp_path / "run", max_number_of_steps=2)
+    assert train.train(goes_on, print).step == 2
+    config = run_config.load(str(tmp_path / "run"))
+    assert (config.labels_offset, config.labels) == (1, ("blue", "green", "red"))
+
+
+def test_defaults_that_hold_a_run_back_are_named(colours, tmp_path):
+    lines, given = [], {"optimizer": "adam", "learning_rate_decay_type": "polynomial"}
+    train.train(options(colours, tmp_path / "a", max_number_of_steps=8, **given), lines.append)
+    text = "\n".join(lines)
+    assert "--optimizer=adam takes TF-Slim's --opt_epsilon=1" in text
+    # 24 pictures are 3 batches of 8, and 2 epochs 6 steps.
+    assert "down to --end_learning_rate at step 6, after --num_epochs_per_decay=2 epochs" in text
+    given |= {"opt_epsilon": 1.0, "num_epochs_per_decay": 2.0}
+    train.train(options(colours, tmp_path / "b", max_number_of_steps=8, **given), lines.append)
+    assert "\n".join(lines).count("Warning: --optimizer=adam") == 1
+    assert "\n".join(lines).count("Warning: the learning rate is down") == 1
 
 
 def test_run_json_says_how_long_the_training_took(colours, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from foundation.errors import InputError
-from training.options import ScheduleOptions
+from training.options import BatchOptions, ScheduleOptions
 
 # Smith and Topin, "Super-Convergence": a rise to the peak, then a longer fall far below the start.
 _ONE_CYCLE_RISE = 0.3
@@ -24,6 +24,20 @@ def steps_per_epoch(num_examples: int, batch_size: int, replicas_to_aggregate: i
       replicas_to_aggregate: gradients averaged into one update (--sync_replicas).
     """
     return num_examples / batch_size / replicas_to_aggregate
+
+
+def epoch_of(batch: BatchOptions, num_examples: int, num_workers: int = 1) -> float:
+    """Steps in an epoch of a run; `num_examples` are those of all workers together.
+
+    TF-Slim counts an epoch by the batches that go into an update, and by one clone's.
+    """
+    together = batch.accumulation(num_workers) * num_workers
+    return steps_per_epoch(num_examples, batch.batch_size, together)
+
+
+def decay_steps(options: ScheduleOptions, epoch: float) -> int:
+    """Steps of one exponential decay, and of all of the polynomial one."""
+    return max(1, int(epoch * options.num_epochs_per_decay))
 
 
 def create(options: ScheduleOptions, epoch: float, total_steps: int | None = None) -> Schedule:
@@ -49,7 +63,7 @@ def create(options: ScheduleOptions, epoch: float, total_steps: int | None = Non
         options.end_learning_rate,
     )
     warmup_steps = options.warmup_steps or options.warmup_epochs * epoch
-    decay_steps = max(1, int(epoch * options.num_epochs_per_decay))
+    one_decay = decay_steps(options, epoch)
     if kind in ("cosine", "one_cycle") and not total_steps:
         raise InputError(
             "spreads over the whole run:",
@@ -62,9 +76,9 @@ def create(options: ScheduleOptions, epoch: float, total_steps: int | None = Non
         if kind == "fixed":
             return tf.constant(start, tf.float32)
         if kind == "exponential":
-            return start * tf.pow(options.learning_rate_decay_factor, tf.floor(step / decay_steps))
+            return start * tf.pow(options.learning_rate_decay_factor, tf.floor(step / one_decay))
         if kind == "polynomial":
-            left = 1.0 - tf.minimum(step, decay_steps) / decay_steps
+            left = 1.0 - tf.minimum(step, one_decay) / one_decay
             return (start - end) * left + end
         done = tf.minimum(step / total_steps, 1.0)
         if kind == "cosine":

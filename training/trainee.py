@@ -270,11 +270,7 @@ def build_step(
     last_step: int | None,
 ) -> TrainingStep:
     """What makes the updates of a trainee."""
-    accumulation = options.batch.accumulation(distribution.num_workers)
-    # TF-Slim counts an epoch by the batches that go into an update, and by one clone's.
-    epoch = learning_rates.steps_per_epoch(
-        examples.num_examples, options.batch.batch_size, accumulation * distribution.num_workers
-    )
+    epoch = learning_rates.epoch_of(options.batch, examples.num_examples, distribution.num_workers)
     decay = options.optimizer.weight_decay
     decayed = [trainee.weights[name].value for name in slim_names.regularized(trainee.model)]
     return TrainingStep(
@@ -288,7 +284,7 @@ def build_step(
         lambda: losses.l2(decayed, decay),
         trainee.averages,
         StepSettings(
-            accumulation,
+            options.batch.accumulation(distribution.num_workers),
             options.batch.seed,
             _jit_compile(options.machine.jit_compile),
             timed=not options.batch.deterministic,

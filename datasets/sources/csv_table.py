@@ -131,7 +131,7 @@ def read(
         else:
             yield item
     if unnamed:
-        say(f"{unnamed} photographs of --image_dir are in no row, and are left out.")
+        say(f"No usable row names {unnamed} photographs of --image_dir: they are left out.")
 
 
 def _statements(

@@ -107,7 +107,7 @@ def _merged(statements: Sequence[Statement], rule: str) -> Iterator[LabeledImage
     for statement in statements:
         if statement.split not in ("", split_by.split):
             clash = f"{split_by.split}{split_by.by()} and {statement.split}{statement.by()}"
-            yield Finding(first.path, f"two splits: {clash}")
+            yield Finding(first.path, f"two splits: {clash}; {split_by.split} is taken")
         for thing in _scaled(statement, size):
             others = by_box[thing.box] if is_one_file else known
             same = [other for other in others if _are_one(*other, thing, statement)]
@@ -116,7 +116,8 @@ def _merged(statements: Sequence[Statement], rule: str) -> Iterator[LabeledImage
             if same:
                 other, origin = same[0]
                 labels = f"{other.label}{origin.by()} and {thing.label}{statement.by()}"
-                yield Finding(first.path, f"two labels: {labels}", Effect.CORRECTED)
+                problem = f"two labels: {labels}; --multiple_objects={rule} decides"
+                yield Finding(first.path, problem, Effect.CORRECTED)
             known.append((thing, statement))
             by_box[thing.box].append(known[-1])
     things = [thing for thing, _ in known]
