@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from datasets import bad_records, batches
 from datasets.bad_records import BadRecord
+from datasets.splits import TEST, VALIDATION
 from datasets.tfrecord_dataset import Dataset
 from evaluation import evaluator
 from evaluation import folder as report
@@ -27,7 +28,6 @@ from runs.options import EvaluateOptions, TrainOptions
 from serving import classifier
 from training import summaries, tracking, validation
 
-_SPLITS = ("test", "validation")
 # Classes without examples that are named on the screen; the others are in per_class.csv.
 _MOST_NAMED = 10
 
@@ -101,7 +101,7 @@ def _dataset(
     config: RunConfig | None, options: EvaluateOptions, say: Callable[[str], None]
 ) -> Dataset:
     """Raises InputError where there is none, or one with other classes than the run's."""
-    found = splits.first_there(config, options.source, _SPLITS)
+    found = splits.first_there(config, options.source, (TEST, VALIDATION))
     for remark in found.dataset.remarks:
         say(remark)
     if found.passed_over:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from datasets import schema
 from datasets.conversion import image_bytes
+from datasets.splits import TEST, TRAIN
 from foundation import labels
 from foundation.errors import InputError
 from runs import checks, opened, splits, temperature, unusual_pictures
@@ -90,7 +91,7 @@ def _names(options: ExportModelOptions) -> Sequence[str] | None:
 
 def _dataset(config: RunConfig | None, options: ExportModelOptions):
     wanted = options.source.dataset_split_name
-    return splits.first_there(config, options.source, (wanted, "test", "train")).dataset
+    return splits.first_there(config, options.source, (wanted, TEST, TRAIN)).dataset
 
 
 def _subject(run: OpenRun, examples: Sequence[bytes], source: str, divisor: float) -> Subject:

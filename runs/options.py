@@ -12,6 +12,7 @@ from datasets.options import (
     ThreadsOptions,
     TrainingReadingOptions,
 )
+from datasets.splits import TEST, VALIDATION
 from evaluation.options import ComparisonOptions, EvaluationOptions, WatchingOptions
 from foundation.errors import UsageError
 from foundation.options import Options, given_values, group, option, options
@@ -194,7 +195,7 @@ class OpenOptions(Options):
 class EvaluateOptions(OpenOptions):
     """Evaluation."""
 
-    source: SourceOptions = group(SourceOptions, dataset_split_name="test")
+    source: SourceOptions = group(SourceOptions, dataset_split_name=TEST)
     reading: ReadingOptions = group(ReadingOptions)
     evaluation: EvaluationOptions = group(EvaluationOptions)
     watching: WatchingOptions = group(WatchingOptions)
@@ -229,7 +230,7 @@ class EvaluateOptions(OpenOptions):
 class ExportModelOptions(OpenOptions):
     """Export."""
 
-    source: SourceOptions = group(SourceOptions, dataset_split_name="validation")
+    source: SourceOptions = group(SourceOptions, dataset_split_name=VALIDATION)
     reading: ThreadsOptions = group(ThreadsOptions)
     export: ExportOptions = group(ExportOptions)
     temperature: TemperatureOptions = group(TemperatureOptions)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasets.conversion import depth
 from datasets.conversion.depth import Depth
-from datasets.conversion.image_bytes import Photograph
+from datasets.conversion.image_bytes import Changes, Photograph
 from tests.conftest import run_script
 
 
@@ -45,11 +45,11 @@ def _decoded(encoded):
 def test_values_are_scaled_by_the_bits_in_use(save):
     photograph = Photograph(save(_RAMP))
     assert photograph.is_deep and photograph.bits_used() == 12
-    np.testing.assert_array_equal(_decoded(photograph.encode(bits=12)), _RAMP >> 4)
+    np.testing.assert_array_equal(_decoded(photograph.encode(Changes(bits=12))), _RAMP >> 4)
     np.testing.assert_array_equal(_decoded(Photograph(save(_RAMP)).encode()), _RAMP >> 4)
-    full = Photograph(save(_RAMP)).encode(bits=16)
+    full = Photograph(save(_RAMP)).encode(Changes(bits=16))
     np.testing.assert_array_equal(_decoded(full), _RAMP >> 8)
-    stretched = _decoded(Photograph(save(_RAMP)).encode(bits=depth.STRETCHED))
+    stretched = _decoded(Photograph(save(_RAMP)).encode(Changes(bits=depth.STRETCHED)))
     assert stretched.min() == 0 and stretched.max() == 255
     low, high = np.percentile(_RAMP, (0.5, 99.5))
     assert stretched[24, 0] == int((_RAMP[24, 0] - low) * 256 / (high - low)) > 130
@@ -65,10 +65,10 @@ def test_the_bits_in_use(largest, bits):
 
 def test_equalizing_comes_before_eight_bits():
     deep = np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) // 8 + 100  # 384 even levels
-    equalized = _decoded(Photograph(_png(deep)).encode(filters=("equalize",), bits=16))
+    equalized = _decoded(Photograph(_png(deep)).encode(Changes(filters=("equalize",), bits=16)))
     assert len(np.unique(equalized)) > 250 and equalized.min() == 0 and equalized.max() == 255
     assert (np.diff(equalized.ravel().astype(int)) >= 0).all() and 127 < equalized.mean() < 128
-    shrunk = _decoded(Photograph(_png(deep)).encode(None, 32, ("equalize",), bits=16))
+    shrunk = _decoded(Photograph(_png(deep)).encode(Changes(None, 32, ("equalize",), bits=16)))
     assert shrunk.shape == (24, 32) and shrunk.min() == 0 and shrunk.max() == 255
 
 
@@ -77,10 +77,12 @@ def test_colour_and_transparency():
     colour = np.stack([_RAMP, _RAMP // 2, _RAMP[::-1]], axis=-1)
     photograph = Photograph(_png(colour))
     assert photograph.is_deep and photograph.bits_used() == 12
-    np.testing.assert_array_equal(_decoded(photograph.encode(bits=12)), colour >> 4)
+    np.testing.assert_array_equal(_decoded(photograph.encode(Changes(bits=12))), colour >> 4)
     opacity = np.full((48, 64, 1), 65535, np.uint16)
     opacity[:24] = 0
-    found = _decoded(Photograph(_png(np.concatenate([colour, opacity], -1))).encode(bits=12))
+    found = _decoded(
+        Photograph(_png(np.concatenate([colour, opacity], -1))).encode(Changes(bits=12))
+    )
     assert (found[:24] == 255).all()
     np.testing.assert_array_equal(found[24:], colour[24:] >> 4)
 
@@ -89,8 +91,10 @@ def test_colour_of_few_bits_without_opencv_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     colour = np.stack([_RAMP] * 3, axis=-1)
     with pytest.raises(ValueError, match="16-bit colour: 12 bits in use needs the extra opencv"):
-        Photograph(_png(colour)).encode(bits=12)
-    full = np.asarray(Image.open(io.BytesIO(Photograph(_png(colour)).encode(bits=16).data)))
+        Photograph(_png(colour)).encode(Changes(bits=12))
+    full = np.asarray(
+        Image.open(io.BytesIO(Photograph(_png(colour)).encode(Changes(bits=16)).data))
+    )
     np.testing.assert_array_equal(full, colour >> 8)
 
 

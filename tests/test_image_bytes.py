@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets.conversion import image_bytes
-from datasets.conversion.image_bytes import Photograph
+from datasets.conversion.image_bytes import Changes, Photograph
 
 # 16 x 16, of one colour, as libjpeg-turbo's cjpeg -arithmetic writes it; Pillow writes none.
 _ARITHMETIC_JPEG = base64.b64decode(
@@ -232,7 +232,7 @@ def test_a_bomb_is_refused_by_its_header(monkeypatch):
 
 
 def test_a_crop_is_what_it_says():
-    encoded = Photograph(_KEPT["PNG"]).encode(crop=(30, 4, 48, 20))
+    encoded = Photograph(_KEPT["PNG"]).encode(Changes(crop=(30, 4, 48, 20)))
     assert (encoded.change, encoded.format) == ("crop", "png")
     _assert_looks_like(encoded, _drawn().crop((30, 4, 48, 20)), 1e-9)
 
@@ -240,19 +240,19 @@ def test_a_crop_is_what_it_says():
 def test_a_crop_refers_to_the_upright_image():
     data = _saved(_drawn(), "PNG", exif=_exif(6))
     upright = _drawn().transpose(Image.Transpose.ROTATE_270)
-    encoded = Photograph(data).encode(crop=(0, 0, 32, 24))
+    encoded = Photograph(data).encode(Changes(crop=(0, 0, 32, 24)))
     _assert_looks_like(encoded, upright.crop((0, 0, 32, 24)), 1e-9)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_max_side_shrinks_what_is_larger_and_nothing_else(kind):
     large = _drawn().resize((480, 320), Image.Resampling.BICUBIC)
-    encoded = Photograph(_saved(large, kind)).encode(max_side=48)
+    encoded = Photograph(_saved(large, kind)).encode(Changes(max_side=48))
     assert (encoded.width, encoded.height) == (48, 32)
     assert encoded.change == "max_side"
     _assert_looks_like(encoded, _drawn(), 4)
     small = _saved(_drawn(), kind)
-    assert Photograph(small).encode(max_side=48).data == small
+    assert Photograph(small).encode(Changes(max_side=48)).data == small
 
 
 def test_no_damage_slips_through_that_tensorflow_refuses():
@@ -286,7 +286,7 @@ def test_equalization_spreads_the_histogram_and_keeps_the_size():
     dark = np.random.default_rng(0).normal(60, 10, (30, 40, 3)).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(dark).save(file, "PNG")
-    encoded = image_bytes.Photograph(file.getvalue()).encode(filters=("equalize",))
+    encoded = image_bytes.Photograph(file.getvalue()).encode(Changes(filters=("equalize",)))
     assert (encoded.change, encoded.format) == ("equalize", "png")
     after = np.asarray(Image.open(io.BytesIO(encoded.data)))
     assert after.shape == dark.shape
@@ -300,7 +300,7 @@ def test_denoising_takes_noise_and_leaves_edges():
     noisy = clean + np.random.default_rng(0).normal(0, 8, clean.shape)
     file = io.BytesIO()
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    encoded = image_bytes.Photograph(file.getvalue()).encode(filters=("denoise",))
+    encoded = image_bytes.Photograph(file.getvalue()).encode(Changes(filters=("denoise",)))
     after = np.asarray(Image.open(io.BytesIO(encoded.data)), np.float64)
     assert np.abs(after - clean).mean() < 0.6 * np.abs(noisy - clean).mean()
     assert np.abs(after - clean).max() < 30  # also the channels are in their order

@@ -1,12 +1,12 @@
 """How many images a step trains the most images a second."""
 
 import gc
-import os
 import tempfile
 import time
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import tensorflow as tf
 
 from foundation.errors import InputError
@@ -65,9 +65,9 @@ def find(
             say(f"batch {size}: {speeds[size]:.1f} images/s")
             if len(speeds) > 1 and speeds[size] < _WORTH_IT * speeds[size // 2]:
                 break
-            before, used = used, _memory_used()
+            before, used = used, psutil.Process().memory_info().rss
             # A GPU says so when its own memory is full; the processor's system kills.
-            if not on_gpu and 2 * (used - before) > _memory_free():
+            if not on_gpu and 2 * (used - before) > psutil.virtual_memory().available:
                 say(f"batch {2 * size}: may not fit into memory")
                 break
             size *= 2
@@ -94,22 +94,3 @@ def _speed(current: run.Run, size: int) -> float:
     began = time.monotonic()
     current.step.run(batches, _STEPS)
     return size * _STEPS / (time.monotonic() - began)
-
-
-def _memory_used() -> int:
-    """Bytes of this process, on Linux; elsewhere 0."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def _memory_free() -> int:
-    """Bytes that are available, on Linux; elsewhere plenty."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":") for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return 2**50

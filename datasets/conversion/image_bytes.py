@@ -64,6 +64,26 @@ class Encoded:
     change: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What is done to a photograph before it is stored.
+
+    Attributes:
+      crop: pixels to cut out of the image as it should be seen; None for the whole.
+      max_side: larger images are shrunk to it; 0 for no limit.
+      filters: names in `FILTERS`, applied to the pixels one after the other.
+      bits: how many a deep image is scaled by, or `depth.STRETCHED`; None: as many as it uses.
+    """
+
+    crop: Rectangle | None = None
+    max_side: int = 0
+    filters: Sequence[str] = ()
+    bits: int | None = None
+
+
+AS_IT_IS = Changes()
+
+
 class Photograph:
     """An image file whose header has been read, and nothing more.
 
@@ -99,29 +119,19 @@ class Photograph:
         self._data = data
         self._image = image
 
-    def encode(
-        self,
-        crop: Rectangle | None = None,
-        max_side: int = 0,
-        filters: Sequence[str] = (),
-        verify: bool = True,
-        bits: int | None = None,
-    ) -> Encoded:
+    def encode(self, changes: Changes = AS_IT_IS, verify: bool = True) -> Encoded:
         """Decodes the image, so that no training run stops at it, and gives what to store.
 
         Args:
-          crop: pixels to cut out of the image as it should be seen.
-          max_side: larger images are shrunk to it; 0 for no limit.
-          filters: names in `FILTERS`, applied to the pixels one after the other.
+          changes: what is done to its pixels.
           verify: False trusts an image whose bytes stay: only its header was read.
-          bits: how many a deep image is scaled by, or `depth.STRETCHED`; None: as many as it uses.
 
         Raises:
           ValueError: the image does not decode, or not to pixels we know how to show.
         """
         try:
-            if change := self._change(crop, max_side, verify) or ", ".join(filters):
-                return self._encode_anew(crop, max_side, filters, change, bits)
+            if reason := self._reason_to_change(changes, verify):
+                return self._encode_anew(changes, reason)
             if verify:
                 self._check()
         except Exception as error:  # as above
@@ -138,7 +148,7 @@ class Photograph:
         """The bits that the largest value of a deep image needs; see `depth.bits_used`."""
         return depth.bits_used(self._image, self._data)
 
-    def _change(self, crop: Rectangle | None, max_side: int, verify: bool) -> str:
+    def _reason_to_change(self, changes: Changes, verify: bool) -> str:
         """Why the bytes cannot stay; "" when they can."""
         if self.format not in ("JPEG", "PNG"):
             return self.format
@@ -152,11 +162,11 @@ class Photograph:
             return f"{self._image.mode} JPEG"
         if self.format == "JPEG" and not _is_plain_jpeg(self._data, verify):
             return "irregular JPEG"
-        if crop:
+        if changes.crop:
             return "crop"
-        if max_side and max(self.size) > max_side:
+        if changes.max_side and max(self.size) > changes.max_side:
             return "max_side"
-        return ""
+        return ", ".join(changes.filters)
 
     def _check(self) -> None:
         """Reads every byte of an image, without decoding it in full size where that is faster."""
@@ -168,17 +178,11 @@ class Photograph:
             self._image.draft(None, (1, 1))
         self._image.load()
 
-    def _encode_anew(
-        self,
-        crop: Rectangle | None,
-        max_side: int,
-        filters: Sequence[str],
-        change: str,
-        bits: int | None,
-    ) -> Encoded:
+    def _encode_anew(self, changes: Changes, reason: str) -> Encoded:
         if self.format == "PNG":
             _check_png(self._data)
-        if max_side and not crop:
+        max_side, filters, bits = changes.max_side, changes.filters, changes.bits
+        if max_side and not changes.crop:
             # JPEG decodes to a half, a quarter or an eighth by itself; other formats ignore it.
             self._image.draft(None, (2 * max_side, 2 * max_side))
         if self.is_deep and bits is None:
@@ -186,8 +190,8 @@ class Photograph:
         image = _visible(self._image, self._data, bits)
         if self.orientation in _TURNS:
             image = image.transpose(_TURNS[self.orientation])
-        if crop:
-            image = image.crop(crop)
+        if changes.crop:
+            image = image.crop(changes.crop)
         if max_side:
             image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
         if image.mode == "F":
@@ -201,7 +205,7 @@ class Photograph:
         else:
             image.save(file, "JPEG", quality=JPEG_QUALITY)
         kind = "png" if self._is_lossless() else "jpeg"
-        return Encoded(file.getvalue(), kind, image.height, image.width, change)
+        return Encoded(file.getvalue(), kind, image.height, image.width, reason)
 
     def _is_lossless(self) -> bool:
         if self.format == "WEBP":

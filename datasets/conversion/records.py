@@ -13,7 +13,7 @@ from typing import Protocol
 
 from datasets import schema
 from datasets.conversion.depth import STRETCHED, Depth
-from datasets.conversion.image_bytes import Encoded, Photograph, Rectangle
+from datasets.conversion.image_bytes import Changes, Encoded, Photograph, Rectangle
 from datasets.options import ConversionOptions
 from datasets.schema import Box, LabeledImage
 from datasets.sources.image_folder import ImageFolder
@@ -96,9 +96,8 @@ class RecordMaker:
         if photograph.is_deep:
             bits = self.depth.bits()
             remarks = (*remarks, *_remarks_on_depth(bits))
-        encoded = photograph.encode(
-            crop, self.options.max_side, self._filters(), self.options.verify == "full", bits
-        )
+        changes = Changes(crop, self.options.max_side, self._filters(), bits)
+        encoded = photograph.encode(changes, verify=self.options.verify == "full")
         digest = hashlib.sha256(data)
         record = schema.Example(
             encoded=encoded.data,
