@@ -132,6 +132,13 @@ class PhotographsOptions(Options):
         "or the names themselves, separated by commas. Unset: the sorted names of the labels.",
         path=True,
     )
+    split_lists: tuple[str, ...] = option(
+        (),
+        "Lists of the photographs of each split, by their names train, validation or test: text "
+        "with a name a line, or Stanford Dogs' train_list.mat,test_list.mat. They win over what "
+        "the source says; photographs in none of them are left out and listed.",
+        path=True,
+    )
     unannotated: str = option(
         "skip",
         "What becomes of a photograph in --image_dir that no annotation names: it is left out and "

@@ -4,6 +4,7 @@ The hash makes the choice stable: more images move none of the earlier ones, and
 share a split.
 """
 
+import os
 import re
 from collections.abc import Collection
 
@@ -26,6 +27,12 @@ _NAMES = {word: split for split, words in SYNONYMS.items() for word in words}
 def named(word: str) -> str:
     """The split that a folder or a table calls so, such as valid or test_set; else ""."""
     return _NAMES.get(re.sub(r"[ _-]?(set|data|images)$", "", word.strip().lower()), "")
+
+
+def of_file(path: str) -> str:
+    """The split that a word in a file's name tells, such as train_list.mat; else ""."""
+    words = re.split(r"[^a-z]+", os.path.splitext(os.path.basename(path))[0].lower())
+    return next(filter(None, map(named, words)), "")
 
 
 def by_hash(digest: bytes, validation_fraction: float, test_fraction: float) -> str:

@@ -16,6 +16,7 @@ from datasets.schema import LabeledImage
 from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
+from datasets.sources.split_lists import SplitLists
 from datasets.sources.statements import UNNAMED, Rest, Statement
 from foundation import labels
 from foundation import options as foundation_options
@@ -32,7 +33,7 @@ _NOTED = (
     "on_error zca_size zca_epsilon"
 ).split()
 # Younger ones, which dataset.json holds only where they are not at their defaults.
-_NOTED_IF_CHANGED = ("unannotated", "sixteen_bit")
+_NOTED_IF_CHANGED = ("split_lists", "unannotated", "sixteen_bit")
 
 
 def convert(
@@ -84,7 +85,10 @@ def _source(options: ConvertOptions, say: _Say) -> Iterator[Source]:
     given = options.photographs
     if not options.destination.from_tfds:
         folder = ImageFolder(given.image_dir)
-        yield Source(_labelled(folder, options, say), folder, _classes(given.classes, say))
+        items = _labelled(folder, options, say)
+        if given.split_lists:
+            items = SplitLists(given.split_lists).place(items)
+        yield Source(items, folder, _classes(given.classes, say))
         return
     parent = None
     if not options.destination.dry_run:  # which leaves nothing there

@@ -255,7 +255,7 @@ class ConvertOptions(Options):
     conversion: ConversionOptions = group(ConversionOptions)
 
     def check(self) -> None:
-        names = ("image_dir", "annotations_dir", "csv_file", "multiple_objects")
+        names = ("image_dir", "annotations_dir", "csv_file", "split_lists", "multiple_objects")
         given = [name for name in names if name in self.photographs.given]
         if self.destination.from_tfds and given:
             raise UsageError(

@@ -137,8 +137,7 @@ def read(
 def _statements(
     path: str, images: ImageFolder, origin: str, say: Callable[[str], None]
 ) -> Iterator[Statement | Finding]:
-    words = re.split(r"[^a-z]+", os.path.splitext(origin)[0].lower())
-    split = next(filter(None, map(splits.named, words)), "")
+    split = splits.of_file(origin)
     for line, row in _rows(path, say):
         place = row.get("filename") or f"{os.path.basename(path)} line {line}"
         try:
