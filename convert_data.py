@@ -1,7 +1,7 @@
 """Turns photographs and their labels into sharded TFRecords that the other scripts read.
 
 Labels come from one of:
-  Pascal-VOC XML      --image_dir=DIR --annotations_dir=DIR
+  Pascal-VOC XML      --image_dir=DIR --annotations_dir=DIR   (YOLO's .txt files likewise)
   a CSV               --image_dir=DIR --csv_file=FILE
   a folder per class  --image_dir=DIR   (train/, validation/, test/ above them are the splits)
   TensorFlow Datasets --dataset_name=tfds:stanford_dogs

@@ -80,9 +80,8 @@ def _in_line(
     Raises:
       InputError: the texts name other classes than the names do, and not by a constant shift.
     """
-    for start in (f"{first}.", os.path.join(os.path.dirname(first), "")):
-        if storage.read_json(f"{start}dataset.json").get("classes"):
-            return names, ""  # a conversion of ours wrote both
+    if is_converted_here(first):  # which wrote both
+        return names, ""
     texts = [one for one in _first_texts(files) if one.text in names]
 
     def is_shifted(by: int) -> bool:
@@ -104,6 +103,12 @@ def _in_line(
         remedy="Put its names in the order of the numbers, or remove it: then the records' own "
         "names are used.",
     )
+
+
+def is_converted_here(path: str) -> bool:
+    """Whether a conversion of ours made a TFRecord file, by its dataset.json."""
+    starts = f"{path}.", os.path.join(os.path.dirname(path), "")
+    return any(storage.read_json(f"{start}dataset.json").get("classes") for start in starts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +139,9 @@ def _labels_of_table(path: str) -> tuple[str, ...]:
     try:
         return csv_table.labels(path)
     except InputError as error:
-        raise error.about("path_to_csv") from error
+        raise error.about(
+            "path_to_csv", "Give it in UTF-8 and with a column called label, or leave the flag out."
+        ) from error
 
 
 def _labels_of(files: Sequence[str]) -> tuple[str, ...]:

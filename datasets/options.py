@@ -112,8 +112,8 @@ class PhotographsOptions(Options):
     )
     annotations_dir: str | None = option(
         None,
-        "Folder of Pascal-VOC annotations, at any depth: .xml files, or files without extension as "
-        "Stanford Dogs has them.",
+        "Folder of annotations, at any depth: Pascal-VOC's .xml files, files without extension as "
+        "Stanford Dogs has them, or YOLO's .txt files with their data.yaml or classes.txt.",
         aliases=("labels_dir",),
         path=True,
     )
@@ -126,10 +126,16 @@ class PhotographsOptions(Options):
         aliases=("path_to_csv", "chemin_csv"),
         path=True,
     )
+    csv_columns: tuple[str, ...] = option(
+        (),
+        "Columns of --csv_file whose headings are not understood: filename:Plate,label:Kind; also "
+        "split, xmin, ymin, xmax, ymax, width, height. A number counts columns from 1.",
+    )
     classes: str | None = option(
         None,
-        "File with the class names in the order of their numbers, one a line, as name or 0:name; "
-        "or the names themselves, separated by commas. Unset: the sorted names of the labels.",
+        "File with the class names in the order of their numbers: one a line, as name or 0:name, "
+        "JSON, the names of a YAML file, a label map; or the names themselves, separated by "
+        "commas (cat,dog or 0:cat,1:dog). Unset: the sorted names of the labels.",
         path=True,
     )
     split_lists: tuple[str, ...] = option(

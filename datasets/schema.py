@@ -41,6 +41,10 @@ _NO_IMAGE, _NO_LABEL = b"\x00none", -(2**62)
 _OUTSIDE = 0.5
 
 
+# The size that boxes refer to where the source says that all of them are in fractions.
+FRACTIONS = (1, 1)
+
+
 class Box(NamedTuple):
     """A rectangle: in pixels from a reader, in fractions of the image's sides in a record."""
 
@@ -139,6 +143,18 @@ def is_for_detection(record: bytes) -> bool:
     except message.DecodeError:
         return False
     return bool(names & set(_OBJECT_LABELS)) and not names & set(_LABEL_NAMES)
+
+
+def encoded_image(record: bytes) -> bytes:
+    """The encoded image of a record, by any of the names that it may have; empty without one."""
+    try:
+        features = {
+            entry.key: entry.value for entry in _Message.FromString(record).features.feature
+        }
+    except message.DecodeError:
+        return b""
+    images = (features[name].bytes_list.value for name in _ENCODED_NAMES if name in features)
+    return next((values[0] for values in images if values), b"")
 
 
 def frame(record: bytes) -> bytes:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from datasets import class_names, schema, splits, storage
+from datasets import class_names, schema, splits, storage, turned
 from datasets.frames import BrokenFrame, compression_of, frames
 from foundation.errors import InputError
 
@@ -123,7 +123,7 @@ def find(
         compression=compression,
         fingerprint=digest.hexdigest(),
         damage=damage,
-        remarks=(named.remark,) if named.remark else (),
+        remarks=tuple(filter(None, (named.remark, turned.remark(found.files)))),
     )
 
 
@@ -140,6 +140,18 @@ def _check_kind(files: Sequence[str], compression: str) -> None:
                         "--image_dir=IMAGES --annotations_dir=ANNOTATIONS --output_dir=DATASET.",
                     )
                 return
+
+
+def files_in(folder: str) -> list[str]:
+    """The names of the TFRecord files in a folder, by their names and first bytes."""
+
+    def is_one(name: str) -> bool:
+        path = os.path.join(folder, name)
+        with contextlib.suppress(BrokenFrame, OSError):
+            return next(frames(path, compression_of(path), contents=False), None) is not None
+        return False
+
+    return [name for name in sorted(os.listdir(folder)) if _parse(folder, name) and is_one(name)]
 
 
 def check_files(

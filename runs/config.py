@@ -103,7 +103,7 @@ def save(train_dir: str, config: RunConfig, companions_of: str | None = None) ->
         shutil.copyfile(os.path.join(companions_of, name), os.path.join(train_dir, name))
     path = os.path.join(train_dir, FILE_NAME)
     content = {"format": _FORMAT, **dataclasses.asdict(config)}
-    content |= {name: _each(_absolute, name, content[name]) for name in _DATA}
+    content |= {name: placed(name, content[name]) for name in _DATA}
     if "train_dir" in config.flags:  # to know how the data lies to it, wherever both go
         content["flags"]["train_dir"] = _absolute(config.flags["train_dir"])
     with files.whole(path) as file:
@@ -171,6 +171,11 @@ def _with_data_found(config: RunConfig, folder: str) -> RunConfig:
 
     places = {name: _each(found, name, getattr(config, name)) for name in _DATA}
     return dataclasses.replace(config, **places)
+
+
+def placed(name: str, value: str | None) -> str | None:
+    """The value of a field that may be a path, as run.json has it."""
+    return _each(_absolute, name, value) if name in _DATA else value
 
 
 def _absolute(path: str) -> str:

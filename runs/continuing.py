@@ -7,7 +7,7 @@ from typing import Any
 from datasets.tfrecord_dataset import Dataset
 from foundation.errors import InputError
 from foundation.labels import shortened
-from foundation.options import given_values, listed
+from foundation.options import given_values, listed, values
 from nets import checkpoints, nets_factory
 from preprocessing import preprocessing_factory
 from preprocessing.options import TORCH_MEANS, TORCH_STDS, PixelsOptions
@@ -23,6 +23,8 @@ _OF_THE_RUN = (
     *("model_name", "train_image_size", "preprocessing_name", "use_grayscale", "labels_offset"),
     "moving_average_decay",
 )
+# Options of the groups that `changes` tells that change no step.
+_NO_CHANGE = ("find_learning_rate", "recalibrate_batch_norm")
 _SOURCE = ("dataset_dir", "dataset_name", "dataset_split_name", "tfrecord_file", "path_to_csv")
 
 
@@ -88,6 +90,38 @@ def configuration(options: TrainOptions, earlier: RunConfig | None, dataset: Dat
     )
 
 
+def changes(earlier: RunConfig, options: TrainOptions) -> str:
+    """How a training that goes on differs from its earlier part; "" where it does not.
+
+    Told are the options that change what the next steps do, and the data; not those that say how
+    long the run is, what it writes, or on which machine.
+    """
+    training = options.training
+    told = values(options.augmentation) | {
+        name: value
+        for group in (
+            *(training.batch, training.schedule, training.optimizer, training.loss),
+            *(training.scopes, training.batch_norm),
+        )
+        for name, value in values(group).items()
+    }
+    told["balanced_sampling"] = options.reading.balanced_sampling
+    now, before = run_config.flags_of(options), earlier.flags
+    pairs = {
+        name: (_written(before[name]), _written(now[name]))
+        for name in told
+        if name in before and name not in (*_OF_THE_RUN, *_CARRIED_ON, *_NO_CHANGE)
+    }
+    for name in ("dataset_dir", "dataset_split_name", "tfrecord_file"):
+        was, value = getattr(earlier, name), getattr(options.source, name)
+        pairs[name] = run_config.placed(name, was), run_config.placed(name, value)
+    return ", ".join(
+        f"{name} {was or 'none'} → {value or 'none'}"
+        for name, (was, value) in pairs.items()
+        if was != value
+    )
+
+
 def check_continues(
     earlier: RunConfig,
     given: Mapping[str, tuple[Any, Any]],
@@ -107,8 +141,8 @@ def check_continues(
     """
     carried_on = {flag: (flags.get(flag), earlier.flags.get(flag)) for flag in _CARRIED_ON}
     carried_on = {flag: pair for flag, pair in carried_on.items() if flag in earlier.flags}
-    for flag, values in (given | carried_on).items():
-        now, before = map(_written, values)
+    for flag, pair in (given | carried_on).items():
+        now, before = map(_written, pair)
         same = now == before
         if flag in carried_on:  # scopes, in any order
             same = set(now.split(",")) == set(before.split(","))

@@ -6,6 +6,7 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from datasets import tfrecord_dataset
 from datasets.conversion import convert as conversion
 from datasets.conversion import image_bytes, summary
 from datasets.conversion.convert import Job, Progress, Source
@@ -13,7 +14,7 @@ from datasets.conversion.destination import Destination
 from datasets.conversion.tally import Conversion
 from datasets.findings import Effect, Finding, until_error
 from datasets.schema import LabeledImage
-from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml
+from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml, yolo
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
 from datasets.sources.split_lists import SplitLists
@@ -33,7 +34,7 @@ _NOTED = (
     "on_error zca_size zca_epsilon"
 ).split()
 # Younger ones, which dataset.json holds only where they are not at their defaults.
-_NOTED_IF_CHANGED = ("split_lists", "unannotated", "sixteen_bit")
+_NOTED_IF_CHANGED = ("split_lists", "unannotated", "sixteen_bit", "csv_columns")
 
 
 def convert(
@@ -116,7 +117,7 @@ def _labelled(
         _check_place(folder, options)
         return _by_folders(folder, options, say)
     if not given.csv_file:
-        return _annotated(given.annotations_dir, folder, options)
+        return _annotated(given.annotations_dir, folder, options, say)
     tables = [given.csv_file]
     if "," in given.csv_file and not os.path.exists(given.csv_file):
         tables = [os.path.expanduser(part.strip()) for part in given.csv_file.split(",")]
@@ -136,13 +137,16 @@ def _labelled(
             value=next(table for table in tables if not os.path.exists(table)),
         )
     else:
-        annotated = _annotated(given.annotations_dir, folder, options)
+        annotated = _annotated(given.annotations_dir, folder, options, say)
         if options.destination.dry_run:
             return annotated
         stops = options.conversion.on_error == "fail"
         csv_table.write(given.csv_file, until_error(annotated) if stops else annotated)
         say(f"Wrote {given.csv_file} from {given.annotations_dir}.")
-    return csv_table.read(tables, folder, given.multiple_objects, say, _rest(folder, options))
+    rest = _rest(folder, options)
+    return csv_table.read(
+        tables, folder, given.multiple_objects, say, rest, chosen=given.csv_columns
+    )
 
 
 def _by_folders(
@@ -153,18 +157,35 @@ def _by_folders(
     try:
         class_folders.layout(folder, one_is_enough)
     except InputError as error:
-        if not voc_xml.are_among(folder):
+        if voc_xml.are_in(folder.path):
+            say(f"Labels come from the .xml files among the photographs: {error.problem}")
+        elif yolo.are_in(folder.path):
+            say(f"Labels come from the .txt files among the photographs: {error.problem}")
+        elif records := tfrecord_dataset.files_in(folder.path):
+            raise InputError(
+                f"it holds TFRecord files ({records[0]}), and no photographs.",
+                option="image_dir",
+                value=folder.path,
+                remedy="They need no conversion: give the folder to train_image_classifier.py "
+                "--dataset_dir, or files by --tfrecord_file.",
+            ) from error
+        else:
             raise
-        say(f"Labels come from the .xml files among the photographs: {error.problem}")
-        return _annotated(folder.path, folder, options)
+        return _annotated(folder.path, folder, options, say)
     return class_folders.read(folder, say, one_is_enough)
 
 
 def _annotated(
-    annotations_dir: str, folder: ImageFolder, options: ConvertOptions
+    annotations_dir: str, folder: ImageFolder, options: ConvertOptions, say: _Say
 ) -> Iterable[LabeledImage | Finding]:
-    rule = options.photographs.multiple_objects
-    return voc_xml.read(annotations_dir, folder, rule, _rest(folder, options))
+    """By the annotations in a folder: XML files, or YOLO's text files where there are no such."""
+    given, rest = options.photographs, _rest(folder, options)
+    if os.path.isdir(annotations_dir) and not voc_xml.are_in(annotations_dir):
+        if yolo.are_in(annotations_dir):
+            classes = class_list.read(given.classes).names if given.classes else ()
+            rule = given.multiple_objects
+            return yolo.read(annotations_dir, folder, rule, classes, say, rest)
+    return voc_xml.read(annotations_dir, folder, given.multiple_objects, rest)
 
 
 def _rest(folder: ImageFolder, options: ConvertOptions) -> Rest:

@@ -78,6 +78,9 @@ class _Job:
         earlier = continuing.earlier_part(options)
         if earlier:
             options = _as_begun(options, earlier)
+            if changes := continuing.changes(earlier, options):
+                last = os.path.basename(checkpoints.latest(options.training.train_dir))
+                say(f"Unlike the run so far, from {last} on: {changes}")
         dataset = find(options.source, options.source.labels_offset)
         dataset, bad = readable(dataset, options.reading, say)
         config = continuing.configuration(options, earlier, dataset)

@@ -27,6 +27,18 @@ item { name: "big cat" id: 1 display_name: "Cat" }
         ('{"0": ["n02", "big cat"], "1": ["n03", "dog"]}', "JSON, number to name"),
         (_PBTXT, "label map with ids from 1, which become numbers from 0"),
         (_PBTXT.replace("1", "0").replace("2", "1"), "label map"),
+        (
+            "item { id: 0 name: '/m/01' display_name: 'big cat' }\n"
+            "item { id: 1 name: '/m/02' display_name: 'dog' }",
+            "label map, by display_name",
+        ),
+        ("item { id: 0 display_name: 'big cat' } item { id: 1 display_name: 'dog' }",)
+        + ("label map, by display_name",),
+        ("train: x\nnc: 2\nnames: ['big cat', dog]  # two\n", "YAML, a list"),
+        ('names:\n- big cat\n- "dog"\nval: x\n', "YAML, a list"),
+        ("names: [big cat,\n  dog,\n]\n", "YAML, a list"),
+        ("nc: 2\nnames:\n  1: dog\n  # the other\n  0: big cat\n", "YAML, number to name"),
+        ("names: {0: big cat, 1: dog}\n", "YAML, number to name"),
     ],
 )
 def test_every_form_that_people_have(tmp_path, content, form):
@@ -50,6 +62,9 @@ def test_names_may_hold_numbers_and_commas(tmp_path, names):
         ('{"cat": ', "is no JSON"),
         ('{"cat": "dog"}', "is JSON, but no list of names"),
         ("item { id: 1 }", "an item has no id or no name"),
+        ("names: [cat, dog\n", "are neither a list nor numbers with names"),
+        ("names:\n  cat: dog\n", "are neither a list nor numbers with names"),
+        ("names:\n  1: cat\n", "the numbers of the names must be 0 to 0"),
         ("cat\ncat\n", "a name is missing or there twice"),
         ("", "a name is missing or there twice"),
     ],
@@ -63,5 +78,8 @@ def test_what_is_not_understood_is_an_error(tmp_path, content, message):
 def test_names_given_by_hand():
     assert class_list.read("cat,big dog").names == ("cat", "big dog")
     assert class_list.read("cat,").names == ("cat",)
+    assert class_list.read("1:dog, 0:cat") == (("cat", "dog"), "number:name")
+    with pytest.raises(InputError, match="only some of the names have a number"):
+        class_list.read("0:cat,dog")
     with pytest.raises(InputError, match="--classes=cat: there is no such file"):
         class_list.read("cat")

@@ -3,6 +3,7 @@ import pathlib
 
 import pytest
 
+from foundation import options as foundation_options
 from runs import config as run_config
 from runs import continuing
 from runs.options import TrainOptions
@@ -23,6 +24,29 @@ def test_what_a_run_is_carried_on_with_must_be_the_same():
             continuing.check_continues(earlier, given, same | changed, "run")
     with pytest.raises(ValueError, match="--fit=crop, but run was trained with --fit=letterbox"):
         continuing.check_continues(earlier, {"fit": ("crop", "letterbox")}, same, "run")
+
+
+def test_what_differs_from_the_run_so_far_is_told():
+    begun = TrainOptions.of(
+        dataset_dir="animals", train_dir="run", learning_rate=0.01, batch_size=32, rotation_range=9
+    )
+    earlier = dataclasses.replace(
+        CONFIG,
+        flags=run_config.flags_of(begun),
+        dataset_dir=run_config.placed("dataset_dir", "animals"),
+        dataset_split_name="train",
+    )
+    assert continuing.changes(earlier, begun) == ""
+    longer = {"max_number_of_steps": 9, "log_every_n_steps": 3, "dataset_dir": "./animals"}
+    assert continuing.changes(earlier, foundation_options.changed(begun, longer)) == ""
+    other = {"learning_rate": 0.001, "label_smoothing": 0.1, "balanced_sampling": True}
+    assert continuing.changes(earlier, foundation_options.changed(begun, other)) == (
+        "learning_rate 0.01 → 0.001, label_smoothing 0.0 → 0.1, balanced_sampling False → True"
+    )
+    left_out = TrainOptions.of(dataset_dir="other", train_dir="run", learning_rate=0.01)
+    told = continuing.changes(earlier, left_out)
+    assert told.startswith("rotation_range 9") and "batch_size 32 → " in told
+    assert told.endswith("/other")
 
 
 def test_a_run_of_an_earlier_version_goes_on():

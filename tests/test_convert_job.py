@@ -3,8 +3,10 @@
 import pytest
 from PIL import Image
 
+from datasets import schema
 from datasets.options import ConversionOptions, DestinationOptions, PhotographsOptions
 from foundation.errors import InputError, UsageError
+from foundation.options import changed
 from runs.convert import convert
 from runs.options import ConvertOptions
 
@@ -45,6 +47,24 @@ def test_a_conversion_is_an_object_and_prints_only_through_what_it_is_given(
     again = convert(_options(images, tmp_path / "out"), said.append)
     assert again.already_done and again.files == made.files
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_class_that_is_misspelt_shows_the_nearest_label(images, tmp_path):
+    for old, new in (("a", "husky"), ("b", "beagle")):
+        (images / old).rename(images / new)
+    Image.new("RGB", (9, 9)).save(images / "beagle" / "more.png")
+    options = _options(images, tmp_path / "out")
+    with pytest.raises(InputError, match="class 'huskey' is left .*not in --classes is 'husky'"):
+        convert(changed(options, {"classes": "beagle,huskey"}), lambda line: None)
+
+
+def test_a_folder_of_tfrecords_is_told_for_what_it_is(tmp_path):
+    path = tmp_path / "flowers_train-00000-of-00001.tfrecord"
+    path.write_bytes(schema.frame(b"record"))
+    (tmp_path / "other_train.tfrecord").write_bytes(b"no frame at all")
+    problem = r"holds TFRecord files \(flowers_train-00000-of-00001.tfrecord\), and no photographs"
+    with pytest.raises(InputError, match=f"{problem}.*--dataset_dir, or files by --tfrecord_file"):
+        convert(_options(tmp_path, tmp_path.parent / "out"), lambda line: None)
 
 
 def test_options_are_checked_as_on_the_command_line(images, tmp_path):

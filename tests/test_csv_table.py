@@ -5,7 +5,7 @@ from PIL import Image
 
 from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
-from datasets.sources import csv_table
+from datasets.sources import csv_table, statements
 from datasets.sources.image_folder import ImageFolder
 
 
@@ -42,6 +42,14 @@ _CAT_DOG = [LabeledImage("a.jpg", "cat"), LabeledImage("b.jpg", "dog")]
         "filename,label\na.jpg,cat,\nb.jpg,dog,,\n",
         "sep=;\nfilename;label\na.jpg;cat\nb.jpg;dog\n",
         "sep=,\r\na.jpg,cat\r\nb.jpg,dog\r\n",
+        "sep=\\t\nfilename\tlabel\na.jpg\tcat\nb.jpg\tdog\n",
+        "SEP=tab\nfilename\tlabel\na.jpg\tcat\nb.jpg\tdog\n",
+        "a.jpg|cat\nb.jpg|dog\n",
+        "Photo ID,Species\na,cat\nb.jpg,dog\n",
+        "Image File;Dog Breed\na.jpg;cat\nb.jpg;dog\n",
+        "imageId,Class Label\na,cat\nb,dog\n",
+        "name,LABEL\na.jpg,cat\nb.jpg,dog\n",
+        "Étiquette,Photo name\ncat,a.jpg\ndog,b.jpg\n",
         '"sep=;"\nfilename;label;note\na.jpg;cat;one, two\nb.jpg;dog;\n',
     ],
 )
@@ -91,7 +99,7 @@ def test_a_photograph_in_several_rows_has_several_objects(read):
     [
         ("gone.jpg,cat", "gone.jpg", "missing photograph: gone.jpg"),
         ("../x.jpg,cat", "../x.jpg", "leaves --image_dir: ../x.jpg"),
-        ("b.jpg,", "b.jpg", "no label"),
+        ("b.jpg,", "b.jpg", "no label: the cell is empty"),
         (",cat", "table.csv line 3", "no filename"),
         ("b.jpg", "table.csv line 3", "malformed row: 1 columns where 2 are needed"),
         (
@@ -148,6 +156,7 @@ def test_a_photograph_with_an_unusable_box_keeps_its_label(read, sides, reason):
         ("\n \n", "is empty"),
         ("filename\na.jpg\n", "has one column; it needs filename and label"),
         ("filename,size\na.jpg,7\n", "has the columns filename, size; it needs one called label"),
+        ("Bild,Datum,Art\na,3.5.,cat\n", "row .Bild, Datum, Art. is neither filename, label"),
         ("a.jpg,cat,1,2\n", "has 4 columns and no header that names filename and label"),
         ("filename,label\na.jpg,K\xe4fer\n".encode("latin-1"), "is not in UTF-8"),
         ("filename,label\na.jpg,cat\n".encode("utf-16"), "is in UTF-16. Save it in UTF-8"),
@@ -186,7 +195,7 @@ def test_rows_of_several_or_no_classes(read):
     )
     assert (both.path, both.label) == ("b.jpg", "cat")
     for row, reason in (
-        ("b.jpg,0,0", "no label"),
+        ("b.jpg,0,0", "no label: the cell is empty"),
         ("b.jpg,0.3,0.7", "malformed row: the column cat holds neither 0 nor 1"),
         ("b.jpg,1", "malformed row: 2 columns where 3 are needed"),
     ):
@@ -218,6 +227,56 @@ def test_how_the_columns_were_understood_is_said(tmp_path, content, said):
     lines, path = [], str(tmp_path / "t.csv")
     list(csv_table.read([path], ImageFolder(str(tmp_path)), "first", lines.append))
     assert lines == ([f"{path}: {said}."] if said else [])
+
+
+def test_columns_by_hand(tmp_path):
+    for name in "ab":
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.jpg")
+    path, lines = tmp_path / "t.csv", []
+
+    def read(content, *chosen):
+        path.write_text(content)
+        folder = ImageFolder(str(tmp_path))
+        return list(csv_table.read([str(path)], folder, "first", lines.append, chosen=chosen))
+
+    headed = "Tag,Bild,Art\n7,a.jpg,cat\n8,b.jpg,dog\n"
+    assert read(headed, "filename:Bild", "label: art") == _CAT_DOG
+    assert read("7,cat,a.jpg\n8,dog,b.jpg\n", "filename:3", "label:2") == _CAT_DOG
+    assert read("filename,x,y\na.jpg,1,cat\nb.jpg,0,dog\n", "label:3") == _CAT_DOG
+    with pytest.raises(ValueError, match="--csv_columns=label:Kind: .* has no such column, but Ta"):
+        read(headed, "filename:Bild", "label:Kind")
+    with pytest.raises(ValueError, match="--csv_columns=kind:Art: write MEANING:HEADING"):
+        read(headed, "kind:Art")
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("a.jpg,cat\nb.jpg,dog\n", "looks like a header: Bild, Art"),
+        ("a.jpg,cat\ngone.jpg,dog\n", "missing photograph: Bild"),
+        ("", "missing photograph: Bild"),
+    ],
+)
+def test_a_first_row_that_alone_names_no_photograph_looks_like_a_header(tmp_path, rows, reason):
+    for name in "ab":
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.jpg")
+    (tmp_path / "t.csv").write_text(f"Bild,Art\n{rows}")
+    lines, folder = [], ImageFolder(str(tmp_path))
+    items = list(csv_table.read([str(tmp_path / "t.csv")], folder, "first", lines.append))
+    assert Finding("Bild", reason) in items
+    is_said = "--csv_columns=filename:HEADING,label:HEADING" in lines[-1]
+    assert is_said == reason.startswith("looks")
+
+
+def test_photographs_of_refused_rows_are_not_told_as_in_no_row(tmp_path):
+    for name in "abc":
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.jpg")
+    (tmp_path / "t.csv").write_text("filename,label,split\na.jpg,cat,\nb.jpg,,\n")
+    folder, lines = ImageFolder(str(tmp_path)), []
+    rest = statements.Rest(folder, lambda path: Finding(path, statements.UNNAMED))
+    items = list(csv_table.read([str(tmp_path / "t.csv")], folder, "first", lines.append, rest))
+    assert items[0] == Finding("b.jpg", "no label: the cell is empty")
+    assert lines == ["No usable row names 1 photographs of --image_dir: they are left out."]
 
 
 def test_several_tables_are_each_a_split_by_its_name(tmp_path):

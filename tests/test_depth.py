@@ -11,6 +11,9 @@ from PIL import Image
 from datasets.conversion import depth
 from datasets.conversion.depth import Depth
 from datasets.conversion.image_bytes import Changes, Photograph
+from foundation.options import changed
+from runs.convert import convert
+from runs.options import ConvertOptions
 from tests.conftest import run_script
 
 
@@ -109,6 +112,33 @@ def test_a_set_is_searched_once_and_only_where_it_must_be():
     assert searches == [] and auto.bits() == auto.bits() == 14 and searches == [1]
     found = [Depth(setting, search).bits() for setting in ("full", "12", "percentile")]
     assert found == [16, 12, depth.STRETCHED] and searches == [1]
+
+
+def test_a_file_that_says_how_many_bits_it_has_is_scaled_by_these():
+    rows = bytes.fromhex("000fff800010")  # 0, 4095, 2048, 16: two values in three bytes
+    tags = {256: 4, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(rows)}
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<L", 14) + rows + struct.pack("<H", len(tags)) + entries
+    photograph = Photograph(data + bytes(4))
+    assert photograph.is_deep and photograph.stated_bits == 12
+    np.testing.assert_array_equal(_decoded(photograph.encode()), [[0, 255, 128, 1]])
+    assert Photograph(_tiff(_RAMP)).stated_bits is Photograph(_png(_RAMP)).stated_bits is None
+
+
+def test_a_mixture_of_depths_is_said_and_values_that_are_cut_off_are_listed(tmp_path):
+    for i, values in enumerate((_RAMP, _RAMP * 20, _RAMP + 1)):
+        for name in "ab":
+            (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "images" / name / f"{i}.png").write_bytes(_png(values))
+    images, place = f"{tmp_path}/images", f"{tmp_path}/o.tfrecord"
+    options, lines = ConvertOptions.of(image_dir=images, output_file=place), []
+    assert convert(options, lines.append).findings == []
+    (line,) = [line for line in lines if "different numbers of bits" in line]
+    assert "4 use 12 (a/0.png, …), 2 use 16 (a/1.png, …). All are scaled by 16" in line
+    made = convert(changed(options, {"sixteen_bit": "12", "overwrite": True}), lines.append)
+    reasons = {item.file: item.reason for item in made.findings}
+    assert reasons["a/0.png"] == "16-bit pixels: scaled by the 12 bits in use"
+    assert reasons["a/1.png"] == "16-bit pixels: scaled by 12 bits and cut off, since it uses 16"
 
 
 def test_all_photographs_of_a_set_are_scaled_alike(tmp_path):

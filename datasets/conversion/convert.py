@@ -6,6 +6,7 @@ of threads, and classes are mixed in every shard. Only a few photographs are in 
 and their list lies on the disk.
 """
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -13,7 +14,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 from datasets import splits
-from datasets.conversion import description, near_duplicates, workers
+from datasets.conversion import depth, description, near_duplicates, workers
 from datasets.conversion.depth import Depth
 from datasets.conversion.description import Identity
 from datasets.conversion.destination import NEAR_DUPLICATES, REJECTED, Destination
@@ -113,8 +114,8 @@ def _convert(
     photographs: DiskTable, tally: Tally, folder: ImageFolder, destination: Destination, job: Job
 ) -> Conversion:
     numbers = {name: i for i, name in enumerate(tally.classes)}
-    depth = Depth(job.options.sixteen_bit, lambda: _bits_used(photographs, folder, job.say))
-    maker = RecordMaker(folder, numbers, job.options, depth, job.whitening)
+    bits = Depth(job.options.sixteen_bit, lambda: _bits_used(photographs, folder, job.say))
+    maker = RecordMaker(folder, numbers, job.options, bits, job.whitening)
     results = workers.results(photographs.by_key(), maker.make, job.num_workers)
     with contextlib.closing(results), job.shown(results, "converting", len(photographs)) as shown:
         if job.destination.dry_run:
@@ -141,13 +142,19 @@ def _convert(
 def _bits_used(
     photographs: DiskTable, folder: ImageFolder, say: Callable[[str], None]
 ) -> Iterator[int]:
-    """Yields the bits that each 16-bit photograph uses."""
+    """Yields the bits that each 16-bit photograph uses; says where they differ."""
     say("Finding out how many bits the 16-bit photographs use …")
+    counts, examples = collections.Counter(), {}
     for image in photographs.by_key():
         with contextlib.suppress(Exception):  # the conversion reports those that can't be read
             photograph = Photograph(folder.read(image.path))
-            if photograph.is_deep:
-                yield photograph.bits_used()
+            if photograph.is_deep and photograph.stated_bits is None:
+                bits = photograph.bits_used()
+                counts[bits] += 1
+                examples[bits] = min(image.path, examples.get(bits, image.path))
+    if line := depth.mixture(counts, examples):
+        say(line)
+    yield from counts
 
 
 def _read(source: Source, job: Job) -> tuple[DiskTable, list[Finding]]:

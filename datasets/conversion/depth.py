@@ -5,7 +5,7 @@ eight bits are almost black. So values are scaled by the bits that a set uses.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from PIL import Image
@@ -42,6 +42,31 @@ class Depth:
             if self._bits is None:
                 self._bits = max(self._search(), default=16)
             return self._bits
+
+
+def stated_bits(image: Image.Image) -> int | None:
+    """The bits that the file itself says its values have, where these are 10, 12 or 14."""
+    if image.format != "TIFF":  # a PNG's values fill all 16, whatever its sBIT says; so do a PGM's
+        return None
+    (bits, *others) = image.tag_v2.get(_BITS_PER_SAMPLE) or (8,)
+    return bits if not others and bits in _STEPS[1:-1] else None
+
+
+def mixture(counts: Mapping[int, int], examples: Mapping[int, str]) -> str:
+    """A line on photographs that use different numbers of bits; "" where all use the same.
+
+    Args:
+      counts: how many use each number of bits.
+      examples: the path of one that does.
+    """
+    if len(counts) < 2:
+        return ""
+    parts = [f"{count} use {bits} ({examples[bits]}, …)" for bits, count in sorted(counts.items())]
+    return (
+        f"16-bit photographs use different numbers of bits: {', '.join(parts)}. All are scaled by "
+        f"{max(counts)}, so that the others are darker than if they were alone. Of several "
+        "cameras, convert each by itself, or take --sixteen_bit=percentile."
+    )
 
 
 def is_deep(image: Image.Image, data: bytes) -> bool:

@@ -144,6 +144,11 @@ class Photograph:
         """Whether it has more than eight bits a channel."""
         return depth.is_deep(self._image, self._data)
 
+    @property
+    def stated_bits(self) -> int | None:
+        """The bits that the file itself says; see `depth.stated_bits`."""
+        return depth.stated_bits(self._image)
+
     def bits_used(self) -> int:
         """The bits that the largest value of a deep image needs; see `depth.bits_used`."""
         return depth.bits_used(self._image, self._data)
@@ -186,7 +191,7 @@ class Photograph:
             # JPEG decodes to a half, a quarter or an eighth by itself; other formats ignore it.
             self._image.draft(None, (2 * max_side, 2 * max_side))
         if self.is_deep and bits is None:
-            bits = self.bits_used()
+            bits = self.stated_bits or self.bits_used()
         image = _visible(self._image, self._data, bits)
         if self.orientation in _TURNS:
             image = image.transpose(_TURNS[self.orientation])

@@ -94,10 +94,13 @@ class RecordMaker:
                 crop = None
         bits = None
         if photograph.is_deep:
-            bits = self.depth.bits()
-            remarks = (*remarks, *_remarks_on_depth(bits))
+            bits = (self.options.sixteen_bit == "auto" and photograph.stated_bits) or (
+                self.depth.bits()
+            )
         changes = Changes(crop, self.options.max_side, self._filters(), bits)
         encoded = photograph.encode(changes, verify=self.options.verify == "full")
+        if photograph.is_deep:
+            remarks = (*remarks, *self._remarks_on_depth(bits, photograph))
         digest = hashlib.sha256(data)
         record = schema.Example(
             encoded=encoded.data,
@@ -126,6 +129,15 @@ class RecordMaker:
         denoise = ("denoise",) if self.options.denoise == "nlm" else ()
         return denoise + (("equalize",) if self.options.equalize else ())
 
+    def _remarks_on_depth(self, bits: int, photograph: Photograph) -> Sequence[str]:
+        if bits == 16:  # all that there are: nothing is lost but precision
+            return ()
+        if bits == STRETCHED:
+            return ("16-bit pixels: stretched between percentiles of its own",)
+        if self.options.sixteen_bit.isdecimal() and (used := photograph.bits_used()) > bits:
+            return (f"16-bit pixels: scaled by {bits} bits and cut off, since it uses {used}",)
+        return (f"16-bit pixels: scaled by the {bits} bits in use",)
+
     def _small(self, encoded: Encoded) -> bytes:
         if self.whitening is None:
             return b""
@@ -142,14 +154,6 @@ def _unknown_label(label: str, classes: tuple[str, ...]) -> str:
     return f"label not in --classes: {label}{hint}"
 
 
-def _remarks_on_depth(bits: int) -> Sequence[str]:
-    if bits == 16:  # all that there are: nothing is lost but precision
-        return ()
-    if bits == STRETCHED:
-        return ("16-bit pixels: stretched between percentiles of its own",)
-    return (f"16-bit pixels: scaled by the {bits} bits in use",)
-
-
 def _fractions(
     boxes: Sequence[Box], stated_size: tuple[int, int] | None, photograph: Photograph
 ) -> tuple[tuple[Box | None, ...], tuple[str, ...]]:
@@ -159,7 +163,7 @@ def _fractions(
     pixel, and are understood.
     """
     (width, height), turned = photograph.size, False
-    if stated_size:
+    if stated_size and stated_size != schema.FRACTIONS:
         stated_width, stated_height = stated_size
         if photograph.size != photograph.stored_size == stated_size:
             # A tool that ignores EXIF drew the boxes on the picture as it lies in the file.
@@ -171,7 +175,8 @@ def _fractions(
     for box in boxes:
         scale = (1, 1)
         if box.is_fraction and min(width, height) > 1:
-            remarks.append(f"box in fractions: {_text(box)}, understood as such")
+            if stated_size != schema.FRACTIONS:
+                remarks.append(f"box in fractions: {_text(box)}, understood as such")
             scale = (height, width)
         fraction, remark = _inside(box.scaled(*scale), width, height)
         if remark:

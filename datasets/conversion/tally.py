@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 
 from datasets import splits
 from datasets.conversion.near_duplicates import Pair
@@ -98,6 +99,7 @@ class Tally:
             labels.add(image.label)
             given.add(image.split)
         self.classes = classes or tuple(sorted(labels))
+        self._labels = labels
         self.counts = collections.defaultdict(collections.Counter)
         self.findings = findings
         self.duplicates = []
@@ -210,8 +212,17 @@ class Tally:
             raise InputError(
                 f"No photograph of the class {empty[0]!r}{others} is left for training"
                 f"{f'; {elsewhere} are in other splits' if elsewhere else ''}.",
-                remedy="Add some, take the class out, or set --validation_fraction=0.",
+                remedy=self._misspelt(empty)
+                or "Add some, take the class out, or set --validation_fraction=0.",
             )
+
+    def _misspelt(self, empty: Sequence[str]) -> str:
+        """What to do where a class is empty since --classes spells a label in another way."""
+        unknown = sorted(self._labels - set(self.classes))
+        for name in empty:
+            for label in difflib.get_close_matches(name, unknown, n=1):
+                return f"The nearest label that is not in --classes is {label!r}: spell both alike."
+        return ""
 
 
 def _range(*values: int) -> list[int]:

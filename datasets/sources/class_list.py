@@ -11,10 +11,16 @@ from foundation.errors import InputError
 
 _ITEM = re.compile(r"\bitem\s*\{(.*?)\}", re.DOTALL)
 _ID = re.compile(r"\bid\s*:\s*(\d+)")
-_NAME = re.compile(r"""\bname\s*:\s*(?:"([^"]*)"|'([^']*)')""")
+_QUOTED = r"""\s*:\s*(?:"([^"]*)"|'([^']*)')"""
+_NAME, _SHOWN_NAME = re.compile(rf"\bname{_QUOTED}"), re.compile(rf"\bdisplay_name{_QUOTED}")
+_MACHINE_NAME = re.compile(r"/[mgt]/\w+")  # of Freebase, as Open Images and COCO's label map have
 _NAME_LAST = re.compile(r"(\d+)\s*[,;\t]\s*(.+)")
 _NUMBER_LAST = re.compile(r"(.+?)\s*[,;\t]\s*(\d+)")
 _NUMBER_SPACE = re.compile(r"(\d+)\s+(.+)")
+_YAML_NAMES = re.compile(r"^names[ \t]*:(.*(?:\n(?:[ \t].*|-.*|#.*|[\]}].*)?)*)", re.MULTILINE)
+_SCALAR = r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s'"\[\]{},#&*!|>%@`-][^,\[\]{}#]*?)\s*"""
+_YAML_ENTRY = re.compile(rf"{_SCALAR}(?:,|$)")
+_YAML_PAIR = re.compile(rf"""\s*["']?(\d+)["']?\s*:{_SCALAR}(?:,|$)""")
 
 
 class ClassList(NamedTuple):
@@ -28,8 +34,8 @@ def read(given: str) -> ClassList:
     """Class names from a file or separated by commas.
 
     A file has one name a line, alone or with its number (`0:name`, `0 name`, `0,name`, `name,0`).
-    Or it is JSON (a list, name to number, or number to name), or a label map of the Object
-    Detection API.
+    Or it is JSON (a list, name to number, or number to name), YAML with `names` (a list, or number
+    to name), or a label map of the Object Detection API.
 
     Raises:
       InputError: there is no such file, it can't be understood, its numbers are not 0, 1, 2, …, or
@@ -39,7 +45,14 @@ def read(given: str) -> ClassList:
         names, form = _read_file(given)
         return ClassList(_distinct(names, given), form)
     if "," in given:
-        return ClassList(_distinct(given.removesuffix(",").split(","), given), "names")
+        names = [name.strip() for name in given.removesuffix(",").split(",")]
+        numbered = [re.fullmatch(r"(\d+)\s*:\s*(.+)", name) for name in names]
+        if any(numbered) and not all(numbered):
+            raise InputError("only some of the names have a number.", option="classes", value=given)
+        if all(numbered):
+            pairs = [(int(match[1]), match[2]) for match in numbered]
+            return ClassList(_distinct(_by_number(pairs, "--classes"), given), "number:name")
+        return ClassList(_distinct(names, given), "names")
     raise InputError(
         f"there is no such file. Names are separated by commas, with one after a single name "
         f"(--classes={given},). Unset: the names of the labels, sorted.",
@@ -56,6 +69,8 @@ def _read_file(path: str) -> tuple[Sequence[str], str]:
         return _of_json(plain, path)
     if items := _ITEM.findall(plain):
         return _of_label_map(items, path)
+    if path.lower().endswith((".yaml", ".yml")) or re.search(r"^names:[ \t]*(\[|{|$)", plain, re.M):
+        return _of_yaml(plain, path)
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
     for pattern, order, form in (
         (_NUMBER_LAST, (2, 1), "name,number a line"),
@@ -102,18 +117,66 @@ def _of_json(text: str, path: str) -> tuple[Sequence[str], str]:
     )
 
 
+def _of_yaml(text: str, path: str) -> tuple[Sequence[str], str]:
+    """The names in the part of YAML that lists of classes are written in, as data.yaml is."""
+    text = re.sub(r"(^|\s)#.*", "", text.replace("\r\n", "\n"))
+    if not (found := _YAML_NAMES.search(text)):
+        raise InputError(f"{path} is YAML without names.")
+    rest = found[1].strip()
+    if rest[:1] in ("[", "{"):
+        is_map, end = rest[0] == "{", {"[": "]", "{": "}"}[rest[0]]
+        inside, entries = rest[1:].removesuffix(end).strip().removesuffix(","), []
+        if not rest.endswith(end):
+            raise _not_yaml(path)
+        entry = _YAML_PAIR if is_map else _YAML_ENTRY
+        position = 0
+        while position < len(inside):
+            if not (match := entry.match(inside, position)):
+                raise _not_yaml(path)
+            entries.append(match.groups())
+            position = match.end()
+    else:
+        lines = [line.strip() for line in rest.splitlines() if line.strip()]
+        is_map = not lines or not lines[0].startswith("-")
+        lines = lines if is_map else [line.removeprefix("-") for line in lines]
+        matches = [(_YAML_PAIR if is_map else _YAML_ENTRY).fullmatch(line) for line in lines]
+        if not all(matches):
+            raise _not_yaml(path)
+        entries = [match.groups() for match in matches]
+    if is_map:
+        pairs = [(int(number), _of_scalar(name)) for number, name in entries]
+        return _by_number(pairs, path), "YAML, number to name"
+    return [_of_scalar(name) for (name,) in entries], "YAML, a list"
+
+
+def _not_yaml(path: str) -> InputError:
+    return InputError(
+        f"{path}: its names are neither a list nor numbers with names.",
+        remedy="Write them one a line into a text file.",
+    )
+
+
+def _of_scalar(text: str) -> str:
+    if text.startswith('"'):
+        return re.sub(r"\\(.)", r"\1", text[1:-1])
+    return text[1:-1].replace("''", "'") if text.startswith("'") else text
+
+
 def _of_label_map(items: Sequence[str], path: str) -> tuple[Sequence[str], str]:
-    pairs = []
-    for item in items:
-        number, name = _ID.search(item), _NAME.search(item)
-        if not number or not name:
-            raise InputError(f"{path}: an item has no id or no name.")
-        pairs.append((int(number[1]), name[1] if name[1] is not None else name[2]))
-    numbers = sorted(number for number, _ in pairs)
+    def one(pattern: re.Pattern) -> list[str | None]:
+        matches = [pattern.search(item) for item in items]
+        return [m and next(part for part in m.groups() if part is not None) for m in matches]
+
+    numbers, names, shown = one(_ID), one(_NAME), one(_SHOWN_NAME)
     form = "label map"
-    if numbers == list(range(1, len(pairs) + 1)):
+    if None in names or all(map(_MACHINE_NAME.fullmatch, names)) and None not in shown:
+        names, form = shown, "label map, by display_name"
+    if None in names or None in numbers:
+        raise InputError(f"{path}: an item has no id or no name.")
+    pairs = list(zip(map(int, numbers), names, strict=True))
+    if sorted(number for number, _ in pairs) == list(range(1, len(pairs) + 1)):
         pairs = [(number - 1, name) for number, name in pairs]
-        form = "label map with ids from 1, which become numbers from 0"
+        form += " with ids from 1, which become numbers from 0"
     return _by_number(pairs, path), form
 
 

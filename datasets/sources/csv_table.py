@@ -1,7 +1,8 @@
 """Reads and writes tables of photographs and labels.
 
-Separated by comma, semicolon or tab. With a header the columns are found by their names; in place
-of a label there may be a column of 0 and 1 for each class. Without a header they are filename,
+Separated by comma, semicolon or tab. With a header the columns are found by their names, or by what
+--csv_columns says; in place of a label there may be a column of 0 and 1 for each class. Without a
+header they are filename,
 label, then optionally the split, then optionally xmin, ymin, xmax, ymax; or the split first, as
 AutoML has it.
 A photograph in several rows has several objects. What a table made here could not take in is listed
@@ -14,7 +15,9 @@ import csv
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import types
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from datasets import splits
@@ -28,21 +31,35 @@ from foundation import files
 from foundation import labels as class_labels
 from foundation.errors import InputError
 
+_MISSING = "missing photograph"
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _UNASSIGNED = "UNASSIGNED"  # AutoML's word for no split
+_NAME_LABEL = "Say which one it is: --csv_columns=label:HEADING."
 _FINDINGS_COLUMNS = ["file", "reason", "harmless"]
-# By preference: a table with both `id` and `filename` means the latter.
+_PICTURES = ("image", "img", "photo", "photograph", "picture", "pic", "file")
+_LABELS = ("label", "class", "category", "breed", "species")
+# Headings without blanks and signs, by preference: a table with both `id` and `filename` means the
+# latter.
 _COLUMNS = {
-    "filename": "filename file_name filepath file_path image_path image image_name path file "
-    "fichier chemin img image_id id",
-    "label": "label class class_name classe category etiquette étiquette breed species target name",
-    "split": "split subset",
-    "xmin": "xmin x_min x1",
-    "ymin": "ymin y_min y1",
-    "xmax": "xmax x_max x2",
-    "ymax": "ymax y_max y2",
-    "width": "width image_width",
-    "height": "height image_height",
+    "filename": (
+        *("filename", "filepath", "imagefilepath"),
+        *(f"{thing}{end}" for end in ("filename", "file", "path", "name") for thing in _PICTURES),
+        *(*_PICTURES, "path", "fichier", "chemin"),
+        *(f"{thing}id" for thing in _PICTURES),
+        *("id", "name"),
+    ),
+    "label": (
+        *("label", "class", "classname", "classe", "category", "etiquette", "breed", "species"),
+        *("target", *(f"{thing}name" for thing in _LABELS), "commonname", "name", "tag"),
+        *(*(f"{thing}id" for thing in _LABELS), "labels", "groundtruth", "diagnosis", "variety"),
+    ),
+    "split": ("split", "subset"),
+    "xmin": ("xmin", "x1"),
+    "ymin": ("ymin", "y1"),
+    "xmax": ("xmax", "x2"),
+    "ymax": ("ymax", "y2"),
+    "width": ("width", "imagewidth"),
+    "height": ("height", "imageheight"),
 }
 
 
@@ -95,6 +112,7 @@ def read(
     rule: str,
     say: Callable[[str], None] = lambda line: None,
     rest: Rest | None = None,
+    chosen: Sequence[str] = (),
 ) -> Iterator[LabeledImage | Finding]:
     """Yields the photographs of tables in the order in which they first appear.
 
@@ -109,11 +127,13 @@ def read(
         are in no table.
       rest: see `statements.gather`. Its findings are counted and not listed: a table is often a
         choice of many photographs.
+      chosen: columns as --csv_columns has them, such as "label:Kind of animal".
 
     Raises:
       InputError: one is empty, is not UTF-8, or its columns are not understood.
     """
     known = set()
+    reading = _Reading(images, say, _parsed(chosen), known)
     for path in paths:
         for item in _read_findings(path):
             known.add(item.file)
@@ -122,7 +142,7 @@ def read(
     def said() -> Iterator[Statement | Finding]:
         for path in paths:
             origin = os.path.basename(path) if len(paths) > 1 else ""
-            yield from _statements(path, images, origin, say)
+            yield from _statements(path, origin, reading)
 
     unnamed = 0
     for item in statements.gather(said(), rule, rest):
@@ -134,16 +154,62 @@ def read(
         say(f"No usable row names {unnamed} photographs of --image_dir: they are left out.")
 
 
-def _statements(
-    path: str, images: ImageFolder, origin: str, say: Callable[[str], None]
-) -> Iterator[Statement | Finding]:
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """What all tables are read with.
+
+    Attributes:
+      images: where the photographs are.
+      say: gets a line on what was not obvious.
+      chosen: heading, or number from 1, of columns by their meaning.
+      refused: gets the photographs whose row can't be used.
+    """
+
+    images: ImageFolder
+    say: Callable[[str], None]
+    chosen: Mapping[str, str]
+    refused: set[str]
+
+
+def _parsed(chosen: Sequence[str]) -> dict[str, str]:
+    columns = {}
+    for entry in chosen:
+        meaning, _, heading = entry.partition(":")
+        if meaning not in _COLUMNS or not heading.strip():
+            raise InputError(
+                f"write MEANING:HEADING, MEANING being one of {', '.join(_COLUMNS)}.",
+                option="csv_columns",
+                value=entry,
+            )
+        columns[meaning] = heading.strip()
+    return columns
+
+
+def _statements(path: str, origin: str, reading: _Reading) -> Iterator[Statement | Finding]:
     split = splits.of_file(origin)
-    for line, row in _rows(path, say):
+    unheaded = first = None
+    others = missing = 0
+    for line, row in _rows(path, reading.say, reading.chosen):
         place = row.get("filename") or f"{os.path.basename(path)} line {line}"
         try:
-            yield from _understand(row, images, place, split, origin)
+            yield from _understand(row, reading, place, split, origin)
         except ValueError as error:
-            yield Finding(place, str(error))
+            found = Finding(place, str(error))
+            is_missing = found.kind == _MISSING
+            if "unheaded" in row and is_missing and not os.path.splitext(row["filename"])[1]:
+                unheaded, first = found, row["unheaded"]
+                continue
+            missing += is_missing
+            yield found
+        others += 1
+    if unheaded and others and not missing:
+        reading.say(
+            f"{path}: its first row ({first}) names no photograph, and all others do. If it is a "
+            "header, say what its columns are: --csv_columns=filename:HEADING,label:HEADING."
+        )
+        unheaded = Finding(unheaded.file, f"looks like a header: {first}")
+    if unheaded:
+        yield unheaded
 
 
 def write(path: str, items: Iterable[LabeledImage | Finding]) -> None:
@@ -210,11 +276,14 @@ def _rows_of(image: LabeledImage) -> Iterator[list[object]]:
 
 
 def _rows(
-    path: str, say: Callable[[str], None] = lambda line: None
+    path: str,
+    say: Callable[[str], None] = lambda line: None,
+    chosen: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields line numbers and rows by column; a row that can't be read has the column `problem`.
 
-    File names need not be text; all else must be UTF-8.
+    The first row of a table without header has the column `unheaded`, with all its cells. File
+    names need not be text; all else must be UTF-8.
     """
     try:
         with _open(path) as file:
@@ -228,17 +297,20 @@ def _rows(
                     continue
                 if header is None:
                     header = cells
-                    if _is_header(path, cells):
+                    if _is_header(path, cells, chosen):
                         _check_text(cells)
                         continue
                 if columns is None:
-                    columns = _columns(path, header, cells)
+                    columns = _columns(path, header, cells, chosen)
                     if columns.note:
                         say(f"{path}: {columns.note}.")
                 name = columns.places["filename"]
                 _check_text(cell for i, cell in enumerate(cells) if i != name)
                 for row in columns.rows(cells):
-                    yield reader.line_num, row
+                    yield (
+                        reader.line_num,
+                        row | ({"unheaded": ", ".join(cells)} if cells is header else {}),
+                    )
     except UnicodeEncodeError as error:
         raise _bad(path, f"line {reader.line_num} is not in UTF-8.", "Save it so.") from error
     except csv.Error as error:
@@ -270,7 +342,7 @@ def _delimiter(path: str) -> str:
         return stated
     with _open(path) as file:
         first = next((line for line in file if line.strip()), "")
-    best = max(",;\t", key=first.count)
+    best = max(",;\t|", key=first.count)
     if first and not first.count(best):
         raise _bad(
             path,
@@ -280,52 +352,103 @@ def _delimiter(path: str) -> str:
 
 
 def _stated_delimiter(path: str) -> str:
-    """What a first line such as `sep=;` says, as Excel writes and understands it; else ""."""
+    """What a first line such as `sep=;` says, as Excel writes and understands it; else "".
+
+    A tab may be written out: `sep=\\t` or `sep=tab`.
+    """
     with _open(path) as file:
-        match = re.fullmatch(r'"?sep=(,|;|\t)"?[,;\t]*', file.readline().rstrip("\r\n"), re.I)
-    return match[1] if match else ""
+        line = file.readline().rstrip("\r\n")
+    match = re.fullmatch(r'"?sep=(,|;|\||\t|\\t|tab)"?[,;\t]*', line, re.I)
+    return "\t" if match and match[1].lower() in ("\\t", "tab") else match[1] if match else ""
 
 
-def _columns_of_header(cells: list[str]) -> dict[str, int]:
+def _columns_of_header(
+    cells: list[str], chosen: Mapping[str, str] = types.MappingProxyType({})
+) -> dict[str, int]:
     """Where each column is by the names in a header."""
-    names = [cell.lower().replace(" ", "_") for cell in cells]
-    columns = {}
+    names = [_letters(cell) for cell in cells]
+    columns = {
+        meaning: names.index(_letters(heading))
+        for meaning, heading in chosen.items()
+        if _letters(heading) in names
+    }
     for column, aliases in _COLUMNS.items():
-        if places := [names.index(alias) for alias in aliases.split() if alias in names]:
-            columns[column] = places[0]
+        places = (names.index(alias) for alias in aliases if alias in names)
+        free = (place for place in places if place not in columns.values())
+        if column not in columns and (place := next(free, None)) is not None:
+            columns[column] = place
+    if "filename" in columns and "label" not in columns:  # dog breed, true label
+        rest = (i for i, name in enumerate(names) if i not in columns.values())
+        if (place := next((i for i in rest if names[i].endswith(_LABELS)), None)) is not None:
+            columns["label"] = place
     return columns
 
 
-def _is_header(path: str, cells: list[str]) -> bool:
+def _letters(heading: str) -> str:
+    """A heading in small letters without blanks, signs and accents."""
+    letters = unicodedata.normalize("NFKD", heading.casefold())
+    return "".join(letter for letter in letters if letter.isalnum())
+
+
+def _is_header(path: str, cells: list[str], chosen: Mapping[str, str]) -> bool:
     """Whether the first row names the columns; raises InputError where the label's is missing."""
-    columns = _columns_of_header(cells)
+    columns = _columns_of_header(cells, chosen)
     if "filename" not in columns:
         return False
+    if chosen.get("label", "").isdecimal():
+        return True
     if "label" in columns or len(cells) - len(columns) > 1:  # which may be one of 0 and 1 a class
         return True
-    raise _bad(path, f"it has the columns {', '.join(cells)}; it needs one called label.")
+    raise _bad(
+        path, f"it has the columns {', '.join(cells)}; it needs one called label.", _NAME_LABEL
+    )
 
 
-def _columns(path: str, first: list[str], cells: list[str]) -> _Columns:
+def _numbered(path: str, cells: list[str], chosen: Mapping[str, str]) -> dict[str, int]:
+    """Where the chosen columns are that no heading names, by their numbers from 1.
+
+    Raises:
+      InputError: one is neither a heading nor the number of a column.
+    """
+    columns = {}
+    for meaning, heading in chosen.items():
+        if not heading.isdecimal() or not 0 < int(heading) <= len(cells):
+            raise InputError(
+                f"{path} has no such column, but {', '.join(cells)}.",
+                option="csv_columns",
+                value=f"{meaning}:{heading}",
+            )
+        columns[meaning] = int(heading) - 1
+    return columns
+
+
+def _columns(path: str, first: list[str], cells: list[str], chosen: Mapping[str, str]) -> _Columns:
     """How the columns are understood, by the first row and the first one of a photograph.
 
     Raises:
       InputError: they are not.
     """
+    names = [] if first is cells else [_letters(cell) for cell in first]
+    unnamed = {key: text for key, text in chosen.items() if _letters(text) not in names}
+    numbered = _numbered(path, first, unnamed)
     if first is cells:
-        places = _without_header(path, cells)
+        places = numbered
+        if not {"filename", "label"} <= numbered.keys():
+            places = _without_header(path, cells) | numbered
         order = ", ".join(sorted(places, key=places.get))
         return _Columns(places, len(cells), note=f"it has no header, and is read as {order}")
-    places, width = _columns_of_header(first), len(first)
+    places, width = _columns_of_header(first, chosen) | numbered, len(first)
     if "label" in places:
-        other = {name: first[i] for name, i in places.items() if first[i].lower() != name}
+        other = {name: first[i] for name, i in places.items() if _letters(first[i]) != name}
         notes = [f"the column {cell} is read as {name}" for name, cell in other.items()]
         notes += [f"the column {cell} is not read" for cell in _other_labels(first, places)]
         return _Columns(places, width, note="; ".join(notes))
     classes = {class_labels.clean(name): i for i, name in enumerate(first)}
     classes = {name: i for name, i in classes.items() if name and i not in places.values()}
     if not all(i < len(cells) and _is_zero_or_one(cells[i]) for i in classes.values()):
-        raise _bad(path, f"it has the columns {', '.join(first)}; it needs one called label.")
+        raise _bad(
+            path, f"it has the columns {', '.join(first)}; it needs one called label.", _NAME_LABEL
+        )
     shown = class_labels.shortened(list(classes))
     return _Columns(places, width, classes, f"each class has a column of 0 and 1: {shown}")
 
@@ -350,13 +473,20 @@ def _without_header(path: str, cells: list[str]) -> dict[str, int]:
     names = ["filename", "label"]
     if len(cells) in (3, 7):
         names.append("split")
+        if cells[2] and not _is_split(cells[2]):
+            raise _bad(
+                path,
+                f"its first row ({', '.join(cells)}) is neither filename, label and split nor a "
+                "header that is understood.",
+                "Say what its columns are: --csv_columns=filename:HEADING,label:HEADING.",
+            )
     if len(cells) in (6, 7):
         names.extend(_SIDES)
     if len(names) != len(cells):
         raise _bad(
             path,
             f"it has {len(cells)} columns and no header that names filename and label.",
-            "Add one.",
+            "Add one, or say which they are: --csv_columns=filename:1,label:2.",
         )
     return {name: i for i, name in enumerate(names)}
 
@@ -366,22 +496,26 @@ def _is_split(cell: str) -> bool:
 
 
 def _understand(
-    row: dict[str, str], images: ImageFolder, place: str, table_split: str, origin: str
+    row: dict[str, str], reading: _Reading, place: str, table_split: str, origin: str
 ) -> Iterator[Statement | Finding]:
     """Yields what a row says; raises ValueError with what is wrong."""
     if "problem" in row:
         raise ValueError(row["problem"])
     if not row["filename"]:
         raise ValueError("no filename")
+    found = reading.images.find(row["filename"])
     label = class_labels.clean(row["label"])
     if not label:
-        raise ValueError("no label")
+        if found:
+            reading.refused.add(found.path)
+        raise ValueError("no label: the cell is empty")
     split = splits.named(row.get("split", ""))
     if row.get("split", "").upper() not in ("", _UNASSIGNED) and not split:
+        if found:
+            reading.refused.add(found.path)
         raise ValueError(f"unknown split: {row['split']}; train, validation or test")
-    found = images.find(row["filename"])
     if not found:
-        raise ValueError(f"missing photograph: {row['filename']}")
+        raise ValueError(f"{_MISSING}: {row['filename']}")
     if found.remark:
         yield Finding(place, found.remark, Effect.CORRECTED)
     sides, box = {side: row.get(side, "") for side in _SIDES}, None

@@ -20,8 +20,9 @@ MAX_FILE_BYTES = 1 << 29
 
 # Files that accompany photographs, and are not reported as a photograph that could not be read.
 _OTHER_SUFFIXES = (
-    ".csv .db .doc .docx .gz .htm .html .ini .json .jsonl .mat .md .npy .npz .pdf .pickle .pkl .py "
-    ".rst .sh .tar .tfrecord .tfrecords .tsv .txt .xls .xlsx .xml .yaml .yml .zip"
+    ".cache .cfg .csv .data .db .doc .docx .gz .htm .html .ini .json .jsonl .mat .md .names .npy "
+    ".npz .pdf .pickle .pkl .py .record .rst .sh .tar .tfrecord .tfrecords .tsv .txt .xls .xlsx "
+    ".xml .yaml .yml .zip"
 ).split()
 
 

@@ -48,9 +48,9 @@ def read(
     yield from statements.gather(_statements(annotations_dir, images), rule, rest)
 
 
-def are_among(images: ImageFolder) -> bool:
-    """Whether annotations lie in the folder of the photographs."""
-    return any(image_folder.walk(images.path, (".xml").__eq__))
+def are_in(top: str) -> bool:
+    """Whether annotations lie in a folder, at any depth."""
+    return any(image_folder.walk(top, (".xml").__eq__))
 
 
 def annotation_of(path: str, images: ImageFolder) -> str:

@@ -1,0 +1,231 @@
+"""Reads YOLO's labels, a text file for each photograph, into labelled images.
+
+A line is an object: the number of its class, then centre and size of its box (`0 0.5 0.5 0.2 0.3`),
+or the corners of a polygon, all in fractions of the photograph's width and height. The names of the
+classes stand in a file of their own: data.yaml, classes.txt or obj.names.
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from datasets import splits
+from datasets.findings import Effect, Finding
+from datasets.schema import FRACTIONS, Box, LabeledImage
+from datasets.sources import class_list, image_folder, objects, statements
+from datasets.sources.image_folder import ImageFolder
+from datasets.sources.objects import LabeledObject
+from datasets.sources.statements import Rest, Statement
+from foundation.errors import InputError
+from foundation.labels import shortened
+
+_LINE = re.compile(r"\d+(?:\.0*)?(?:\s+[-+.\deE]+){4,}")
+_YAML_FIELD = re.compile(r"^(path|train|val|valid|test)[ \t]*:[ \t]*([^\s#][^#\n]*)", re.MULTILINE)
+_SPLIT_NAMES = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
+
+
+class _Names(NamedTuple):
+    """Class names in the order of their numbers, and the file that gives them."""
+
+    names: Sequence[str]
+    file: str
+
+
+def are_in(top: str) -> bool:
+    """Whether YOLO's label files lie in a folder, at any depth."""
+    return any(_lines(os.path.join(top, path)) for path in _texts(top))
+
+
+def read(
+    labels_dir: str,
+    images: ImageFolder,
+    rule: str,
+    classes: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+    rest: Rest | None = None,
+) -> Iterator[LabeledImage | Finding]:
+    """Yields the labelled photographs, in the order of the label files.
+
+    Args:
+      labels_dir: folder with `.txt` files at any depth. A photograph of the same name lies next to
+        its file, or in the folder `images` that is where the file's folder `labels` is. Folders
+        that are called train, validation or test are the splits; else those of data.yaml are.
+      images: where the photographs are.
+      rule: see `objects.examples`.
+      classes: class names in the order of YOLO's numbers, for where no file has them.
+      say: gets a line on where class names and splits come from.
+      rest: see `statements.gather`.
+
+    Raises:
+      InputError: no file says what the classes are called, or two contradict each other.
+    """
+    found = _class_names(labels_dir, images, classes)
+    say(f"The labels are YOLO's; class names come from {found.file}: {shortened(found.names)}.")
+    split_of = _splits(found.file, images, say)
+    yield from statements.gather(_statements(labels_dir, images, found, split_of), rule, rest)
+
+
+def _statements(
+    top: str, images: ImageFolder, classes: _Names, split_of: Callable[[str], str]
+) -> Iterator[Statement | Finding]:
+    for path in _texts(top):
+        folder, name = posixpath.split(path)
+        stem = posixpath.splitext(name)[0]
+        near = "/".join("images" if part == "labels" else part for part in folder.split("/"))
+        lines = _lines(os.path.join(top, path))
+        try:
+            photograph = images.find(stem, near)
+            if not photograph:
+                if lines:
+                    yield Finding(path, f"missing photograph: {stem}")
+                continue  # any other text
+        except ValueError as error:
+            yield Finding(path, str(error))
+            continue
+        things = []
+        for i, line in enumerate(_all_lines(os.path.join(top, path)), start=1):
+            try:
+                label, box = _object(line, classes)
+            except ValueError as error:
+                yield Finding(path, f"{error} (line {i})")
+                continue
+            if isinstance(box, str):
+                yield Finding(path, f"{box} (line {i})", Effect.CORRECTED)
+                box = None
+            things.append(LabeledObject(label, box))
+        if things:
+            split = split_of(photograph.path)
+            yield Statement(photograph.path, tuple(things), split, FRACTIONS, path)
+        elif not lines:
+            yield Finding(path, "no object in the annotation", Effect.LEFT_OUT)
+
+
+def _object(line: str, classes: _Names) -> tuple[str, Box | str]:
+    """Class name and box of a line, in fractions; or what is wrong with the box.
+
+    Raises:
+      ValueError: the line is none of YOLO's, or its class has no name.
+    """
+    if not _LINE.fullmatch(line):
+        raise ValueError(f"malformed line: {line[:40]!r}")
+    first, *numbers = line.split()
+    number = int(float(first))
+    if number >= len(classes.names):
+        raise ValueError(f"no label: class {number}, and {classes.file} ends at the one before it")
+    label = classes.names[number]
+    try:
+        values = [float(value) for value in numbers]
+        if len(values) >= 6 and len(values) % 2 == 0:
+            xs, ys = values[::2], values[1::2]
+            sides = min(ys), min(xs), max(ys), max(xs)
+        else:  # a detector writes its confidence behind the box
+            x, y, width, height = values[:4]
+            sides = y - height / 2, x - width / 2, y + height / 2, x + width / 2
+        box = objects.parse_box(*map(str, sides))
+    except ValueError as error:
+        return label, f"{error}" if str(error).startswith("box") else f"box: {error}"
+    if not box.is_fraction:
+        return label, f"box: {' '.join(numbers)} are no fractions of the photograph"
+    return label, box
+
+
+def _class_names(labels_dir: str, images: ImageFolder, classes: Sequence[str]) -> _Names:
+    """The class names by the files that lie with the labels or above them, else `classes`.
+
+    Raises:
+      InputError: there is no such file, or two contradict each other.
+    """
+    tops = dict.fromkeys(
+        os.path.normpath(os.path.join(os.path.abspath(top), above))
+        for above in (".", "..", "../..")
+        for top in (labels_dir, images.path)
+    )
+    paths = [os.path.join(top, name) for top in tops for name in sorted(os.listdir(top))]
+    paths += [os.path.join(os.path.abspath(labels_dir), path) for path in _texts(labels_dir)]
+    found = [_Names(class_list.read(path).names, path) for path in paths if _has_names(path)]
+    for other in found:
+        if other.names != found[0].names:
+            raise InputError(
+                f"{found[0].file} and {other.file} name YOLO's classes differently.",
+                remedy="Remove the wrong one.",
+            )
+    if found:
+        return found[0]
+    if classes:
+        return _Names(classes, "--classes")
+    raise InputError(
+        "it has YOLO's labels, and no data.yaml, classes.txt or obj.names that says what their "
+        "numbers mean.",
+        option="annotations_dir",
+        value=labels_dir,
+        remedy="Put one there, or give the names in the order of the numbers by --classes.",
+    )
+
+
+def _has_names(path: str) -> bool:
+    name = os.path.basename(path).lower()
+    if not os.path.isfile(path):
+        return False
+    if name.endswith((".yaml", ".yml")):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return any(re.match(r"names\s*:", line) for line in file)
+    return name == "classes.txt" or name.endswith(".names")
+
+
+def _splits(file: str, images: ImageFolder, say: Callable[[str], None]) -> Callable[[str], str]:
+    """The function that gives a photograph's split, by its folders, else by a data.yaml."""
+    stated = _stated_splits(file) if file.lower().endswith((".yaml", ".yml")) else {}
+    listed: dict[str, str] = {}
+    for place, split in list(stated.items()):
+        if not place.endswith(".txt"):
+            continue
+        del stated[place]
+        path = os.path.join(os.path.dirname(file), place)
+        if not os.path.isfile(path):
+            say(f"{file}: the {split} split is the list {place}, which is not there.")
+            continue
+        for name in _all_lines(path):
+            if photograph := images.find(name):
+                listed.setdefault(photograph.path, split)
+    top = os.path.abspath(images.path).replace(os.sep, "/")
+
+    def split_of(path: str) -> str:
+        *folders, _ = path.split("/")
+        if named := next(filter(None, map(splits.named, folders)), ""):
+            return named
+        place = f"{top}/{'/'.join(folders)}/"
+        by_folder = (split for stem, split in stated.items() if f"/{stem}/" in place)
+        return listed.get(path) or next(by_folder, "")
+
+    return split_of
+
+
+def _stated_splits(path: str) -> Mapping[str, str]:
+    """Folders and lists of photographs by what a data.yaml says, each with its split."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        fields = dict(_YAML_FIELD.findall(file.read()))
+    stated = {}
+    for key, value in fields.items():
+        for place in value.strip().strip("[]").split(",") if key in _SPLIT_NAMES else ():
+            place = posixpath.normpath(place.strip().strip("'\"")).lstrip("./")
+            if place:
+                stated.setdefault(place, _SPLIT_NAMES[key])
+    return stated
+
+
+def _texts(top: str) -> Iterable[str]:
+    return image_folder.walk(top, (".txt").__eq__)
+
+
+def _all_lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return [line.strip() for line in file if line.strip()]
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a text file that may be YOLO's."""
+    if not os.path.isfile(path):
+        return []
+    return [line for line in _all_lines(path) if _LINE.fullmatch(line)]
