@@ -199,6 +199,12 @@ class DestinationOptions(Options):
         bounds=(1, 99_999),
     )
     overwrite: bool = option(False, "Replace a dataset that is there, once the new one is whole.")
+    report: bool = option(
+        False,
+        "Write dataset.html next to the dataset: counts, sizes and ages of the photographs, boxes, "
+        "duplicates and, with the extra duplicates, near duplicates as pairs of pictures, and what "
+        "was rejected.",
+    )
     dry_run: bool = option(
         False, "Read and check every photograph and print the summary; write nothing."
     )
@@ -214,6 +220,8 @@ class DestinationOptions(Options):
                 "Give --output_dir for a dataset of shards, or --output_file for one file, not "
                 "both."
             )
+        if self.report and self.dry_run:
+            raise UsageError("--report writes a page, --dry_run nothing: leave one out.")
         for name in ("validation_fraction", "test_fraction", "num_shards"):
             value = getattr(self, name)
             if self.output_file and value and (name != "num_shards" or value > 1):

@@ -163,6 +163,11 @@ def frame(record: bytes) -> bytes:
     return b"".join((length, masked_crc(length), record, masked_crc(record)))
 
 
+def unframed(framed: bytes) -> bytes:
+    """The record in what `frame` returns."""
+    return framed[12:-4]
+
+
 def masked_crc(data: bytes) -> bytes:
     """The checksum that TFRecord files hold for `data`, four bytes."""
     # The rotation and the constant are TFRecord's (tensorflow/core/lib/hash/crc32c.h).

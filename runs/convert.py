@@ -1,6 +1,7 @@
 """The conversion job: photographs and their labels to a dataset of TFRecords."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import tempfile
@@ -8,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from datasets import tfrecord_dataset
 from datasets.conversion import convert as conversion
-from datasets.conversion import image_bytes, summary
+from datasets.conversion import image_bytes, near_duplicates, summary
 from datasets.conversion.convert import Job, Progress, Source
 from datasets.conversion.destination import Destination
+from datasets.conversion.survey import Survey
 from datasets.conversion.tally import Conversion
 from datasets.findings import Effect, Finding, until_error
+from datasets.options import ConversionOptions
 from datasets.schema import LabeledImage
 from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml, yolo
 from datasets.sources.image_folder import ImageFolder
@@ -23,6 +26,7 @@ from foundation import labels
 from foundation import options as foundation_options
 from foundation.errors import InputError
 from preprocessing import zca
+from runs import dataset_page
 from runs.options import ConvertOptions
 
 _Say = Callable[[str], None]
@@ -61,18 +65,34 @@ def convert(
         whitening = zca.Fit(size, options.conversion.zca_epsilon or 0.01)
     job = Job(
         options.destination,
-        options.conversion,
+        _searching(options),
         flags={name: values[name] for name in (*_NOTED, *_changed(values))},
         whitening=whitening,
         say=say,
         progress=progress,
     )
+    destination, page = Destination.of(options.destination), ""
     with _source(options, say) as source:
+        if options.destination.report:
+            job = dataclasses.replace(job, survey=Survey(source.folder))
         made = conversion.convert(source, job)
-    destination = Destination.of(options.destination)
+        if job.survey:
+            page = dataset_page.write(made, job.survey, source.folder, destination)
     for line in summary.lines(made, destination, options.destination.dry_run):
         say(line)
+    if page:
+        say(f"\n{page} shows the dataset, and what was found in it.")
     return made
+
+
+def _searching(options: ConvertOptions) -> ConversionOptions:
+    """The options of the conversion, with near duplicates where the report can show them."""
+    given = options.conversion
+    if options.destination.report and given.near_duplicates == "ignore":
+        with contextlib.suppress(InputError):
+            near_duplicates.require()
+            return given.replace(near_duplicates="report")
+    return given
 
 
 def _changed(values: Mapping[str, object]) -> list[str]:

@@ -28,7 +28,7 @@ def test_what_a_run_is_carried_on_with_must_be_the_same():
 
 def test_what_differs_from_the_run_so_far_is_told():
     begun = TrainOptions.of(
-        dataset_dir="animals", train_dir="run", learning_rate=0.01, batch_size=32, rotation_range=9
+        dataset_dir="animals", train_dir="run", learning_rate=0.01, batch_size=16, rotation_range=9
     )
     earlier = dataclasses.replace(
         CONFIG,
@@ -45,7 +45,7 @@ def test_what_differs_from_the_run_so_far_is_told():
     )
     left_out = TrainOptions.of(dataset_dir="other", train_dir="run", learning_rate=0.01)
     told = continuing.changes(earlier, left_out)
-    assert told.startswith("rotation_range 9") and "batch_size 32 → " in told
+    assert told.startswith("rotation_range 9") and "batch_size 16 → 32" in told
     assert told.endswith("/other")
 
 

@@ -21,6 +21,7 @@ from datasets.conversion.destination import NEAR_DUPLICATES, REJECTED, Destinati
 from datasets.conversion.image_bytes import Photograph
 from datasets.conversion.records import Record, RecordMaker, Whitening
 from datasets.conversion.shards import ShardWriter
+from datasets.conversion.survey import Survey
 from datasets.conversion.tally import Conversion, Tally
 from datasets.disk_table import DiskTable
 from datasets.findings import Finding, until_error
@@ -65,6 +66,8 @@ class Job:
       flags: what dataset.json keeps of the options; a finished dataset of the same flags and
         photographs is left as it is, unless it is to be overwritten: its shards may be damaged.
       whitening: fitted to the training photographs; None for none.
+      survey: takes in each example; with one, all photographs are read even where nothing is to be
+        written anew. None for none.
       say: gets a line for what is done.
       progress: shows how far it is.
     """
@@ -73,6 +76,7 @@ class Job:
     options: ConversionOptions
     flags: Mapping[str, object] = dataclasses.field(default_factory=dict)
     whitening: Whitening | None = None
+    survey: Survey | None = None
     say: Callable[[str], None] = print
     progress: Progress = unshown
 
@@ -117,6 +121,8 @@ def _convert(
     bits = Depth(job.options.sixteen_bit, lambda: _bits_used(photographs, folder, job.say))
     maker = RecordMaker(folder, numbers, job.options, bits, job.whitening)
     results = workers.results(photographs.by_key(), maker.make, job.num_workers)
+    if job.survey:
+        results = _surveyed(results, job.survey)
     with contextlib.closing(results), job.shown(results, "converting", len(photographs)) as shown:
         if job.destination.dry_run:
             for image, result in shown:
@@ -133,10 +139,25 @@ def _convert(
         if not job.destination.overwrite:
             if earlier and not difference:
                 counts = {split: part["classes"] for split, part in earlier["splits"].items()}
-                return Conversion(tally.classes, counts, earlier["files"], already_done=True)
+                if not job.survey:
+                    return Conversion(tally.classes, counts, earlier["files"], already_done=True)
+                for image, result in shown:
+                    tally.add(image, result)
+                made = tally.conversion(earlier["files"])
+                return dataclasses.replace(made, counts=counts, already_done=True)
             _refuse_to_replace(destination, difference)
         with destination.writing():
             return _write(shown, tally, identity, destination, job, replaces=bool(earlier))
+
+
+def _surveyed(
+    results: Generator[tuple[LabeledImage, Record | str]], survey: Survey
+) -> Generator[tuple[LabeledImage, Record | str]]:
+    with contextlib.closing(results):
+        for image, result in results:
+            if not isinstance(result, str):
+                survey.add(image, result)
+            yield image, result
 
 
 def _bits_used(

@@ -41,6 +41,7 @@ class Record:
       change: why the bytes are not those of the file, "" where they are.
       height, width: as stored, in pixels.
       remarks: what was corrected in its boxes; each begins with its kind, up to a colon.
+      boxes: its objects, as fractions of the stored picture.
       small: see `Whitening.shrunk`; empty where nothing is fitted.
     """
 
@@ -52,6 +53,7 @@ class Record:
     height: int
     width: int
     remarks: tuple[str, ...]
+    boxes: tuple[Box, ...] = ()
     small: bytes = b""
 
 
@@ -110,7 +112,7 @@ class RecordMaker:
             label=self.class_numbers[image.label],
             text=image.label,
             filename=image.path,
-            boxes=tuple(filter(None, boxes)),
+            boxes=(boxes := tuple(filter(None, boxes))),
             sha256=digest.hexdigest(),
         ).serialize()
         return Record(
@@ -122,6 +124,7 @@ class RecordMaker:
             height=encoded.height,
             width=encoded.width,
             remarks=remarks,
+            boxes=boxes,
             small=self._small(encoded),
         )
 

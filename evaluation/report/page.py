@@ -7,12 +7,12 @@ import math
 import os
 from collections.abc import Mapping
 
-import jinja2
 import numpy as np
 
 from evaluation import metrics
 from evaluation.evaluator import Evaluation
 from evaluation.report.gallery import Gallery
+from evaluation.report.templates import data_url, environment
 from evaluation.report.words import Words
 
 _MOST_CONFUSED = 10
@@ -35,18 +35,6 @@ class Extras:
     language: str = "en"
     curves: str | None = None
     training: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
-
-
-@functools.cache
-def environment() -> jinja2.Environment:
-    """Where the templates of this folder are; everything put into them is escaped."""
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("evaluation.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def html(
@@ -289,8 +277,3 @@ def _words(value: object, words: Words) -> str:
     if isinstance(value, bool):
         return words("yes" if value else "no")
     return "–" if value is None else str(value)
-
-
-def data_url(kind: str, content: bytes) -> str:
-    """A file as an address that holds it."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
