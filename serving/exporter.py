@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from foundation import labels
 from foundation.errors import InputError
@@ -14,6 +14,7 @@ from serving import (
     onnx,
     placing,
     saved_model,
+    tensorflow_serving,
     tflite,
 )
 from serving.export_config import ExportConfig
@@ -40,8 +41,9 @@ def export(subject: Subject, options: ExportOptions) -> ExportConfig:
     export stays as it is. `output_dir` takes its place by one renaming. With `output_file`, a
     frozen graph X.pb is written alone, with X.labels.txt and X.export.json in its folder.
 
-    A version that an export lacks is added to it: the SavedModel alone, which holds its labels and,
-    in assets.extra, its own export.json.
+    A SavedModel has its warm-up in assets.extra, and beside it, in the folder of its versions, the
+    settings and example requests of `tensorflow_serving`. A version that an export lacks is added
+    to it: the SavedModel alone, which holds its labels and, in assets.extra, its own export.json.
 
     Returns:
       what export.json says.
@@ -123,11 +125,17 @@ def _write(folder: str, subject: Subject, options: ExportOptions) -> ExportConfi
     config = dataclasses.replace(config, check=check)
     export_config.save(config_file, config)
     if "saved_model" in paths:
-        # Where TensorFlow Serving expects what is not its own: versions may be of different runs.
-        extra = os.path.join(paths["saved_model"], "assets.extra")
-        os.makedirs(extra)
-        shutil.copyfile(config_file, os.path.join(extra, export_config.FILE_NAME))
+        _complete_saved_model(paths["saved_model"], config_file, subject.examples)
     return config
+
+
+def _complete_saved_model(path: str, config_file: str, pictures: Sequence[bytes]) -> None:
+    """Adds what TensorFlow Serving and people look for in a SavedModel's folder and beside it."""
+    tensorflow_serving.write_warm_up(path, pictures)
+    tensorflow_serving.write_settings(os.path.dirname(path), pictures[0])
+    # Versions may be of different runs; what is not TensorFlow's own belongs into assets.extra.
+    extra = os.path.join(path, "assets.extra")
+    shutil.copyfile(config_file, os.path.join(extra, export_config.FILE_NAME))
 
 
 def _write_models(

@@ -10,23 +10,26 @@ import tensorflow as tf
 
 from foundation import labels as class_names
 from foundation.errors import InputError
+from nets import heads
 from serving.pictures import reading
 
 ENCODED = "serving_default"
 IMAGES = "images"
+IMAGES_UINT8 = "images_uint8"
+FEATURES = "features"
 _NUM_BEST = 5
-# What the signatures give, in which order: for people, who must not pair the two orders.
+# What serving_default gives, in which order: for people, who must not pair the two orders.
 OUTPUTS = {
     "logits": "in class order, as labels.txt has it",
     "probabilities": "in class order, as labels.txt has it",
     "classes": "best first: indices of the most probable classes",
     "labels": "best first: their names",
     "scores": "best first: their probabilities",
-    "valid": "one a picture, of serving_default alone: whether it could be read",
-    "status": "one a picture, of serving_default alone: empty, or what is wrong and what to do",
+    "valid": "one a picture, of encoded pictures alone: whether it could be read",
+    "status": "one a picture, of encoded pictures alone: empty, or what is wrong and what to do",
 }
 # What a picture has that could not be read.
-_NOTHING = {"logits": 0.0, "probabilities": 0.0, "classes": -1, "labels": "", "scores": 0.0}
+_NOTHING = {"classes": -1, "labels": ""}
 
 
 def write(
@@ -35,20 +38,23 @@ def write(
     prepare: Callable[[tf.Tensor], tf.Tensor],
     labels_file: str,
 ) -> None:
-    """Writes a SavedModel with two signatures.
+    """Writes a SavedModel with four signatures.
 
-    `serving_default` takes `encoded_images`, string [N]: the bytes of JPEG, PNG, GIF or BMP files.
-    They are seen as in training: turned as their EXIF says, transparency laid on white.
-    `images` takes `images`, float32 [N, H, W, 3]: decoded RGB pictures, 0 to 255, of any one size.
-    Both give
+    `serving_default` and `features` take `encoded_images`, string [N]: the bytes of JPEG, PNG, GIF
+    or BMP files, mixed. They are seen as in training: turned as their EXIF says, transparency laid
+    on white. `images` takes `images`, float32 [N, H, W, 3], `images_uint8` takes the same as uint8:
+    decoded RGB pictures, 0 to 255, of any one size. N may be 0. All but `features` give
 
     - `logits` and `probabilities`, float32 [N, num_classes], in class order;
     - `classes`, int32 [N, K]: the most probable classes, best first; K is 5, or all if fewer;
     - `labels`, string [N, K]: their names; `scores`, float32 [N, K]: their probabilities.
 
-    `serving_default` also gives `valid`, bool [N], and `status`, string [N]: "", or what is wrong
-    with a picture and what to do. A picture that is not valid has probabilities and scores of 0,
-    classes of -1 and empty labels; the others of its batch are answered.
+    `features` gives `features`, float32 [N, C]: what the net's classifier is fed, the mean of its
+    last feature maps over height and width.
+
+    Of encoded pictures there are also `valid`, bool [N], and `status`, string [N]: "", or what is
+    wrong with a picture and what to do. A picture that is not valid has numbers of 0, classes of
+    -1 and empty labels; the others of its batch are answered.
 
     Args:
       directory: where to write, such as `saved_model/1`; must not exist.
@@ -62,38 +68,98 @@ def write(
     """
     labels = tf.constant(class_names.read(labels_file))
     pixels = tf.TensorSpec(model.inputs[0].shape[1:], tf.float32)
-
-    answer = functools.partial(_answer, model, labels)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded_images")])
-    def classify_encoded(encoded_images):
-        pictures = reading.read(encoded_images, prepare, pixels)
-        answers = {
-            name: _placed(found, pictures.rows, _NOTHING[name])
-            for name, found in answer(pictures.pixels).items()
-        }
-        return {**answers, "valid": pictures.rows >= 0, "status": pictures.status}
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
-    def classify_images(images):
-        return answer(tf.map_fn(prepare, images, fn_output_signature=pixels))
-
+    read, net = _reading(prepare, pixels), _net(model)
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
     module.labels_file = tf.saved_model.Asset(labels_file)
-    signatures = {ENCODED: classify_encoded, IMAGES: classify_images}
+    classify = functools.partial(_named, labels)
+    signatures = {
+        ENCODED: _of_encoded(read, lambda images: classify(net(images)["logits"])),
+        FEATURES: _of_encoded(read, lambda images: {"features": net(images)["features"]}),
+    }
+    for name, dtype in ((IMAGES, tf.float32), (IMAGES_UINT8, tf.uint8)):
+        signatures[name] = _of_decoded(
+            tf.TensorSpec([None, None, None, 3], dtype, name="images"),
+            prepare,
+            pixels,
+            lambda images: classify(net(images)["logits"]),
+        )
     try:
         tf.saved_model.save(module, directory, signatures=signatures)
     except tf.errors.OpError as error:
         raise OSError(f"{directory}: could not be written: {error.message}") from error
 
 
-def _answer(model: keras.Model, labels: tf.Tensor, images: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What both signatures give for prepared images, float32 [N, S, S, C]."""
-    # oneDNN's fused convolutions (TensorFlow 2.21) give an empty batch a wrong shape.
-    count, blank = tf.shape(images)[0], tf.zeros([1, *images.shape[1:]])
-    images = tf.cond(count > 0, lambda: images, lambda: blank)
-    logits = tf.cast(model(images, training=False)["logits"], tf.float32)[:count]
+def _net(model: keras.Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """The net as one function, which all signatures call: it is stored and loaded once.
+
+    It gives "logits", float32 [N, num_classes], and "features", float32 [N, C].
+    """
+    both = keras.Model(
+        model.inputs[0], {"logits": model.output["logits"], "features": heads.features(model)}
+    )
+    shape = [None, *model.inputs[0].shape[1:]]
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    def net(images):
+        # oneDNN's fused convolutions (TensorFlow 2.21) give an empty batch a wrong shape.
+        count, blank = tf.shape(images)[0], tf.zeros([1, *shape[1:]])
+        images = tf.cond(count > 0, lambda: images, lambda: blank)
+        found = {name: tf.cast(x, tf.float32) for name, x in both(images, training=False).items()}
+        if found["features"].shape.rank == 4:
+            found["features"] = tf.reduce_mean(found["features"], axis=[1, 2])
+        return {name: x[:count] for name, x in found.items()}
+
+    return net
+
+
+def _reading(
+    prepare: Callable[[tf.Tensor], tf.Tensor], pixels: tf.TensorSpec
+) -> Callable[[tf.Tensor], reading.Pictures]:
+    """`reading.read` as one function, too: its graph is larger than that of many nets."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def read(encoded):
+        return reading.read(encoded, prepare, pixels)
+
+    return read
+
+
+def _of_encoded(
+    read: Callable[[tf.Tensor], reading.Pictures],
+    answer: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+):
+    """A signature on encoded pictures; `answer` is of those that could be read."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded_images")])
+    def signature(encoded_images):
+        pictures = read(encoded_images)
+        answers = {
+            name: _placed(found, pictures.rows, _NOTHING.get(name, 0.0))
+            for name, found in answer(pictures.pixels).items()
+        }
+        return {**answers, "valid": pictures.rows >= 0, "status": pictures.status}
+
+    return signature
+
+
+def _of_decoded(
+    images: tf.TensorSpec,
+    prepare: Callable[[tf.Tensor], tf.Tensor],
+    pixels: tf.TensorSpec,
+    answer: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+):
+    """A signature on decoded pictures."""
+
+    @tf.function(input_signature=[images])
+    def signature(images):
+        return answer(tf.map_fn(prepare, images, fn_output_signature=pixels))
+
+    return signature
+
+
+def _named(labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What all signatures but `features` say of logits, float32 [N, num_classes]."""
     probabilities = tf.nn.softmax(logits)
     scores, classes = tf.math.top_k(probabilities, k=min(_NUM_BEST, len(labels)))
     return {

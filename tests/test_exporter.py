@@ -1,5 +1,6 @@
 """Exports of a tiny net in all formats; the recipe is a stand-in, as serving/ knows none."""
 
+import base64
 import dataclasses
 import json
 import os
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from foundation.errors import InputError
 from nets import blocks
@@ -172,12 +174,86 @@ def test_the_signatures_of_the_saved_model(export, pictures, expected):
     names = [[LABELS[i].encode() for i in row] for row in np.argsort(-expected)]
     assert answer["labels"].numpy().tolist() == names
 
-    raw = tf.cast(tf.io.decode_image(pictures[2]), tf.float32)
-    answer = loaded.signatures["images"](images=tf.stack([raw, raw]))
-    np.testing.assert_allclose(answer["probabilities"], expected[[2, 2]], atol=1e-5)
-    assert answer["scores"].shape == (2, 3) and "valid" not in answer
+    raw = tf.io.decode_image(pictures[2])
+    for name, dtype in (("images", tf.float32), ("images_uint8", tf.uint8)):
+        classify = loaded.signatures[name]
+        answer = classify(images=tf.cast(tf.stack([raw, raw]), dtype))
+        np.testing.assert_allclose(answer["probabilities"], expected[[2, 2]], atol=1e-5)
+        assert answer["scores"].shape == (2, 3) and "valid" not in answer
+        for found in classify(images=tf.zeros([0, 20, 20, 3], dtype)).values():
+            assert found.shape == (0, 3)
     for name, found in encoded(encoded_images=tf.zeros([0], tf.string)).items():
         assert found.shape == ((0,) if name in ("valid", "status") else (0, 3))
+
+
+def test_the_features_are_those_that_the_classifier_is_fed(export, subject, pictures):
+    loaded = tf.saved_model.load(str(export / "saved_model" / "1"))
+    features = loaded.signatures["features"]
+    answer = features(encoded_images=tf.constant([pictures[0], b"<html>", pictures[1]]))
+    pool = subject.model.get_layer("Tiny.Logits.AvgPool_1a").output
+    pixels = tf.stack([decode(picture) for picture in pictures[:2]])
+    pooled = keras.Model(subject.model.input, pool)(pixels, training=False)
+    wanted = tf.reshape(pooled, [2, 64]).numpy()
+    np.testing.assert_allclose(answer["features"].numpy()[[0, 2]], wanted, rtol=1e-4, atol=1e-4)
+    assert not answer["features"].numpy()[1].any()
+    assert answer["valid"].numpy().tolist() == [True, False, True]
+    nothing = features(encoded_images=tf.zeros([0], tf.string))
+    assert nothing["features"].shape == (0, 64)
+
+
+def test_the_net_is_stored_once(export):
+    """All signatures call it; else each would hold it, and loading would take so much longer."""
+    with open(export / "saved_model" / "1" / "saved_model.pb", "rb") as file:
+        stored = saved_model_pb2.SavedModel.FromString(file.read())
+    functions = stored.meta_graphs[0].graph_def.library.function
+    count = sum(node.op == "Conv2D" for function in functions for node in function.node_def)
+    assert count == 3
+
+
+def test_the_warm_up_is_what_tensorflow_serving_reads(export, pictures, expected):
+    serving = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    path = export / "saved_model" / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    loaded = tf.saved_model.load(str(export / "saved_model" / "1"))
+    counts = {}
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = serving.PredictionLog.FromString(record.numpy())
+        assert log.WhichOneof("log_type") == "predict_log" and not log.predict_log.response.outputs
+        request = log.predict_log.request
+        ((name, value),) = request.inputs.items()
+        answer = loaded.signatures[request.model_spec.signature_name](
+            **{name: tf.constant(tf.make_ndarray(value))}
+        )
+        assert "valid" not in answer or answer["valid"].numpy().all()
+        counts.setdefault(request.model_spec.signature_name, []).append(len(tf.make_ndarray(value)))
+    assert counts == {
+        "serving_default": [1, 4],
+        "features": [1],
+        "images": [1],
+        "images_uint8": [1],
+    }
+
+
+def test_the_servers_settings_and_example_requests(export, pictures, expected):
+    apis = pytest.importorskip("tensorflow_serving.apis.predict_pb2")
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    folder = export / "saved_model"
+    assert sorted(os.listdir(folder)) == [
+        *("1", "batching_parameters.txt", "grpc_request.pb", "models.config", "rest_request.json")
+    ]
+    config = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse((folder / "models.config").read_text(), config)
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("classifier", "/models/classifier")
+    request = apis.PredictRequest.FromString((folder / "grpc_request.pb").read_bytes())
+    assert (request.model_spec.name, request.model_spec.signature_name) == (
+        *("classifier", "serving_default"),
+    )
+    body = json.loads((folder / "rest_request.json").read_text())
+    (instance,) = body["instances"]
+    (sent,) = tf.make_ndarray(request.inputs["encoded_images"])
+    assert sent == base64.b64decode(instance["b64"]) == pictures[0]
 
 
 def test_the_saved_model_says_which_picture_it_cant_read(export, pictures, expected):
@@ -441,7 +517,8 @@ def test_an_export_replaces_another_as_a_whole(subject, tmp_path):
     (tmp_path / ".model.partial").mkdir()  # As a killed export leaves it.
     export_folder(str(folder), subject, ["saved_model"], saved_model_version=12, overwrite=True)
     assert sorted(os.listdir(folder)) == ["export.json", "labels.txt", "saved_model"]
-    assert os.listdir(folder / "saved_model") == ["12"]
+    assert "12" in os.listdir(folder / "saved_model")
+    assert "1" not in os.listdir(folder / "saved_model")
     assert os.listdir(tmp_path) == ["model"]
 
 
