@@ -6,7 +6,7 @@ DEMO := demo_output
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench licences clean
 
 help:            ## List what make can do
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1	/'
@@ -49,6 +49,9 @@ lint: $(INSTALLED)  ## Style and format
 
 bench: $(INSTALLED)  ## The benchmarks that need nothing but this repository
 	@$(BIN)/python -m benchmarks.run
+
+licences: $(INSTALLED)  ## The licence of each pinned package
+	@$(BIN)/python -m runs.licences
 
 clean:           ## Remove what the commands above made
 	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .ruff_cache

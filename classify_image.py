@@ -4,9 +4,7 @@ python classify_image.py --model=exported --image=photo.jpg
 python classify_image.py --model=exported/frozen_graph.pb --top_k=1 --csv=answers.csv photos/*.jpg
 """
 
-import sys
-
-from command_line import load_tensorflow, run, say
+from command_line import load_tensorflow, printer, run, say
 from foundation.errors import InputError
 from runs import checks, pictures
 from runs.options import ClassifyImageOptions
@@ -18,7 +16,7 @@ def main(options: ClassifyImageOptions) -> None:
     load_tensorflow()
     from runs.classify import classify
 
-    answers = classify(options, say, lambda line: print(line, file=sys.stderr, flush=True))
+    answers = classify(options, say, printer.note)
     if answers.failures:
         count = len(answers.failures)
         total = count + len(answers.classes)

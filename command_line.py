@@ -4,16 +4,16 @@ This is the only module that knows absl's flags. TensorFlow is not imported here
 answers at once; a script calls `load_tensorflow` when it has work to do.
 """
 
+import contextlib
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
 
-from foundation import machine, options, reference
+from foundation import lines, machine, options, reference
 from foundation.errors import InputError, UsageError
 from foundation.options import Option, Options
 
@@ -29,6 +29,25 @@ class _EveryScript(Options):
     debug: bool = options.option(
         False, "Show the full stack trace of an error in place of its one line."
     )
+    verbosity: str = options.option(
+        "info",
+        "Which lines are shown: errors alone, warnings too, or all; debug adds what TensorFlow and "
+        "its libraries write.",
+        choices=lines.LEVELS,
+    )
+    log_json: bool = options.option(
+        False,
+        "Print each line as a JSON object, for machines: time, level, event and message; progress "
+        "and evaluations with their numbers, and at last an end with the exit code.",
+    )
+
+
+# What scripts say goes through it, by `say` in general.
+printer = lines.Printer()
+say = printer.say
+# absl.logging has a flag --verbosity too. Where TensorFlow imported it before, it is put back once
+# ours is read; where it comes later, it finds the name free.
+_of_absl: dict[str, flags.Flag] = {}
 
 
 def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None) -> None:
@@ -49,9 +68,10 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
         given = parse(job, sys.argv, words)
         if flags.FLAGS.help:
             about = (sys.modules["__main__"].__doc__ or "").strip()
-            return say(reference.help_text(about, [job(), _EveryScript()]))
+            return print(reference.help_text(about, [job(), _EveryScript()]))
         options.check(given)
         main(given)
+        printer.end(0)
     except flags.Error as error:
         _fail(str(error), _USAGE_ERROR)
     except KeyboardInterrupt:
@@ -63,10 +83,16 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
         if flags.FLAGS.debug:
             traceback.print_exc()
         _fail(_one_line(error), _USAGE_ERROR if isinstance(error, UsageError) else _INPUT_ERROR)
+    except Exception as error:
+        printer.end(_INPUT_ERROR, f"{type(error).__name__}: {error}")
+        raise
 
 
 def define(job: type[Options]) -> None:
     """Makes a flag of each option of a job."""
+    if "verbosity" in flags.FLAGS:
+        _of_absl["verbosity"] = flags.FLAGS["verbosity"]
+        del flags.FLAGS.verbosity, flags.FLAGS.v
     for one in [*options.all_options(job), *options.listed(_EveryScript)]:
         if one.repeated:
             flags.DEFINE_multi(_Parser(one), _Serializer(), one.name, one.default, one.help)
@@ -90,6 +116,10 @@ def parse(job: type[_Job], argv: Sequence[str], words: str | None = None) -> _Jo
     if stray and words:
         flags.FLAGS[words].value = [*flags.FLAGS[words].value, *stray]
         flags.FLAGS[words].present += 1
+    printer.verbosity, printer.as_json = flags.FLAGS.verbosity, flags.FLAGS.log_json
+    del flags.FLAGS.verbosity
+    for name, flag in _of_absl.items():
+        flags.FLAGS[name] = flag
     names = options.values(job())
     return options.changed(
         job(), {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
@@ -119,33 +149,16 @@ class _Serializer(flags.ArgumentSerializer):
         return reference.text(value)
 
 
-def say(line: str) -> None:
-    """Prints a line at once, also into a file or a pipe."""
-    print(line, flush=True)
-
-
 def load_tensorflow() -> None:
-    """Imports TensorFlow without its start-up notices, which hide what a script says.
-
-    Its libraries write them to the file descriptor itself, some before any log level is read.
-    """
+    """Imports TensorFlow; its start-up notices, which hide what a script says, are for debug."""
     machine.keep_freed_memory()
-    without_gpu = "3" if not os.path.exists("/dev/nvidiactl") else "2"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", without_gpu)
-    sys.stderr.flush()
-    original = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
-        os.dup2(notices.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-            import tensorflow  # noqa: F401
-        except BaseException:
-            notices.seek(0)
-            os.write(original, notices.read())
-            raise
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
+    hidden = "3" if not os.path.exists("/dev/nvidiactl") else "2"
+    if printer.shows("debug"):
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", hidden)
+    with contextlib.nullcontext() if printer.shows("debug") else lines.errors_held_back():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
 
 
 def _one_line(error: Exception) -> str:
@@ -156,6 +169,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> None:
+    printer.end(code, message)
     script = os.path.basename(sys.argv[0])
     print(f"{script}: error: {message}", file=sys.stderr)
     if code == _USAGE_ERROR:

@@ -35,8 +35,9 @@ def _bar(items: Iterable, text: str, total: int | None = None) -> Generator:
     from tqdm import tqdm
 
     interval = 0.1 if sys.stderr.isatty() else 10
+    hidden = not command_line.printer.shows_bars
     with tqdm(
-        items, text, total, unit=" images", mininterval=interval, file=sys.stderr
+        items, text, total, unit=" images", mininterval=interval, file=sys.stderr, disable=hidden
     ) as progress:
         yield from progress
 

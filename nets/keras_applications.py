@@ -188,7 +188,8 @@ def stored_weights(name: str, path: str, num_classes: int) -> dict[str, np.ndarr
     application = APPLICATIONS[name]
     try:
         if path.endswith(".keras"):
-            return _by_slim_name(application, keras.models.load_model(path, compile=False))
+            whole = keras.models.load_model(path, compile=False, safe_mode=True)
+            return _by_slim_name(application, whole)
         for top in ({"classes": num_classes}, {"classes": 1000}, {"include_top": False}):
             net = _keras_net(application, weights=None, **top)
             # Keras only warns of some layers that keep their random weights.

@@ -9,7 +9,7 @@ _SCOPE = "MobilenetV1"
 _MIN_DEPTH = 8
 
 # stride and channels of each depthwise-pointwise pair, Conv2d_1 to Conv2d_13
-_PAIRS = (
+PAIRS = (
     (1, 64),
     (2, 128),
     (1, 128),
@@ -56,7 +56,7 @@ def build(
     end_points = {}
     x = block.conv(images, depth(32), 3, f"{_SCOPE}/Conv2d_0", stride=2)
     end_points["Conv2d_0"] = x
-    for i, (stride, width) in enumerate(_PAIRS, start=1):
+    for i, (stride, width) in enumerate(PAIRS, start=1):
         x = block.depthwise_conv(x, 3, f"{_SCOPE}/Conv2d_{i}_depthwise", stride=stride)
         end_points[f"Conv2d_{i}_depthwise"] = x
         x = block.conv(x, depth(width), 1, f"{_SCOPE}/Conv2d_{i}_pointwise")

@@ -36,12 +36,13 @@ class Archive:
     sha256: str | None = None
 
 
-def _tensorflow(name: str) -> Archive:
-    return Archive(f"http://download.tensorflow.org/models/{name}")
-
-
 def _storage(name: str) -> Archive:
     return Archive(f"https://storage.googleapis.com/{name}")
+
+
+def _tensorflow(name: str) -> Archive:
+    # TF-Slim's own addresses, http://download.tensorflow.org/…, are the same files without TLS.
+    return _storage(f"download.tensorflow.org/models/{name}")
 
 
 # As listed in TF-Slim's README, its mobilenet_v1.md and nets/mobilenet/README.md.
@@ -74,10 +75,10 @@ ARCHIVES: Mapping[str, Archive] = {
     "mobilenet_v3_small_minimalistic": _storage(
         "mobilenet_v3/checkpoints/v3-small-minimalistic_224_1.0_float.tgz"
     ),
-    "nasnet_mobile": _storage("download.tensorflow.org/models/nasnet-a_mobile_04_10_2017.tar.gz"),
-    "nasnet_large": _storage("download.tensorflow.org/models/nasnet-a_large_04_10_2017.tar.gz"),
-    "pnasnet_mobile": _storage("download.tensorflow.org/models/pnasnet-5_mobile_2017_12_13.tar.gz"),
-    "pnasnet_large": _storage("download.tensorflow.org/models/pnasnet-5_large_2017_12_13.tar.gz"),
+    "nasnet_mobile": _tensorflow("nasnet-a_mobile_04_10_2017.tar.gz"),
+    "nasnet_large": _tensorflow("nasnet-a_large_04_10_2017.tar.gz"),
+    "pnasnet_mobile": _tensorflow("pnasnet-5_mobile_2017_12_13.tar.gz"),
+    "pnasnet_large": _tensorflow("pnasnet-5_large_2017_12_13.tar.gz"),
 }
 
 

@@ -106,7 +106,9 @@ class Whitening:
 
         damages = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
         try:
-            with tf.io.gfile.GFile(path, "rb") as raw, np.load(io.BytesIO(raw.read())) as file:
+            with tf.io.gfile.GFile(path, "rb") as raw:
+                data = io.BytesIO(raw.read())
+            with np.load(data, allow_pickle=False) as file:
                 self.size, mean, matrix = int(file["size"]), file["mean"], file["matrix"]
         except (tf.errors.OpError, *damages) as error:
             raise InputError(

@@ -20,6 +20,7 @@ from evaluation.log_probabilities import LogProbabilities
 from evaluation.report.gallery import Gallery
 from evaluation.report.page import Extras
 from foundation.errors import InputError
+from foundation.lines import Line
 from runs import checks, evaluated, opened, splits, temperature
 from runs import config as run_config
 from runs.config import RunConfig
@@ -238,13 +239,18 @@ def _closing(
     absent = [found.class_names[i] for i in np.flatnonzero(found.scores.support == 0)]
     training = _folder_with_events(subject.folder)
     folders = f"train:{training},eval:{eval_dir}" if training else f"eval:{eval_dir}"
+    shares = {"accuracy": found.accuracy} | {
+        f"recall_{k}": found.recall_at(k) for k in found.recalls
+    }
     return [
         f"{found.num_correct} of {found.num_examples} are right, "
         f"{found.num_examples / found.seconds:.1f} images/s. "
         f"See {os.path.join(eval_dir, 'report.html')}, or tensorboard --logdir_spec={folders}",
         *bad_records.summary(dropped),
         *_without_examples(absent, found.num_classes),
-        f"eval/Accuracy[{found.accuracy:.4f}]",
+        Line(
+            f"eval/Accuracy[{found.accuracy:.4f}]", "evaluation", step=subject.step, metrics=shares
+        ),
         *(f"eval/Recall_{k}[{found.recall_at(k):.4f}]" for k in found.recalls),
     ]
 

@@ -1,11 +1,9 @@
-"""What many tests share: a small dataset on disk, and the scripts run as a user runs them."""
+"""What many tests share: a small dataset on disk, its events, and scripts run as users run them."""
 
 import io
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 
 # Before anything imports TensorFlow: its start-up notices would fill the report.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,18 +13,13 @@ import pytest
 from PIL import Image
 
 from datasets import schema
+from tests.forked import ROOT as ROOT
+from tests.forked import run_script as run_script
 
 # Tests in several processes: those ignore Ctrl-C, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = pathlib.Path(__file__).parent.parent
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (210, 50, 40)}
-
-
-def run_script(script: str, *args: str, **options) -> subprocess.CompletedProcess:
-    """Runs a script of the repository with the current Python; output as text."""
-    command = [sys.executable, str(ROOT / script), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 def events(folder) -> dict[str, list]:
@@ -75,3 +68,21 @@ def write_colours(
 def colours(tmp_path_factory) -> pathlib.Path:
     """The folder of a dataset with 24 pictures a split in three classes."""
     return write_colours(tmp_path_factory.mktemp("colours"))
+
+
+def shorten_mobilenet() -> None:
+    """Leaves MobileNet v1 three of its thirteen pairs: a net with batch norm, soon compiled.
+
+    For scripts in processes of their own, as `first` of `run_script`; else `short_mobilenet`.
+    """
+    from nets import mobilenet_v1
+
+    mobilenet_v1.PAIRS = mobilenet_v1.PAIRS[:3]
+
+
+@pytest.fixture
+def short_mobilenet(monkeypatch) -> None:
+    """`shorten_mobilenet` for one test; the last convolution is Conv2d_3_pointwise."""
+    from nets import mobilenet_v1
+
+    monkeypatch.setattr(mobilenet_v1, "PAIRS", mobilenet_v1.PAIRS[:3])

@@ -4,7 +4,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 
@@ -16,6 +15,7 @@ import tensorflow as tf
 from foundation.errors import InputError
 from nets import checkpoints, nets_factory, slim_names
 from tests.fixtures.slim_parity import weights
+from tests.forked import run_script
 
 SLIM = pathlib.Path(__file__).parent / "fixtures" / "slim_parity" / "checkpoints"
 EXPECTED = json.loads((SLIM / "expected.json").read_text())
@@ -611,12 +611,7 @@ except OSError as error:
     print("refused:", error)
 """
     prefix = str(tmp_path / "model.ckpt-")
-    done = subprocess.run(
-        [sys.executable, "-c", script, prefix],
-        cwd=pathlib.Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-    )
+    done = run_script("-c", script, prefix)
     refused = f"refused: {prefix}2: could not be written: the file would be larger than is allowed"
     assert refused in done.stdout, done.stderr
     assert "SaveV2" not in done.stdout

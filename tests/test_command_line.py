@@ -1,6 +1,7 @@
 """How the scripts start and fail."""
 
 import ast
+import json
 import subprocess
 import sys
 
@@ -18,15 +19,19 @@ class Job(options.Options):
     \"\"\"Job.\"\"\"
 
 def main(job):
-    raise {error}
+    {statement}
 
 command_line.run(main, Job)
 """
 _SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if path.name != "command_line.py"]
 
 
-def failed(error):
-    command = [sys.executable, "-c", _SCRIPT.format(error=error)]
+def failed(error, *flags):
+    return ran(f"raise {error}", *flags)
+
+
+def ran(statement, *flags):
+    command = [sys.executable, "-c", _SCRIPT.format(statement=statement), *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -57,3 +62,44 @@ def test_no_script_catches_errors(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     main = next(node for node in tree.body if getattr(node, "name", "") == "main")
     assert not any(isinstance(node, ast.Try | ast.With) for node in ast.walk(main))
+
+
+def test_machines_get_each_line_and_the_end_as_json():
+    done = ran("command_line.say('Warning: slow')", "--log_json")
+    line, end = map(json.loads, done.stdout.splitlines())
+    assert (line["level"], line["message"]) == ("warning", "slow")
+    assert (end["level"], end["event"], end["exit_code"]) == ("info", "end", 0)
+    assert ran("command_line.say('step 1')", "--verbosity=warning").stdout == ""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_flag_of_absls_own_logging_stands_beside_ours(when):
+    statement = "from absl import logging; logging.set_verbosity(logging.get_verbosity())"
+    first = "import absl.logging\n" if when == "before" else ""
+    program = first + _SCRIPT.format(statement=statement)
+    command = [sys.executable, "-c", program, "--verbosity=warning"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        ("InputError('is empty.', option='csv_file')", 1, "--csv_file: is empty."),
+        ("UsageError('write a number.', option='seed')", 2, "--seed: write a number."),
+        ("KeyboardInterrupt", 130, "stopped by Ctrl-C"),
+        ("ValueError('shapes differ')", 1, "ValueError: shapes differ"),
+    ],
+)
+def test_machines_get_the_error_at_the_end(error, code, message):
+    done = failed(error, "--log_json")
+    (end,) = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == end["exit_code"] == code
+    assert (end["level"], end["message"]) == ("error", message)
+    assert message in done.stderr  # for people who look
+
+
+def test_tensorflows_notices_are_shown_on_request():
+    work = "command_line.load_tensorflow(); import tensorflow as tf; tf.constant(1)"
+    # That they are hidden otherwise: test_end_to_end.py.
+    assert "This TensorFlow binary is optimized" in ran(work, "--verbosity=debug").stderr

@@ -5,8 +5,6 @@ import http.server
 import queue
 import signal
 import socket
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -15,14 +13,13 @@ import tensorflow as tf
 
 from datasets import batches, data_services, tfrecord_dataset
 from preprocessing import preprocessing_factory
-from tests.conftest import ROOT, run_script
+from tests.forked import Script, run_script
 
 
 @contextlib.contextmanager
 def running(port="0"):
     """The address of a running data_service.py."""
-    command = [sys.executable, str(ROOT / "data_service.py"), f"--port={port}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = Script("data_service.py", f"--port={port}")
     line = process.stdout.readline()
     assert "Ready: train with --data_service=" in line, process.stderr.read()
     yield line.split("--data_service=")[1].split(". ")[0]

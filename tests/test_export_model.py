@@ -18,7 +18,7 @@ from nets import checkpoints, nets_factory, slim_names
 from preprocessing import preprocessing_factory
 from runs import config as run_config
 from serving import frozen_graph
-from tests.conftest import write_colours
+from tests.conftest import run_script, write_colours
 from tests.fixtures.slim_parity import weights
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -29,12 +29,7 @@ LABELS = ("cat", "dog, small", "emu ñ")
 
 
 def run(script, *arguments):
-    return subprocess.run(
-        [sys.executable, os.path.join(ROOT, script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run_script(script, *map(str, arguments))
 
 
 def succeed(script, *arguments):

@@ -1,6 +1,3 @@
-import pathlib
-import subprocess
-import sys
 import textwrap
 
 import keras
@@ -10,6 +7,7 @@ import tensorflow as tf
 
 from nets import layers
 from nets.layers import BatchNorm, Dropout, DropPath
+from tests.forked import run_script
 
 DECAY, EPSILON = 0.9, 1e-3
 
@@ -147,12 +145,7 @@ def test_replicas_move_their_own_statistics_and_their_mean_is_read():
         layer.moving_mean.assign(np.array([3.0], "float32"))
         print(own, read, float(tf.convert_to_tensor(mean)[0]))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=pathlib.Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-    )
+    done = run_script("-c", textwrap.dedent(script))
     assert done.stdout.strip() == "[1.0, 11.0] 6.0 3.0", done.stderr
 
 

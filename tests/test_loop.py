@@ -2,13 +2,12 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 import tensorflow as tf
 
-from tests.conftest import ROOT
+from tests.forked import Script
 from tests.test_step import ALONE, batches, make_step
 from training import loop
 
@@ -113,14 +112,12 @@ with loop.StopRequest() as stop:
         time.sleep(0.01)
 sys.exit(7 if stop.reason == "SIGTERM" else 1)
 """
-    command = [sys.executable, "-c", program]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"waits\n"
+    process = Script("-c", program)
+    assert process.stdout.readline() == "waits\n"
     process.send_signal(signal.SIGTERM)
     time.sleep(gap)
     process.send_signal(signal.SIGTERM)
     assert abs(process.wait(timeout=20)) in (code, signal.SIGTERM if code > 7 else code)
-    process.stdout.close()
 
 
 def test_a_second_signal_ends_a_process_that_waits_in_tensorflow():
@@ -136,15 +133,13 @@ with loop.StopRequest():
     print("waits", flush=True)
     lock(mutex)
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout.readline() == b"waits\n"
+    process = Script("-c", code)
+    assert process.stdout.readline() == "waits\n"
     time.sleep(1)  # for it to be in the lock
     process.send_signal(signal.SIGTERM)
     # The first is answered at once, though Python's own handler can't run.
     said = process.stdout.readline()
-    assert said == b"Stopping after this step; Ctrl-C again discards it.\n"
+    assert said == "Stopping after this step; Ctrl-C again discards it.\n"
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=2.2)
     process.send_signal(signal.SIGTERM)

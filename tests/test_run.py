@@ -63,7 +63,7 @@ def log_of(current, say):
 
 
 @pytest.fixture
-def make(colours, tmp_path):
+def make(colours, tmp_path, short_mobilenet):
     """Makes runs of a small net on the colours; returns the run and a function that trains it."""
 
     def make_run(**options):
@@ -222,7 +222,7 @@ def test_a_folder_without_a_checkpoint_has_no_best_step(make, tmp_path):
 
 
 def test_rates_and_unfreezing_know_scopes_that_are_frozen_yet(make):
-    scope = "MobilenetV1/Conv2d_13"
+    scope = "MobilenetV1/Conv2d_3"
     options = {"trainable_scopes": ("MobilenetV1/Logits",), "unfreeze": ((2, scope),)}
     current, train, lines = make(**options, learning_rate_multipliers=((scope, 0.1),))
     assert train() == 6
@@ -293,7 +293,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(make, tmp_path):
 
 
 def test_only_the_named_scopes_move_and_frozen_batch_norms_stand_still(make, tmp_path):
-    current, train, lines = make(trainable_scopes=("MobilenetV1/Logits", "MobilenetV1/Conv2d_13"))
+    current, train, lines = make(trainable_scopes=("MobilenetV1/Logits", "MobilenetV1/Conv2d_3"))
     before = checkpoints.values(current.trainee.model)
     train()
     moved = {
@@ -302,8 +302,8 @@ def test_only_the_named_scopes_move_and_frozen_batch_norms_stand_still(make, tmp
         if not np.array_equal(value, before[name])
     }
     assert moved
-    assert all(name.startswith(("MobilenetV1/Logits", "MobilenetV1/Conv2d_13")) for name in moved)
-    assert "MobilenetV1/Conv2d_13_pointwise/BatchNorm/moving_mean" in moved
+    assert all(name.startswith(("MobilenetV1/Logits", "MobilenetV1/Conv2d_3")) for name in moved)
+    assert "MobilenetV1/Conv2d_3_pointwise/BatchNorm/moving_mean" in moved
     assert "--trainable_scopes: MobilenetV1/Logits catches 2 variables." in lines
 
 
@@ -406,7 +406,7 @@ def test_batch_norm_is_recalibrated_after_a_run_that_ended(make, tmp_path):
     changed = {name for name in before if (before[name] != after[name]).any()}
     statistics = [name for name in before if "/BatchNorm/moving_" in name]
     # The averages have statistics of their own, since they are other weights.
-    assert changed == set(statistics) and len(statistics) == 2 * 2 * 27
+    assert changed == set(statistics) and len(statistics) == 2 * 2 * 7
     layer = "MobilenetV1/Conv2d_3_pointwise/BatchNorm/moving_mean"
     assert (after[layer] != after[f"{layer}/ExponentialMovingAverage"]).any()
 
@@ -420,12 +420,12 @@ def test_sizes_and_scopes_change_within_a_run_and_across_its_parts(make, tmp_pat
     shared = {
         "progressive_resizing": ((16, 0), (32, 4)),
         "trainable_scopes": ("MobilenetV1/Logits",),
-        "unfreeze": ((2, "MobilenetV1/Conv2d_13"),),
+        "unfreeze": ((2, "MobilenetV1/Conv2d_3"),),
         "optimizer": "momentum",
     }
     _, train, lines = make(train_dir=str(tmp_path / "whole"), **shared)
     assert train() == 6
-    assert "--unfreeze: MobilenetV1/Conv2d_13 catches 6 variables." in lines
+    assert "--unfreeze: MobilenetV1/Conv2d_3 catches 6 variables." in lines
     assert "Step 4: from here on images of 32 pixels." in lines
     assert any("Feature cache" in line for line in lines) is False
     for last_step in (2, 3, 4, 6):  # on both boundaries and between them
@@ -439,8 +439,8 @@ def test_sizes_and_scopes_change_within_a_run_and_across_its_parts(make, tmp_pat
         np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
     first = values_at(tmp_path / "whole" / "model.ckpt-2")
     moved = {name for name in first if (first[name] != whole[name]).any()}
-    thawed = "MobilenetV1/Conv2d_13_pointwise/weights"
-    assert thawed in moved and "MobilenetV1/Conv2d_12_pointwise/weights" not in moved
+    thawed = "MobilenetV1/Conv2d_3_pointwise/weights"
+    assert thawed in moved and "MobilenetV1/Conv2d_2_pointwise/weights" not in moved
     assert f"{thawed}/Momentum" in whole and f"{thawed}/Momentum" not in first
 
 

@@ -1,7 +1,6 @@
 """A dataset of TensorFlow Datasets, defined here, through the conversion."""
 
 import csv
-import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ import tensorflow as tf
 from datasets import schema, tfrecord_dataset
 from datasets.sources import tfds
 from foundation.errors import InputError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_script
 
 # TFDS registers builders by importing them: so one process defines, prepares and converts.
 SCRIPT = """
@@ -58,14 +57,12 @@ def converted(tmp_path_factory):
     place = tmp_path_factory.mktemp("tfds")
     flags = ["--dataset_name=tfds:coloured_shapes", f"--tfds_data_dir={place}/data"]
     flags += [f"--output_dir={place}/out", "--num_workers=1"]
-    command = [sys.executable, "-c", SCRIPT, *flags]
     for said in ("12 examples of 2 classes", "nothing to do"):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = run_script("-c", SCRIPT, *flags, cwd=ROOT)
         assert done.returncode == 0, done.stderr[-2000:]
         assert said in done.stdout
         assert "Its split unlabelled is not one of" in done.stdout
-    wrong = [*command, "--multiple_objects=first"]
-    done = subprocess.run(wrong, cwd=ROOT, capture_output=True, text=True)
+    done = run_script("-c", SCRIPT, *flags, "--multiple_objects=first", cwd=ROOT)
     assert done.returncode == 2 and "--multiple_objects and --dataset_name=" in done.stderr
     return place / "out"
 

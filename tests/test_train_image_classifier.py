@@ -7,8 +7,6 @@ import resource
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,23 +14,21 @@ import pytest
 
 from datasets import schema
 from nets import checkpoints
-from tests.conftest import ROOT, run_script
+from tests.conftest import shorten_mobilenet
+from tests.forked import ROOT, Script, run_script
 from training import rate_finder
 
 SCRIPT = "train_image_classifier.py"
 SMALL = ("--model_name=mobilenet_v1_025", "--train_image_size=32", "--batch_size=8")
 
 
-def train(colours, train_dir, *flags):
-    return run_script(
-        SCRIPT, f"--dataset_dir={colours}", f"--train_dir={train_dir}", *SMALL, *flags
-    )
+def train(colours, train_dir, *flags, first=shorten_mobilenet):
+    where = (f"--dataset_dir={colours}", f"--train_dir={train_dir}")
+    return run_script(SCRIPT, *where, *SMALL, *flags, first=first)
 
 
-def start(*flags, **options):
-    command = [sys.executable, str(ROOT / SCRIPT), *flags]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
+def start(*flags):
+    return Script(SCRIPT, *flags, first=shorten_mobilenet)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +83,7 @@ def test_flags_spelled_as_in_old_command_lines(colours, tmp_path):
         *("--clone_on_cpu", "True", "--train_dir", f"{tmp_path}/run/", "--batch_size", "8"),
         *("--train_image_size", "32", "--chemin_csv", str(table)),
         *("--tfrecord_file", str(colours / "colours_train-*.tfrecord")),
+        first=shorten_mobilenet,
     )
     assert result.returncode == 0, result.stderr
     assert "step 2/2" in result.stdout
@@ -147,7 +144,7 @@ def test_sigterm_saves_and_a_second_process_is_refused(colours, tmp_path):
 def test_fine_tuning_reports_what_it_restores(colours, tmp_path):
     zoo = ROOT / "tests/fixtures/slim_parity/checkpoints/zoo_v1/mobilenet_v1_0.25_128.ckpt"
     scopes = "MobilenetV1/Logits"
-    without = train(colours, tmp_path / "run", f"--checkpoint_path={zoo}")
+    without = train(colours, tmp_path / "run", f"--checkpoint_path={zoo}", first=None)
     assert without.returncode == 1
     assert f"--checkpoint_exclude_scopes={scopes}" in without.stderr
     result = train(
@@ -157,6 +154,7 @@ def test_fine_tuning_reports_what_it_restores(colours, tmp_path):
         f"--checkpoint_exclude_scopes={scopes}",
         f"--trainable_scopes={scopes}",
         "--max_number_of_steps=3",
+        first=None,
     )
     assert result.returncode == 0, result.stderr
     assert "2 excluded" in result.stdout
@@ -268,19 +266,20 @@ def test_a_learning_rate_is_found_and_drawn(colours, tmp_path):
     assert left == {".lock", "learning_rates.csv", "learning_rates.png"}
 
 
+def at_most_20_kilobytes_a_file():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(colours, tmp_path):
     wide = ("--batch_size=8", "--small_cnn_filters=48")
     first = train_smallest(colours, tmp_path / "run", *wide)
     assert first.returncode == 0, first.stderr
     before = checkpoints.read(str(tmp_path / "run"))
 
-    def at_most_20_kilobytes_a_file():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
     where = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run")
     flags = (*SMALLEST, *wide, "--max_number_of_steps=9", "--save_summaries_secs=0")
-    full = run_script(SCRIPT, *where, *flags, preexec_fn=at_most_20_kilobytes_a_file)
+    full = run_script(SCRIPT, *where, *flags, first=at_most_20_kilobytes_a_file)
     assert full.returncode == 1, full.stderr
     (line,) = full.stderr.splitlines()
     assert f"{tmp_path}/run/" in line and "could not be written: " in line

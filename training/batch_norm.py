@@ -23,6 +23,8 @@ _INITIAL_SHARE = 0.01
 _LOWEST_ADVISED = 0.5
 # A difference between two accuracies that counts, where it is beyond chance too.
 _PARTED = 0.05
+# So many batches take no longer than a graph of them takes to make; benchmarks/RESULTS.md.
+_BATCHES_WITHOUT_GRAPH = 4
 
 
 def moving(model: keras.Model) -> list[layers.BatchNorm]:
@@ -139,15 +141,16 @@ def compare(
     def of_all_replicas(batch):
         return strategy.run(correct, args=(batch,))
 
-    if strategy.num_replicas_in_sync > 1:
-        of_all_replicas = tf.function(of_all_replicas, autograph=False)
-    # For one replica, a graph would take longer to make than these few batches take.
+    graph = tf.function(of_all_replicas, autograph=False)
+    # Of one replica, a graph takes as long to make as several batches take.
+    run = graph if strategy.num_replicas_in_sync > 1 else of_all_replicas
     began, sums = time.monotonic(), np.zeros(3, np.int64)
     for batch in batches:
-        counts = of_all_replicas(batch)
-        sums += np.sum(strategy.experimental_local_results(counts), axis=0)
+        sums += np.sum(strategy.experimental_local_results(run(batch)), axis=0)
         if agree(sums[2] >= num_examples or time.monotonic() - began > max_seconds):
             break
+        if num_examples > _BATCHES_WITHOUT_GRAPH * sums[2]:
+            run = graph
     return Comparison(*(sums[:2] / sums[2]).tolist(), int(sums[2]))
 
 

@@ -252,11 +252,11 @@ def load(folder: str, wanted: str) -> Features | None:
             about = json.load(file)
         if about["key"] != wanted:
             return None
-        read = [np.load(os.path.join(folder, f"{n}.npy"), mmap_mode="r") for n in about["arrays"]]
-        labels = np.load(os.path.join(folder, f"{_LABELS}.npy"))
+        paths = [os.path.join(folder, f"{name}.npy") for name in (*about["arrays"], _LABELS)]
+        *read, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
         if any(len(array) != about["draws"] * len(labels) for array in read):
             return None
-        return Features(tuple(read), labels)
+        return Features(tuple(read), np.array(labels))
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 

@@ -1,6 +1,7 @@
 """Where the numbers of a run go: one protocol for the screen, history.csv, TensorBoard, MLflow."""
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from foundation.lines import Line
 from training.loop import Progress
 
 Tensors = Mapping[str, np.ndarray]
@@ -55,9 +57,10 @@ class Screen(Sink):
         last = f"/{self._last_step}" if self._last_step else ""
         parts = [f"step {progress.step}{last}", f"loss {progress.losses['loss']:.4f}"]
         parts.append(f"learning rate {progress.learning_rate:.3g}")
+        numbers = dataclasses.asdict(progress) | {"last_step": self._last_step}
         if progress.compiled:
             parts.append(f"(took {progress.seconds_per_step:.1f} s: the first compiles the others)")
-            return self._say("  ".join(parts))
+            return self._say(Line("  ".join(parts), "progress", **numbers))
         parts.append(f"{progress.images_per_second:.1f} {self._images}/s")
         if progress.input_share >= 0.05:
             parts.append(f"waiting {progress.input_share:.0%} of the time for images")
@@ -65,11 +68,12 @@ class Screen(Sink):
             minutes, seconds = divmod(math.ceil(progress.seconds_left), 60)
             hours, minutes = divmod(minutes, 60)
             parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
-        self._say("  ".join(parts))
+        self._say(Line("  ".join(parts), "progress", **numbers))
 
     def evaluation(self, metrics: Mapping[str, float], step: int) -> None:
         shown = "  ".join(f"eval/{name}[{value:.4f}]" for name, value in metrics.items())
-        self._say(f"step {step}  {shown}")
+        numbers = {"step": step, "metrics": dict(metrics)}
+        self._say(Line(f"step {step}  {shown}", "evaluation", **numbers))
 
 
 class Log:

@@ -1,0 +1,116 @@
+"""Lines that a script says: plain for people, or JSON objects for machines."""
+
+import contextlib
+import datetime
+import json
+import math
+import numbers
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+# Each shows what those before it show.
+LEVELS = ("error", "warning", "info", "debug")
+_WARNING = "Warning: "
+
+
+class Line(str):
+    """A line for people that carries its numbers for machines."""
+
+    event: str
+    fields: dict[str, Any]
+
+    def __new__(cls, text: str, event: str, **fields: Any) -> "Line":
+        """
+        Args:
+          text: the line.
+          event: what happened, in a word that programs look for, such as "progress".
+          fields: its numbers by name, as JSON has them; None and what is not finite become null.
+        """
+        line = super().__new__(cls, text)
+        line.event, line.fields = event, fields
+        return line
+
+
+class Printer:
+    """Where a script's lines go.
+
+    As JSON, each line on standard output is an object with "time" (ISO 8601, UTC), "level" (of
+    `LEVELS`), "event" and "message": "line" in general, "progress" and "evaluation" with their
+    numbers, and at last one "end" with "exit_code".
+    """
+
+    def __init__(self, verbosity: str = "info", as_json: bool = False):
+        """`verbosity`: of `LEVELS`; lines of the levels after it are left out."""
+        self.verbosity, self.as_json = verbosity, as_json
+
+    def shows(self, level: str) -> bool:
+        return LEVELS.index(level) <= LEVELS.index(self.verbosity)
+
+    def say(self, line: str) -> None:
+        """Prints a line at once, also into a file or a pipe; "Warning: " begins a warning."""
+        level = "warning" if line.startswith(_WARNING) else "info"
+        if not self.shows(level):
+            return
+        if self.as_json:
+            event, fields = getattr(line, "event", "line"), getattr(line, "fields", {})
+            self._object(level, event, line.removeprefix(_WARNING), **fields)
+        else:
+            print(line, flush=True)
+
+    def note(self, line: str) -> None:
+        """A warning beside answers: on standard error, so that a pipe gets the answers alone."""
+        if self.as_json:
+            self._object("warning", "line", line)
+        elif self.shows("warning"):
+            print(line, file=sys.stderr, flush=True)
+
+    @property
+    def shows_bars(self) -> bool:
+        """Whether bars may be drawn on standard error: for people, where lines are shown."""
+        return self.shows("info") and not self.as_json
+
+    def end(self, exit_code: int, message: str = "") -> None:
+        """The last object; `message`: of the error."""
+        if self.as_json:
+            self._object("error" if exit_code else "info", "end", message, exit_code=exit_code)
+
+    def _object(self, level: str, event: str, message: str, **fields: Any) -> None:
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        found = {"time": now, "level": level, "event": event, "message": message}
+        found |= {name: _plain(value) for name, value in fields.items()}
+        print(json.dumps(found, ensure_ascii=False), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of any library as JSON has them, which has no word for what is not finite."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, numbers.Integral):
+        return value if isinstance(value, bool) else int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+@contextlib.contextmanager
+def errors_held_back() -> Iterator[None]:
+    """Keeps what libraries write to standard error meanwhile, and shows it if there is an error.
+
+    Some write to the file descriptor itself, before any log level is read.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            notices.seek(0)
+            os.write(original, notices.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)

@@ -1,0 +1,51 @@
+"""Lines for people and for machines."""
+
+import json
+
+import numpy as np
+import pytest
+
+from foundation.lines import LEVELS, Line, Printer
+
+LINES = (
+    "step 1",
+    "Warning: slow",
+    Line("step 2  loss 1.5", "progress", step=2, loss=np.float32(1.5)),
+)
+
+
+def printed(capsys, printer):
+    for line in LINES:
+        printer.say(line)
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(("verbosity", "count"), list(zip(LEVELS, (0, 1, 3, 3), strict=True)))
+def test_a_level_shows_those_before_it(capsys, verbosity, count):
+    assert len(printed(capsys, Printer(verbosity))) == count
+    assert len(printed(capsys, Printer(verbosity, as_json=True))) == count
+
+
+def test_json_has_a_lines_level_event_and_numbers(capsys):
+    first, second, third = map(json.loads, printed(capsys, Printer(as_json=True)))
+    assert first.pop("time").endswith("+00:00")
+    assert first == {"level": "info", "event": "line", "message": "step 1"}
+    assert (second["level"], second["message"]) == ("warning", "slow")
+    assert (third["event"], third["step"], third["loss"]) == ("progress", 2, 1.5)
+    assert third["message"] == LINES[2]
+
+
+def test_what_is_not_finite_is_null_and_counts_stay_whole(capsys):
+    printer = Printer(as_json=True)
+    numbers = {"loss": np.float32("nan"), "rate": float("inf"), "count": np.int64(3), "on": True}
+    printer.say(Line("x", "progress", metrics=numbers))
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["metrics"]
+    assert found == {"loss": None, "rate": None, "count": 3, "on": True}
+
+
+def test_notes_go_beside_answers(capsys):
+    Printer().note("photo.tiff was left out")
+    Printer("error").note("another")
+    assert capsys.readouterr() == ("", "photo.tiff was left out\n")
+    Printer(as_json=True).note("photo.tiff was left out")
+    assert json.loads(capsys.readouterr().out)["level"] == "warning"
