@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable
 from unittest import mock
 
@@ -53,6 +54,8 @@ class Script:
         self.stdout, self.stderr = (open(os.dup(one.fileno())) for one in (out, err))
         for end in (out, err, out_end, err_end):
             end.close()
+        for one in (self.stdout, self.stderr):
+            weakref.finalize(self, one.close)
 
     @property
     def returncode(self) -> int | None:

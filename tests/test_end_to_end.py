@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from datasets import sample
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_script
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -99,7 +99,8 @@ def test_from_photographs_to_a_named_picture(tmp_path):
     assert f"[{numbers['accuracy']:.4f}]" in last_line
     run("export_model.py", "--checkpoint_path=output", "--output_dir=exported")
     picture = next((tmp_path / "photographs/images").iterdir())
-    for model in ("exported", "exported/frozen_graph.pb"):
-        table = run("classify_image.py", f"--model={model}", f"--image={picture}", "--top_k=5")
+    flags = ("classify_image.py", f"--image={picture}", "--top_k=5")
+    of_graph = run_script(*flags, "--model=exported/frozen_graph.pb", cwd=tmp_path)
+    for table in (run(*flags, "--model=exported"), of_graph.stdout):
         assert picture.name in table
         assert {"bee", "fish", "ladybird", "snail", "starfish"} <= set(table.split())

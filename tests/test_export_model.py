@@ -214,7 +214,7 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
         assert [found["label"] for found in answer["classes"]] == [name for name, _ in expected[:2]]
         found = [found["probability"] for found in answer["classes"]]
         np.testing.assert_allclose(found, [value for _, value in expected[:2]], atol=tolerance)
-    rows = list(csv.reader(open(tmp_path / "answers.csv", encoding="utf-8")))
+    rows = list(csv.reader((tmp_path / "answers.csv").read_text("utf-8").splitlines()))
     assert rows[0] == ["filename", "rank", "label", "probability"]
     assert len(rows) == 1 + 5 * 2
     assert rows[7][1:3] == ["1", expected[0][0]]

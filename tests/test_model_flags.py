@@ -1,6 +1,7 @@
 """The flags that choose and show a net, and where it starts from, through the command lines."""
 
 import json
+import pathlib
 import re
 import tarfile
 
@@ -128,7 +129,7 @@ def test_flags_that_make_no_sense(colours, tmp_path, flags, code, message):
 
 def test_a_broken_checkpoint_is_one_line(colours, tmp_path):
     broken = tmp_path / "zoo.ckpt"
-    broken.write_bytes(open(ZOO, "rb").read()[:100_000])
+    broken.write_bytes(pathlib.Path(ZOO).read_bytes()[:100_000])
     for script, path in (
         ("train_image_classifier.py", f"--train_dir={tmp_path}/run"),
         ("eval_image_classifier.py", f"--eval_dir={tmp_path}/eval"),

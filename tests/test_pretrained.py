@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import pathlib
 import re
 import socket
 import tarfile
@@ -100,21 +101,21 @@ def test_a_broken_download_is_taken_up_where_it_stopped(zoo, archive, tmp_path, 
     zoo.breaks, zoo.resumes = 1, resumes
     checked = pretrained.Archive(zoo.url, hashlib.sha256(archive).hexdigest())
     path = pretrained.fetch(checked, str(tmp_path))
-    assert open(path, "rb").read() == archive
+    assert pathlib.Path(path).read_bytes() == archive
     assert zoo.requests == ([0, len(archive) // 2] if resumes else [0, 0])
 
 
 def test_a_later_command_carries_on(zoo, archive, tmp_path):
     (tmp_path / "net.tar.gz.part").write_bytes(archive[:1000])
     path = pretrained.fetch(pretrained.Archive(zoo.url), str(tmp_path))
-    assert open(path, "rb").read() == archive
+    assert pathlib.Path(path).read_bytes() == archive
     assert zoo.requests == [1000]
 
 
 def test_a_part_of_another_file_is_thrown_away(zoo, archive, tmp_path):
     (tmp_path / "net.tar.gz.part").write_bytes(archive + b"more")
     path = pretrained.fetch(pretrained.Archive(zoo.url), str(tmp_path))
-    assert open(path, "rb").read() == archive
+    assert pathlib.Path(path).read_bytes() == archive
     assert zoo.requests == [len(archive) + 4, 0]
 
 
