@@ -2,8 +2,9 @@
 
 python -m benchmarks.gpu resnet_v1_50:256:224 inception_v3:128:299:bfloat16
 python -m benchmarks.gpu --steps=3 nasnet_mobile:32:224:float32
+python -m benchmarks.gpu --recompute inception_v3:512:299
 
-Each argument is NET:BATCH:PIXELS[:PRECISION]. Images are bytes in the processor's memory, which
+Each argument is NET:BATCH:PIXELS[:PRECISION]; 0 pixels are the net's own. Images are bytes in the processor's memory, which
 cross the bus and are scaled in the step, as in a training whose processor keeps up. The first step
 is the time of tracing and compiling; `--compile_cache_dir` is the script's. Beside it, alone on the
 card: benchmarks/peers/torch_step.py --device=cuda.
@@ -20,7 +21,7 @@ from training import compile_cache
 _NUM_CLASSES = 1001
 
 
-def prepared(spec: str, optimizer_name: str):
+def prepared(spec: str, optimizer_name: str, recompute: bool = False):
     """The training step of one net, batches for it, and how many images they hold."""
     import keras
     import numpy as np
@@ -32,7 +33,7 @@ def prepared(spec: str, optimizer_name: str):
     from training.step import NetInTraining, StepSettings, TrainingStep
 
     name, batch_size, size, *rest = spec.split(":")
-    batch_size, size = int(batch_size), int(size)
+    batch_size, size = int(batch_size), int(size) or nets_factory.get(name).image_size
     devices = distribution.create()
     keras.utils.set_random_seed(0)
     dtype = precision.choose(rest[0] if rest else "bfloat16")
@@ -49,7 +50,7 @@ def prepared(spec: str, optimizer_name: str):
         optimizer,
         lambda step: 1e-4,
         losses.classification,
-        settings=StepSettings(jit_compile=True),
+        settings=StepSettings(jit_compile=True, recompute=recompute),
     )
     step.prepare_images(lambda images: tf.cast(images, tf.float32) * (2 / 255) - 1)
     shape = (batch_size, size, size, model.inputs[0].shape[-1])
@@ -97,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("specs", nargs="+", metavar="NET:BATCH:PIXELS[:PRECISION]")
     parser.add_argument("--optimizer", default="rmsprop")
+    parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--steps", type=int, default=40, help="Steps of a call.")
     parser.add_argument("--calls", type=int, default=3)
     parser.add_argument("--compile_cache_dir", default="", help="Empty: compile anew.")
@@ -106,11 +108,12 @@ def main() -> None:
     compile_cache.use(args.compile_cache_dir)
     for spec in args.specs:
         try:
-            step, batches, batch_size = prepared(spec, args.optimizer)
+            step, batches, batch_size = prepared(spec, args.optimizer, args.recompute)
             found = measure(step, batches, batch_size, args.steps, args.calls)
         except Exception as error:  # the other nets are still of interest
             found = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
-        print(json.dumps({"net": spec, "optimizer": args.optimizer} | found), flush=True)
+        about = {"net": spec, "optimizer": args.optimizer, "recompute": args.recompute}
+        print(json.dumps(about | found), flush=True)
         if args.profile_dir and "error" not in found:
             _profile(args.profile_dir, functools.partial(step.run, batches, 3))
 

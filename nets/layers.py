@@ -140,7 +140,7 @@ class BatchNorm(keras.layers.Layer):
             exponential_avg_factor=move if learns else 1.0,
             is_training=learns,
         )
-        if learns:
+        if learns and _MOVES.get():
             self.moving_mean.assign(mean)
             self.moving_variance.assign(variance)
         return tf.cast(self.activation(y), x.dtype)
@@ -175,6 +175,7 @@ def _moving_statistic(initializer: str, shape, name: str) -> keras.Variable:
 _SEED: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("seed", default=None)
 _STEP: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("step", default=None)
 _MOVE: contextvars.ContextVar[float | None] = contextvars.ContextVar("move", default=None)
+_MOVES: contextvars.ContextVar[bool] = contextvars.ContextVar("moves", default=True)
 
 
 def random_seed(seed: tf.Tensor) -> contextlib.AbstractContextManager:
@@ -194,6 +195,11 @@ def batch_statistics(move: float) -> contextlib.AbstractContextManager:
     the batch's in their place. Frozen ones keep to the stored statistics, as always.
     """
     return _holding(_MOVE, move)
+
+
+def moving(is_it: bool) -> contextlib.AbstractContextManager:
+    """Whether batch norms of the nets called in this block move their statistics at all."""
+    return _holding(_MOVES, is_it)
 
 
 @contextlib.contextmanager

@@ -419,7 +419,11 @@ class MachineOptions(Options):
     jit_compile: str = option(
         "auto", "XLA; auto: on for GPUs, off for processors.", choices=("auto", "on", "off")
     )
-
+    recompute: bool = option(
+        False,
+        "Keep little of the forward pass and compute it anew for the gradients, with the same "
+        "result: larger batches or images fit into memory, and a step takes up to a third longer.",
+    )
     compile_cache_dir: str | None = option(
         None,
         "Folder that keeps what XLA compiled for a GPU, for the next start; unset: "

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from nets import layers, xla
+from nets import layers, recomputed, xla
 from training.distribution import Distribution
 from training.optimizers import assign, read
 
@@ -89,6 +89,7 @@ class StepSettings:
       accumulation: batches whose gradients are averaged into one update.
       seed: of dropout, together with the step.
       jit_compile: compile the step with XLA.
+      recompute: keep little of the forward pass, and compute it anew for the gradients.
       timed: measure how long steps wait for their batches; TensorFlow's deterministic mode
         forbids to read the clock.
     """
@@ -96,6 +97,7 @@ class StepSettings:
     accumulation: int = 1
     seed: int = 0
     jit_compile: bool = False
+    recompute: bool = False
     timed: bool = True
 
 
@@ -140,6 +142,7 @@ class TrainingStep:
         self._loss, self._penalty = loss, penalty
         self._accumulation, self._seed = settings.accumulation, settings.seed
         self.jit_compile, self._timed = settings.jit_compile, settings.timed
+        self._recompute = settings.recompute
         self._several = distribution.strategy.num_replicas_in_sync > 1
         with distribution.strategy.scope():
             self.step = tf.Variable(
@@ -156,7 +159,8 @@ class TrainingStep:
 
         The optimizer must have been built on them. The next call compiles anew.
         """
-        self._model, self._loss_names = net.model, tuple(net.loss_names)
+        self._model = recomputed.Recomputed(net.model) if self._recompute else net.model
+        self._loss_names = tuple(net.loss_names)
         self._reported = (*net.loss_names, *net.measure_names)
         self._names, self._trained = list(net.trained), list(net.trained.values())
         # What the net itself changes in training: batch norm's moving statistics.
@@ -270,13 +274,14 @@ class TrainingStep:
             layers.random_seed(seed),
             layers.training_step(step),
             xla.compiling(self.jit_compile),
-            tf.GradientTape(watch_accessed_variables=False) as tape,
         ):
-            for variable in self._trained:
-                tape.watch(variable)
-            found = self._loss(labels, self._model(self._prepare(images), training=True))
-            total = tf.add_n([found[name] for name in self._loss_names])
-        return tape.gradient(total, self._trained), tf.stack([found[n] for n in self._reported])
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                for variable in self._trained:
+                    tape.watch(variable)
+                found = self._loss(labels, self._model(self._prepare(images), training=True))
+                total = tf.add_n([found[name] for name in self._loss_names])
+            gradients = tape.gradient(total, self._trained)
+        return gradients, tf.stack([found[name] for name in self._reported])
 
     def _whole_step(self, images, labels, state: _State) -> _State:
         statistics = [read(variable) for variable in self._statistics]

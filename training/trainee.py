@@ -287,6 +287,7 @@ def build_step(
             options.batch.accumulation(distribution.num_workers),
             options.batch.seed,
             _jit_compile(options.machine.jit_compile),
+            options.machine.recompute,
             timed=not options.batch.deterministic,
         ),
     )
