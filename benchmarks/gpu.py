@@ -4,10 +4,10 @@ python -m benchmarks.gpu resnet_v1_50:256:224 inception_v3:128:299:bfloat16
 python -m benchmarks.gpu --steps=3 nasnet_mobile:32:224:float32
 python -m benchmarks.gpu --recompute inception_v3:512:299
 
-Each argument is NET:BATCH:PIXELS[:PRECISION]; 0 pixels are the net's own. Images are bytes in the processor's memory, which
-cross the bus and are scaled in the step, as in a training whose processor keeps up. The first step
-is the time of tracing and compiling; `--compile_cache_dir` is the script's. Beside it, alone on the
-card: benchmarks/peers/torch_step.py --device=cuda.
+Each argument is NET:BATCH:PIXELS[:PRECISION]; 0 pixels are the net's own. Images are bytes in the
+processor's memory, which cross the bus and are scaled in the step, as in a training whose processor
+keeps up. The first step is the time of tracing and compiling; `--compile_cache_dir` is the
+script's. Beside it, alone on the card: benchmarks/peers/torch_step.py --device=cuda.
 """
 
 import argparse

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.data.experimental.ops.testing import assert_next
 
 from foundation.errors import InputError, UsageError
 from training import distribution
@@ -51,7 +52,25 @@ def test_batches_come_as_they_are_where_there_is_one_processor():
     assert batch["label"].dtype == tf.int32 and float(batch["image"][0]) == 1.0
 
 
+def batches_of_two() -> tf.data.Dataset:
+    batch = {"image": {"pixels": tf.zeros([2, 3], tf.uint8)}, "label": tf.constant([7, 8])}
+    return tf.data.Dataset.from_tensors(batch).repeat(3)
+
+
 def test_labels_are_of_a_type_that_a_gpu_keeps():
-    batch = {"image": {"pixels": tf.zeros([2, 3], tf.uint8)}, "label": tf.zeros([2], tf.int32)}
-    found = distribution._on_device(batch)
-    assert (found["image"]["pixels"].dtype, found["label"].dtype) == (tf.uint8, tf.int64)
+    ds = distribution.for_gpu(batches_of_two())
+    assert [batch["label"].numpy().tolist() for batch in ds] == [[7, 8]] * 3
+    assert ds.element_spec == {
+        "image": {"pixels": tf.TensorSpec([2, 3], tf.uint8)},
+        "label": tf.TensorSpec([2], tf.int64),
+    }
+
+
+@pytest.mark.parametrize("is_it", [True, False])
+def test_batches_for_a_gpu_come_from_the_only_transformation_that_pins_memory(is_it):
+    ds = batches_of_two().apply(assert_next(["MapAndBatch"]))
+    if is_it:
+        list(distribution.for_gpu(ds))
+        return
+    with pytest.raises(tf.errors.InvalidArgumentError, match="MapAndBatch"):
+        list(ds.map(lambda batch: batch).batch(1))
