@@ -7,7 +7,7 @@ machines are noisy. With --peer_python, the Python of an environment that has TF
 (`pip install tensorflow-cpu==2.12.1 tf-slim==1.1.0`, Python 3.11), its own net is one of them.
 With --trainable_scopes the other layers are frozen; then learning from cached features is one of
 the sides too. With --torch_python, the Python of an environment that has PyTorch
-(`pip install torch==2.13.0`), so is PyTorch's vgg_16.
+(`pip install torch==2.13.0`), so is PyTorch's vgg_16. With --keras, so is Keras' own fit.
 """
 
 import json
@@ -36,6 +36,7 @@ class StepBenchmark(Options):
     trainable_scopes: tuple[str, ...] = option((), "What is trained; unset: all.")
     peer_python: str | None = option(None, "Python of an environment with TF-Slim.")
     torch_python: str | None = option(None, "Python of an environment with PyTorch, for vgg_16.")
+    keras: bool = option(False, "Compare with Keras' own fit too.")
     measure: str | None = option(None, "Internal: time this precision here and print the result.")
 
 
@@ -123,6 +124,9 @@ def main(given: StepBenchmark) -> None:
         peer = [given.torch_python, os.path.join(peers, "torch_step.py"), *sizes]
         for precision in given.precisions:
             sides[f"PyTorch, {precision}"] = [*peer, f"--precision={precision}"]
+    if given.keras:
+        peer = [sys.executable, os.path.join(peers, "keras_script.py"), "--step_only"]
+        sides["Keras, float32"] = [*peer, *sizes, f"--model_name={given.model_name}"]
     if given.peer_python:
         peer = os.path.join(peers, "tf_slim_step.py")
         sides["TF-Slim, float32"] = [given.peer_python, peer, *shared]

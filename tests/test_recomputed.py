@@ -17,11 +17,10 @@ from training.step import NetInTraining, StepSettings, TrainingStep
 def branching_net() -> keras.Model:
     """With a sum, a concatenation, dropout and an output in the middle."""
     block = Blocks(blocks.he_normal, norm=Norm(decay=0.9, scale=True))
-    x = images = blocks.images(16, 3)
-    for i, stride in enumerate((1, 2, 1, 2)):
-        near = block.conv(x, 8, 3, f"Net/near_{i}", stride=stride)
-        far = block.depthwise_conv(x, 3, f"Net/far_{i}", stride=stride)
-        far = block.conv(far, 8, 1, f"Net/far_{i}_1x1")
+    x = images = blocks.images(8, 3)
+    for i, stride in enumerate((1, 2, 1)):
+        near = block.conv(x, 4, 3, f"Net/near_{i}", stride=stride)
+        far = block.conv(x, 4, 1, f"Net/far_{i}", stride=stride)
         x = block.add([near, far], f"Net/sum_{i}")
         if i == 1:
             pooled = block.flatten(block.global_pool(x, "Net/aux_pool"), "Net/aux_flat")
@@ -46,7 +45,7 @@ def after_three_steps(recompute: bool, jit_compile: bool) -> dict[str, np.ndarra
         losses.classification,
         settings=StepSettings(seed=1, jit_compile=jit_compile, recompute=recompute),
     )
-    images = np.random.default_rng(0).normal(size=(6, 16, 16, 3)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32)
     batch = {"image": images, "label": np.arange(6, dtype=np.int32) % 4}
     results = step.run(iter(tf.data.Dataset.from_tensors(batch).repeat()), 3)
     return {n: v.numpy() for n, v in variables.items()} | {"loss": results["loss"]}

@@ -134,7 +134,7 @@ class BatchOptions(Options):
             value=size,
             remedy=f"Try --batch_size={size // 2}, with --gradient_accumulation_steps="
             f"{2 * self.gradient_accumulation_steps} for updates from as many images; "
-            f"--batch_size=auto finds what fits. {kept}",
+            f"--batch_size=auto finds what fits, and --recompute needs less. {kept}",
         )
 
     def accumulation(self, num_workers: int) -> int:
@@ -422,7 +422,7 @@ class MachineOptions(Options):
     recompute: bool = option(
         False,
         "Keep little of the forward pass and compute it anew for the gradients, with the same "
-        "result: larger batches or images fit into memory, and a step takes up to a third longer.",
+        "result: larger batches or images fit into memory, and a step takes about a third longer.",
     )
     compile_cache_dir: str | None = option(
         None,
