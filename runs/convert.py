@@ -17,7 +17,7 @@ from datasets.conversion.tally import Conversion
 from datasets.findings import Effect, Finding, until_error
 from datasets.options import ConversionOptions
 from datasets.schema import LabeledImage
-from datasets.sources import class_folders, class_list, csv_table, tfds, voc_xml, yolo
+from datasets.sources import class_folders, class_list, csv_table, image_folder, tfds, voc_xml, yolo
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
 from datasets.sources.split_lists import SplitLists
@@ -189,6 +189,9 @@ def _by_folders(
                 remedy="They need no conversion: give the folder to train_image_classifier.py "
                 "--dataset_dir, or files by --tfrecord_file.",
             ) from error
+        elif json := next(image_folder.walk(folder.path, (".json").__eq__), ""):
+            remedy = f"{json} may be COCO's, which is not read: {voc_xml.EXPORT}"
+            raise error.about(error.option, remedy) from error
         else:
             raise
         return _annotated(folder.path, folder, options, say)

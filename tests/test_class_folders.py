@@ -77,6 +77,7 @@ def test_no_folders_are_an_error_that_names_the_other_ways(tmp_path):
         (["train/images/1.jpg", "valid/images/2.jpg"], "its folders are no classes: images"),
         (["train/images/1.jpg", "train/labels/1.txt"], "are no classes: images, labels"),
         (["images/train/1.jpg", "labels/train/1.txt"], "are no classes: images, labels"),
+        (["images/1.jpg", "labels/1.txt", "plots/1.jpg"], "no classes: images, labels, plots"),
         (["training/1.jpg", "evaluation/2.jpg"], "are no classes: evaluation, training"),
         (["Photos/1.jpg"], "its folders are no classes: Photos"),
         (["cat/1.jpg"], "it has a folder for one class only: cat"),

@@ -67,6 +67,17 @@ def test_a_folder_of_tfrecords_is_told_for_what_it_is(tmp_path):
         convert(_options(tmp_path, tmp_path.parent / "out"), lambda line: None)
 
 
+def test_cocos_layout_is_told_for_what_it_may_be(tmp_path):
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / split / "1.png")
+    (tmp_path / "train" / "_annotations.coco.json").write_text("{}")
+    with pytest.raises(
+        InputError, match="no folder per class.*train/_annotations.coco.json may be"
+    ):
+        convert(_options(tmp_path, tmp_path.parent / "out"), lambda line: None)
+
+
 def test_options_are_checked_as_on_the_command_line(images, tmp_path):
     with pytest.raises(UsageError, match="--box_margin belongs to --crop_to_box"):
         convert(_options(images, tmp_path / "out", box_margin=0.1))

@@ -209,7 +209,9 @@ def test_rows_of_several_or_no_classes(read):
     ("content", "said"),
     [
         ("filename,label\na.jpg,cat\n", ""),
-        ("Filename,Label,note\na.jpg,cat,x\n", ""),
+        (",Filename,Label,note\n0,a.jpg,cat,x\n", "not read: note (1)"),
+        ("filename,label,phase\na.jpg,cat,test\n", "the column phase is read as split"),
+        ("cat,a.jpg\n", "it has no header, and is read as label, filename"),
         ("a.jpg,cat\n", "it has no header, and is read as filename, label"),
         ("a.jpg,cat,test\n", "it has no header, and is read as filename, label, split"),
         ("TEST,a.jpg,cat\n", "it has no header, and is read as split, filename, label"),
@@ -217,7 +219,7 @@ def test_rows_of_several_or_no_classes(read):
             "id,breed\na,cat\n",
             "the column id is read as filename; the column breed is read as label",
         ),
-        ("filename,label,class\na.jpg,cat,3\n", "the column class is not read"),
+        ("filename,label,class\na.jpg,cat,3\n", "not read: class (1)"),
         ("filename,cat,dog\na.jpg,1,0\n", "each class has a column of 0 and 1: cat, dog (2)"),
     ],
 )

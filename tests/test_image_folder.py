@@ -104,6 +104,8 @@ def test_a_name_in_another_case_is_found_and_that_is_said(folder):
     remark = "name in another case: CAT.V2.jpg, cat/cat.v2.jpg"
     os.rename(f"{folder.path}/cat/dotted.v2.jpg", f"{folder.path}/cat/cat.v2.jpg")
     assert folder.find("CAT.V2.jpg") == ("cat/cat.v2.jpg", remark)
+    assert folder.find("cat.v2.JPG").remark == "name in another case: cat.v2.JPG, cat/cat.v2.jpg"
+    assert folder.find("cat.v2.png").remark == "name in another format: cat.v2.png, cat/cat.v2.jpg"
     open(f"{folder.path}/CAT.V2.jpg", "w").close()
     assert ImageFolder(folder.path).find("CAT.V2") == ("CAT.V2.jpg", "")
 

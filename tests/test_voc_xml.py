@@ -246,5 +246,8 @@ def test_what_is_not_an_annotation_by_its_name_is_passed_over(place):
 def test_no_annotations_at_all_is_an_error(place):
     with pytest.raises(ValueError, match=r"annotations: it has no .xml files"):
         place.read()
+    place.annotation("instances.json", "{}")
+    with pytest.raises(ValueError, match="instances.json may be COCO's, which is not read: export"):
+        place.read()
     with pytest.raises(ValueError, match="--annotations_dir=gone: there is no such folder"):
         list(voc_xml.read("gone", ImageFolder(str(place.images)), "first"))

@@ -17,6 +17,8 @@ _NO_CLASSES = set(
     "images image imgs img jpegimages photos photographs pictures labels label annotations "
     "annotation xml xmls data imagesets evaluation eval dev".split()
 )
+# With a folder `images` these are no classes, whatever lies next to them.
+_NOT_NEXT_TO_IMAGES = {"labels", "annotations"}
 _SUFFIXES = set(".jpg .jpeg .png .gif .bmp .webp .tif .tiff .ppm .pgm".split())
 _REMEDY = (
     "Give the labels by --annotations_dir or --csv_file, or sort the photographs into folders, one "
@@ -92,6 +94,8 @@ def layout(images: ImageFolder, one_is_enough: bool = False) -> list[tuple[str, 
         problem = "it has no folder per class."
     elif all(map(splits.named, names)):
         problem = f"its folders are splits that hold no folder per class: {', '.join(names)}."
+    elif _NOT_NEXT_TO_IMAGES & (lower := {name.lower() for name in names}) and "images" in lower:
+        problem = f"its folders are no classes: {', '.join(names)}."
     elif all(name.lower() in _NO_CLASSES or splits.named(name) for name in names):
         problem = f"its folders are no classes: {', '.join(names)}."
     elif len(names) == 1 and not one_is_enough:

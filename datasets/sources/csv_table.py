@@ -34,7 +34,8 @@ from foundation.errors import InputError
 _MISSING = "missing photograph"
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _UNASSIGNED = "UNASSIGNED"  # AutoML's word for no split
-_NAME_LABEL = "Say which one it is: --csv_columns=label:HEADING."
+_NEEDED = "it needs one called label, or one of 0 and 1 for each class."
+_NAME_LABEL = "Say which one is: --csv_columns=label:HEADING."
 _FINDINGS_COLUMNS = ["file", "reason", "harmless"]
 _PICTURES = ("image", "img", "photo", "photograph", "picture", "pic", "file")
 _LABELS = ("label", "class", "category", "breed", "species")
@@ -50,7 +51,7 @@ _COLUMNS = {
     ),
     "label": (
         *("label", "class", "classname", "classe", "category", "etiquette", "breed", "species"),
-        *("target", *(f"{thing}name" for thing in _LABELS), "commonname", "name", "tag"),
+        *("target", *(f"{thing}name" for thing in _LABELS), "commonname", "name", "tag", "choice"),
         *(*(f"{thing}id" for thing in _LABELS), "labels", "groundtruth", "diagnosis", "variety"),
     ),
     "split": ("split", "subset"),
@@ -400,7 +401,9 @@ def _is_header(path: str, cells: list[str], chosen: Mapping[str, str]) -> bool:
     if "label" in columns or len(cells) - len(columns) > 1:  # which may be one of 0 and 1 a class
         return True
     raise _bad(
-        path, f"it has the columns {', '.join(cells)}; it needs one called label.", _NAME_LABEL
+        path,
+        f"it has the columns {', '.join(cells)}; {_NEEDED}",
+        _NAME_LABEL,
     )
 
 
@@ -438,25 +441,27 @@ def _columns(path: str, first: list[str], cells: list[str], chosen: Mapping[str,
         order = ", ".join(sorted(places, key=places.get))
         return _Columns(places, len(cells), note=f"it has no header, and is read as {order}")
     places, width = _columns_of_header(first, chosen) | numbered, len(first)
+    if "split" not in places:
+        rest = [i for i in range(min(width, len(cells))) if i not in places.values()]
+        if told := [i for i in rest if splits.named(cells[i])]:
+            places["split"] = told[0]
     if "label" in places:
         other = {name: first[i] for name, i in places.items() if _letters(first[i]) != name}
         notes = [f"the column {cell} is read as {name}" for name, cell in other.items()]
-        notes += [f"the column {cell} is not read" for cell in _other_labels(first, places)]
+        rest = [cell for i, cell in enumerate(first) if i not in places.values()]
+        if rest := [cell for cell in rest if cell and not cell.startswith("Unnamed:")]:
+            notes.append(f"not read: {class_labels.shortened(rest)}")
         return _Columns(places, width, note="; ".join(notes))
     classes = {class_labels.clean(name): i for i, name in enumerate(first)}
     classes = {name: i for name, i in classes.items() if name and i not in places.values()}
     if not all(i < len(cells) and _is_zero_or_one(cells[i]) for i in classes.values()):
         raise _bad(
-            path, f"it has the columns {', '.join(first)}; it needs one called label.", _NAME_LABEL
+            path,
+            f"it has the columns {', '.join(first)}; {_NEEDED}",
+            _NAME_LABEL,
         )
     shown = class_labels.shortened(list(classes))
     return _Columns(places, width, classes, f"each class has a column of 0 and 1: {shown}")
-
-
-def _other_labels(header: list[str], places: dict[str, int]) -> list[str]:
-    """The columns that would hold the labels if the one that is taken were absent."""
-    rest = [cell for i, cell in enumerate(header) if i not in places.values()]
-    return [cell for cell in rest if "label" in _columns_of_header([cell])]
 
 
 def _is_zero_or_one(cell: str) -> bool:
@@ -482,6 +487,8 @@ def _without_header(path: str, cells: list[str]) -> dict[str, int]:
             )
     if len(cells) in (6, 7):
         names.extend(_SIDES)
+    if _is_picture(cells[1]) and not _is_picture(cells[0]):
+        names[:2] = ["label", "filename"]
     if len(names) != len(cells):
         raise _bad(
             path,
@@ -489,6 +496,10 @@ def _without_header(path: str, cells: list[str]) -> dict[str, int]:
             "Add one, or say which they are: --csv_columns=filename:1,label:2.",
         )
     return {name: i for i, name in enumerate(names)}
+
+
+def _is_picture(cell: str) -> bool:
+    return bool(re.search(r"\.(jpe?g|png|gif|bmp|webp|tiff?|heic)$", cell, re.IGNORECASE))
 
 
 def _is_split(cell: str) -> bool:

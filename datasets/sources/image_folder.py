@@ -91,8 +91,13 @@ class ImageFolder:
             raise ValueError(f"ambiguous name: {name} may be {found[0]} or {found[1]}")
         if not found:
             return None
-        is_same = _form(_stem(found[0])) in (_form(base), _form(_stem(base)))
-        return Found(found[0], "" if is_same else f"name in another case: {name}, {found[0]}")
+        if _form(_stem(found[0])) not in (_form(base), _form(_stem(base))):
+            return Found(found[0], f"name in another case: {name}, {found[0]}")
+        stated, own = (posixpath.splitext(path)[1] for path in (base, found[0]))
+        if stated in ("", own) or _form(_stem(found[0])) == _form(base):
+            return Found(found[0])
+        what = "case" if stated.lower() == own.lower() else "format"
+        return Found(found[0], f"name in another {what}: {name}, {found[0]}")
 
     def _named(self, stem: str) -> list[str]:
         """The photographs of a name without folder and extension; else those in another case."""

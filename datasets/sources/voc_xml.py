@@ -22,6 +22,7 @@ from datasets.sources.statements import Rest, Statement
 from foundation import labels
 from foundation.errors import InputError
 
+EXPORT = "export it as Pascal VOC or YOLO, or write a table for --csv_file."
 # An annotation has a few kilobytes.
 _MAX_FILE_BYTES = 4 << 20
 
@@ -85,10 +86,12 @@ def _statements(annotations_dir: str, images: ImageFolder) -> Iterator[Statement
         found = True
         yield from _read_file(annotations_dir, path, images)
     if not found:
+        json = next(image_folder.walk(annotations_dir, (".json").__eq__), "")
         raise InputError(
             "it has no .xml files, nor files without extension.",
             option="annotations_dir",
             value=annotations_dir,
+            remedy=f"{json} may be COCO's, which is not read: {EXPORT}" if json else "",
         )
 
 
