@@ -180,6 +180,11 @@ def test_a_column_a_class_and_automls_order(read, content):
     assert [item for item in read(content) if isinstance(item, LabeledImage)] == _CAT_DOG
 
 
+def test_columns_of_classes_may_end_in_a_word_for_labels(read):
+    items = read("image,cat class,dog class\na,1,0\nb,0,1\n")
+    assert [item.label for item in items] == ["cat class", "dog class"]
+
+
 def test_automls_splits_and_boxes_in_fractions(read):
     content = "TRAIN,a.jpg,cat,0.1,0.2,,,0.5,0.6,,\nVALIDATION,b.jpg,dog,0.1,0.2,,,1.0,1.0,,\n"
     cat, dog = read(content)

@@ -48,8 +48,10 @@ def test_a_run_goes_on_with_its_own_labels_offset(tmp_path):
     colours = write_colours(tmp_path / "colours", first=1)
     begun = options(colours, tmp_path / "run", max_number_of_steps=1, labels_offset=1)
     assert train.train(begun, print).step == 1
-    goes_on = options(colours, tmp_path / "run", max_number_of_steps=2)
-    assert train.train(goes_on, print).step == 2
+    goes_on, lines = {"max_number_of_steps": 2, "learning_rate": 0.002}, []
+    assert train.train(options(colours, tmp_path / "run", **goes_on), lines.append).step == 2
+    changed = "Unlike the run so far, from model.ckpt-1 on: learning_rate 0.01 → 0.002"
+    assert [line for line in lines if line.startswith("Unlike")] == [changed]
     config = run_config.load(str(tmp_path / "run"))
     assert (config.labels_offset, config.labels) == (1, ("blue", "green", "red"))
 

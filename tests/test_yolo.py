@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from PIL import Image
 
@@ -76,9 +78,10 @@ def test_several_objects_polygons_and_a_detectors_confidence(tmp_path):
 @pytest.mark.parametrize(
     ("line", "reason", "effect"),
     [
-        ("2 0.5 0.5 0.2 0.2", "no label: class 2, and ", Effect.REFUSED),
+        ("2 0.5 0.5 0.2 0.2", "no label: class 2, and /", Effect.REFUSED),
         ("cat 0.5 0.5 0.2 0.2", "malformed line: 'cat 0.5 0.5 0.2 0.2' (line 2)", Effect.REFUSED),
         ("1 0.5 0.5", "malformed line", Effect.REFUSED),
+        ("9" * 400 + " 0.5 0.5 0.2 0.2", "malformed line", Effect.REFUSED),
         ("1 0.5 0.5 0.2 0", "box: ymin 0.5 is not less than ymax 0.5", Effect.CORRECTED),
         ("1 40 30 20 20", "box: 40 30 20 20 are no fractions", Effect.CORRECTED),
         ("1 0.5 0.5 0.2 1e", "box: could not convert", Effect.CORRECTED),
@@ -113,11 +116,26 @@ def test_splits_as_the_data_file_says(tmp_path, data, splits):
     assert [image.split for image in _read(tmp_path)] == splits
 
 
+def test_what_is_no_text_file_is_not_opened(tmp_path):
+    _draw(tmp_path, {"a.jpg": None, "b.jpg": None, "b.txt": _DOG, "data.yaml": _DATA})
+    os.mkfifo(tmp_path / "a.txt")  # opening it would wait for ever
+    empty, image = _read(tmp_path)
+    assert empty == Finding("a.txt", "no object in the annotation", Effect.LEFT_OUT)
+    assert image.path == "b.jpg"
+
+
 def test_the_meaning_of_the_numbers_must_be_known(tmp_path):
     _draw(tmp_path, {"images/a.jpg": None, "labels/a.txt": _DOG})
     with pytest.raises(InputError, match="no data.yaml, classes.txt or obj.names .* by --classes"):
         _read(tmp_path)
     assert _read(tmp_path, classes=("cow", "hen"))[0].label == "hen"
+    _draw(tmp_path, {"data.yaml": "names: [cat, cat]\n"})
+    with pytest.raises(InputError, match=f"^{tmp_path}/data.yaml: a name is missing or there twi"):
+        _read(tmp_path)
+    _draw(tmp_path, {"data.yaml": "names: [cat, dog\n"})
+    with pytest.raises(InputError, match=f"^{tmp_path}/data.yaml: its names are neither a list"):
+        _read(tmp_path)
+    (tmp_path / "data.yaml").unlink()
     _draw(tmp_path, {"classes.txt": "cat\ndog\n", "labels/classes.txt": "dog\ncat\n"})
     with pytest.raises(InputError, match="name YOLO's classes differently"):
         _read(tmp_path)

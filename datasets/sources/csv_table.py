@@ -379,9 +379,10 @@ def _columns_of_header(
         if column not in columns and (place := next(free, None)) is not None:
             columns[column] = place
     if "filename" in columns and "label" not in columns:  # dog breed, true label
-        rest = (i for i, name in enumerate(names) if i not in columns.values())
-        if (place := next((i for i in rest if names[i].endswith(_LABELS)), None)) is not None:
-            columns["label"] = place
+        rest = [i for i in range(len(names)) if i not in columns.values()]
+        like = [i for i in rest if names[i].endswith(_LABELS)]
+        if len(like) == 1:  # several may hold 0 and 1 each
+            columns["label"] = like[0]
     return columns
 
 

@@ -21,7 +21,9 @@ from datasets.sources.statements import Rest, Statement
 from foundation.errors import InputError
 from foundation.labels import shortened
 
-_LINE = re.compile(r"\d+(?:\.0*)?(?:\s+[-+.\deE]+){4,}")
+_LINE = re.compile(r"\d{1,9}(?:\.0*)?(?:\s+[-+.\deE]+){4,}")
+# A photograph's labels have a few kilobytes, polygons included.
+_MAX_FILE_BYTES = 4 << 20
 _YAML_FIELD = re.compile(r"^(path|train|val|valid|test)[ \t]*:[ \t]*([^\s#][^#\n]*)", re.MULTILINE)
 _SPLIT_NAMES = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
 
@@ -35,7 +37,7 @@ class _Names(NamedTuple):
 
 def are_in(top: str) -> bool:
     """Whether YOLO's label files lie in a folder, at any depth."""
-    return any(_lines(os.path.join(top, path)) for path in _texts(top))
+    return any(_has_objects(_lines(os.path.join(top, path))) for path in _texts(top))
 
 
 def read(
@@ -78,14 +80,16 @@ def _statements(
         try:
             photograph = images.find(stem, near)
             if not photograph:
-                if lines:
+                if _has_objects(lines):
                     yield Finding(path, f"missing photograph: {stem}")
                 continue  # any other text
         except ValueError as error:
             yield Finding(path, str(error))
             continue
         things = []
-        for i, line in enumerate(_all_lines(os.path.join(top, path)), start=1):
+        for i, line in enumerate(lines, start=1):
+            if not line:
+                continue
             try:
                 label, box = _object(line, classes)
             except ValueError as error:
@@ -98,7 +102,7 @@ def _statements(
         if things:
             split = split_of(photograph.path)
             yield Statement(photograph.path, tuple(things), split, FRACTIONS, path)
-        elif not lines:
+        elif not any(lines):
             yield Finding(path, "no object in the annotation", Effect.LEFT_OUT)
 
 
@@ -113,7 +117,8 @@ def _object(line: str, classes: _Names) -> tuple[str, Box | str]:
     first, *numbers = line.split()
     number = int(float(first))
     if number >= len(classes.names):
-        raise ValueError(f"no label: class {number}, and {classes.file} ends at the one before it")
+        last = len(classes.names) - 1
+        raise ValueError(f"no label: class {number}, and {classes.file} has names for 0 to {last}")
     label = classes.names[number]
     try:
         values = [float(value) for value in numbers]
@@ -144,7 +149,7 @@ def _class_names(labels_dir: str, images: ImageFolder, classes: Sequence[str]) -
     )
     paths = [os.path.join(top, name) for top in tops for name in sorted(os.listdir(top))]
     paths += [os.path.join(os.path.abspath(labels_dir), path) for path in _texts(labels_dir)]
-    found = [_Names(class_list.read(path).names, path) for path in paths if _has_names(path)]
+    found = [_read_names(path) for path in paths if _has_names(path)]
     for other in found:
         if other.names != found[0].names:
             raise InputError(
@@ -162,6 +167,14 @@ def _class_names(labels_dir: str, images: ImageFolder, classes: Sequence[str]) -
         value=labels_dir,
         remedy="Put one there, or give the names in the order of the numbers by --classes.",
     )
+
+
+def _read_names(path: str) -> _Names:
+    try:
+        return _Names(class_list.read(path).names, path)
+    except InputError as error:  # of --classes, which nobody gave
+        problem = error.problem if path in error.problem else f"{path}: {error.problem}"
+        raise InputError(problem, remedy=error.remedy) from error
 
 
 def _has_names(path: str) -> bool:
@@ -186,7 +199,7 @@ def _splits(file: str, images: ImageFolder, say: Callable[[str], None]) -> Calla
         if not os.path.isfile(path):
             say(f"{file}: the {split} split is the list {place}, which is not there.")
             continue
-        for name in _all_lines(path):
+        for name in filter(None, _lines(path, limit=1 << 30)):
             if photograph := images.find(name):
                 listed.setdefault(photograph.path, split)
     top = os.path.abspath(images.path).replace(os.sep, "/")
@@ -219,13 +232,13 @@ def _texts(top: str) -> Iterable[str]:
     return image_folder.walk(top, (".txt").__eq__)
 
 
-def _all_lines(path: str) -> list[str]:
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        return [line.strip() for line in file if line.strip()]
-
-
-def _lines(path: str) -> list[str]:
-    """The lines of a text file that may be YOLO's."""
-    if not os.path.isfile(path):
+def _lines(path: str, limit: int = _MAX_FILE_BYTES) -> list[str]:
+    """The lines of a text file; none of what is no file or larger than `limit` bytes."""
+    if not os.path.isfile(path) or os.path.getsize(path) > limit:  # a pipe would wait for ever
         return []
-    return [line for line in _all_lines(path) if _LINE.fullmatch(line)]
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return [line.strip() for line in file]
+
+
+def _has_objects(lines: list[str]) -> bool:
+    return any(_LINE.fullmatch(line) for line in lines)
