@@ -69,6 +69,7 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
         if flags.FLAGS.help:
             about = (sys.modules["__main__"].__doc__ or "").strip()
             return print(reference.help_text(about, [job(), _EveryScript()]))
+        given = given.completed()
         options.check(given)
         main(given)
         printer.end(0)

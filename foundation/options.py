@@ -182,6 +182,10 @@ class Options:
             raise UsageError("unknown.", option=unknown[0], remedy=remedy)
         return changed(default, given)
 
+    def completed(self: _Group) -> _Group:
+        """A job's options with those that some of them stand for, such as the flags of a recipe."""
+        return self
+
     def replace(self: _Group, **changes: Any) -> _Group:
         """A copy with other values, which count as set by hand."""
         changed = dataclasses.replace(self, **changes)

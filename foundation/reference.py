@@ -46,9 +46,13 @@ def table(scripts: dict[str, type[Options]]) -> str:
     """A Markdown table: a row for each group of each script, with the names of its flags."""
     rows = ["| script | group | flags |", "|---|---|---|"]
     for script, job in scripts.items():
-        name = f"`{script}`"
+        name, inherited = f"`{script}`", set()
+        for other, base in scripts.items():
+            if base is not job and issubclass(job, base):
+                rows.append(f"| {name} | | all of `{other}` |")
+                name, inherited = "", {type(group) for group in options.all_groups(base())}
         for group in options.all_groups(job()):
-            if found := options.listed(type(group)):
+            if type(group) not in inherited and (found := options.listed(type(group))):
                 named = " ".join(f"`--{one.name}`" for one in found)
                 rows.append(f"| {name} | {options.heading(type(group))} | {named} |")
                 name = ""

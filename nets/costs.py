@@ -31,7 +31,7 @@ class Cost:
 def known() -> Mapping[str, Cost]:
     """The costs in costs.json by model name."""
     with open(names.COSTS_FILE, encoding="utf-8") as file:
-        return {name: Cost(*numbers) for name, numbers in json.load(file).items()}
+        return {name: Cost(*numbers[:2]) for name, numbers in json.load(file).items()}
 
 
 def compute(name: str) -> Cost:
@@ -60,7 +60,10 @@ def main() -> None:
         costs[name] = compute(name)
         keras.backend.clear_session()
         print(name, *dataclasses.astuple(costs[name]), flush=True)
-    rows = (f'  "{name}": {list(dataclasses.astuple(cost))}' for name, cost in costs.items())
+    rows = (
+        f'  "{name}": {[*dataclasses.astuple(cost), nets_factory.NETS[name].image_size]}'
+        for name, cost in costs.items()
+    )
     with files.whole(names.COSTS_FILE) as file:
         file.write("{\n" + ",\n".join(rows) + "\n}\n")
 

@@ -10,9 +10,11 @@ import dataclasses
 import keras
 
 from foundation.errors import UsageError
-from nets import blocks, layers
+from nets import blocks, layers, slim_names
 from nets.blocks import Blocks
 
+# As a scope on the command line: those of `scopes`.
+WORD = "head"
 _EXAMPLE = "such as dense:512,dropout:0.5"
 _POOLS = (
     keras.layers.AveragePooling2D,
@@ -48,6 +50,35 @@ def parse(text: str) -> tuple[Dense | Dropout, ...]:
 def root(scope: str) -> str:
     """The scope of a head in a net with this root scope."""
     return f"{scope}/Head" if scope else "Head"
+
+
+def scopes(model: keras.Model, scope: str) -> tuple[str, ...]:
+    """The scopes of a net's classifiers, which are new where the classes are.
+
+    Args:
+      model: as `nets_factory.build` returns it.
+      scope: the net's root scope, "" for none.
+
+    Returns:
+      Such as ("InceptionV3/Logits", "InceptionV3/AuxLogits"); that of `attach` where the net has
+      a head of its own.
+    """
+    found = []
+    for output in model.output.values():
+        # Layers come in the order of computation: the last with weights makes the logits.
+        last = [layer for layer in keras.Model(model.input, output).layers if layer.weights][-1]
+        name = slim_names.slim_name(last.weights[0])
+        own = name.startswith(f"{root(scope)}/")
+        found.append(root(scope) if own else "/".join(name.split("/")[:-1][:2]))
+    return tuple(found)
+
+
+def with_word(wanted: tuple[str, ...], model: keras.Model, scope: str) -> tuple[str, ...]:
+    """The wanted scopes, with those of `scopes` in place of WORD."""
+    if WORD not in wanted:
+        return wanted
+    named = (scopes(model, scope) if one == WORD else (one,) for one in wanted)
+    return tuple(one for part in named for one in part)
 
 
 def attach(

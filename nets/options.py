@@ -18,6 +18,11 @@ class NetOptions(Options):
 class TrainedNetOptions(NetOptions):
     """Net."""
 
+    model_name: str = option(
+        "inception_v3",
+        "Net, by its slim name, such as inception_v3; auto measures which is the best that "
+        "--max_minutes are enough for.",
+    )
     head: str | None = option(
         None,
         "A classifier of dense ReLU layers and dropout in place of the net's own, such as "

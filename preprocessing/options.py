@@ -15,7 +15,7 @@ LARGEST_MAGNITUDE = 10.0
 
 @options
 class RecipeOptions(Options):
-    """Recipe."""
+    """Preprocessing."""
 
     preprocessing_name: str | None = option(
         None,

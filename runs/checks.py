@@ -59,7 +59,8 @@ def agrees(config: RunConfig, given: OpenOptions, place: str) -> None:
 
 def training(given: TrainOptions) -> None:
     """Checks the names of net and dataset of a training."""
-    names.check(given.net.model_name)
+    if given.net.model_name != names.AUTO:
+        names.check(given.net.model_name)
     if given.listing.list_models or given.listing.list_scopes:
         return
     source = given.source

@@ -12,7 +12,7 @@ import tensorflow as tf
 from datasets.conversion import image_bytes
 from foundation import files
 from foundation.labels import printable
-from runs import checks, opened, pictures, recipes, temperature
+from runs import checks, opened, pictures, preparation, temperature
 from runs import config as run_config
 from runs.options import ClassifyImageOptions
 from serving import classifier
@@ -80,7 +80,7 @@ def _decoder(
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """The preprocessing of a file that holds the net alone; `path_of` finds files of the export."""
     config = run_config.parsed(export.run)
-    recipe = recipes.recipe_of(config, path_of)
+    recipe = preparation.recipe_of(config, path_of)
     return functools.partial(
         recipe.evaluate, size=config.image_size, use_grayscale=config.use_grayscale
     )

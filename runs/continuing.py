@@ -9,10 +9,11 @@ from foundation.errors import InputError
 from foundation.labels import shortened
 from foundation.options import given_values, listed, values
 from nets import checkpoints, nets_factory
+from nets.names import AUTO
 from preprocessing import preprocessing_factory
 from preprocessing.options import TORCH_MEANS, TORCH_STDS, PixelsOptions
 from runs import config as run_config
-from runs import recipes
+from runs import preparation
 from runs.config import RunConfig
 from runs.options import TrainOptions
 
@@ -42,8 +43,10 @@ def earlier_part(options: TrainOptions) -> RunConfig | None:
         return None
     by_hand = given_values(options)
     given = {name: by_hand[name] for name in _OF_THE_RUN if name in by_hand}
+    if given.get("model_name") == AUTO:
+        del given["model_name"]
     if given.get("preprocessing_name"):
-        given["preprocessing_name"] = recipes.recipe_name(given["preprocessing_name"])
+        given["preprocessing_name"] = preparation.recipe_name(given["preprocessing_name"])
     run_config.check_agrees(earlier, given, train_dir)
     check_continues(
         earlier, _given_and_had(options, earlier), run_config.flags_of(options), train_dir
@@ -78,14 +81,14 @@ def configuration(options: TrainOptions, earlier: RunConfig | None, dataset: Dat
         num_classes=dataset.num_classes,
         labels=dataset.labels,
         image_size=options.training.batch.train_image_size or net.image_size,
-        preprocessing_name=recipes.recipe_name(
+        preprocessing_name=preparation.recipe_name(
             options.recipe.preprocessing_name or net.preprocessing
         ),
         use_grayscale=bool(options.recipe.use_grayscale),
         labels_offset=options.source.labels_offset,
         moving_average_decay=options.training.optimizer.moving_average_decay,
         net_options=options.net.net_options,
-        preprocessing_options=recipes.pixels_of_new_run(options.pixels, dataset.sources),
+        preprocessing_options=preparation.pixels_of_new_run(options.pixels, dataset.sources),
         **source,
     )
 

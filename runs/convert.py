@@ -26,7 +26,7 @@ from foundation import labels
 from foundation import options as foundation_options
 from foundation.errors import InputError
 from preprocessing import zca
-from runs import dataset_page
+from runs import dataset_page, first_hour
 from runs.options import ConvertOptions
 
 _Say = Callable[[str], None]
@@ -78,7 +78,8 @@ def convert(
         made = conversion.convert(source, job)
         if job.survey:
             page = dataset_page.write(made, job.survey, source.folder, destination)
-    for line in summary.lines(made, destination, options.destination.dry_run):
+    following = first_hour.lines(made, destination)
+    for line in summary.lines(made, destination, options.destination.dry_run, following):
         say(line)
     if page:
         say(f"\n{page} shows the dataset, and what was found in it.")

@@ -26,7 +26,7 @@ from preprocessing import mixing
 from preprocessing.options import AugmentationOptions
 from preprocessing.preprocessing_factory import Recipe
 from runs import config as run_config
-from runs import recipes
+from runs import preparation
 from runs.config import RunConfig
 from runs.options import TrainOptions
 from training import losses
@@ -82,7 +82,7 @@ def training_recipe(options: TrainOptions, config: RunConfig, dataset: Dataset) 
         from preprocessing import addons
 
         addons.require()
-    return recipes.recipe_of(
+    return preparation.recipe_of(
         config,
         lambda name: zca_path(config, options.training.train_dir, dataset),
         sizes=[size for size, _ in options.training.batch.progressive_resizing],
@@ -93,7 +93,7 @@ def training_recipe(options: TrainOptions, config: RunConfig, dataset: Dataset) 
 def zca_path(config: RunConfig, train_dir: str, dataset: Dataset) -> str:
     """Where the file of --normalization=zca lies: the run's own, for a new run the dataset's."""
     kept = os.path.join(train_dir, config.preprocessing_options["zca_file"])
-    return kept if os.path.exists(kept) else recipes.zca_file_of(dataset.sources)
+    return kept if os.path.exists(kept) else preparation.zca_file_of(dataset.sources)
 
 
 def keep_zca_file(config: RunConfig, train_dir: str, dataset: Dataset) -> None:

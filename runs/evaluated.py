@@ -16,7 +16,7 @@ from foundation.errors import InputError
 from nets import costs, nets_factory
 from nets.costs import Cost
 from runs import config as run_config
-from runs import opened, recipes, temperature
+from runs import opened, preparation, temperature
 from runs.config import RunConfig
 from runs.opened import OpenRun
 from runs.options import EvaluateOptions
@@ -72,7 +72,7 @@ def of_checkpoint(options: EvaluateOptions, dataset: Dataset, say: Say) -> Evalu
         say(f"The checkpoint's class 0 is the background of {run.net.name}, and is left out.")
     tta, side = options.evaluation.tta, run.config.image_size
     size = views.whole_size(tta, side)
-    recipe = recipes.recipe_of(run.config, functools.partial(os.path.join, run.folder), [size])
+    recipe = preparation.recipe_of(run.config, functools.partial(os.path.join, run.folder), [size])
     averaged = "" if tta == "none" else f", mean of --tta={tta}"
     say(f"{run}, {options.evaluation.precision}{averaged}")
     divisor = temperature.of_run(options.temperature.temperature or "none", run)
@@ -113,7 +113,7 @@ def of_export(options: EvaluateOptions, dataset: Dataset, say: Say) -> Evaluated
     hidden = (opened.BACKGROUND,) if len(model.labels) > dataset.num_classes else ()
     if model.labels != (*hidden, *dataset.labels):
         raise opened.other_classes("The model", model.labels, dataset.labels)
-    recipe = recipes.recipe_of(config, functools.partial(classifier.companion, path))
+    recipe = preparation.recipe_of(config, functools.partial(classifier.companion, path))
     evaluate = functools.partial(
         recipe.evaluate, size=config.image_size, use_grayscale=config.use_grayscale
     )

@@ -21,7 +21,7 @@ from nets import checkpoints, nets_factory, pretrained
 from nets import precision as precisions
 from nets.nets_factory import Net
 from preprocessing.preprocessing_factory import Recipe
-from runs import checks, recipes
+from runs import checks, preparation
 from runs import config as run_config
 from runs.config import RunConfig
 from runs.options import OpenOptions
@@ -67,7 +67,7 @@ class OpenRun:
         size = self.config.image_size
         return (
             f"Net: {self.net.name}, {self.config.num_classes} classes; images {size} x {size} x "
-            f"{self.config.channels}, recipe {self.config.preprocessing_name}"
+            f"{self.config.channels}, preprocessing {self.config.preprocessing_name}"
             + (", moving averages" if self.uses_averages else "")
         )
 
@@ -106,7 +106,7 @@ def open_run(
     else:
         config = _config_without_run(net, reader, given, names, say)
     folder = checks.folder_of(path)
-    recipe = recipes.recipe_of(config, functools.partial(os.path.join, folder))
+    recipe = preparation.recipe_of(config, functools.partial(os.path.join, folder))
     model = nets_factory.build(
         net.name,
         config.num_classes,
@@ -145,7 +145,7 @@ def _check_recipe(config: RunConfig, given: OpenOptions, path: str) -> None:
     """Compares a recipe that is set by hand with the run's; a net's name stands for its recipe."""
     name = given.recipe.preprocessing_name
     if name:
-        name = recipes.recipe_name(name)
+        name = preparation.recipe_name(name)
     run_config.check_agrees(config, {"preprocessing_name": name}, checks.folder_of(path))
 
 
@@ -161,7 +161,7 @@ def _config_without_run(
     num_classes = checkpoints.head_size(
         net, reader, guess, given.size_by_hand, 1 if given.recipe.use_grayscale else None
     )
-    recipe = recipes.recipe_name(given.recipe.preprocessing_name or net.preprocessing)
+    recipe = preparation.recipe_name(given.recipe.preprocessing_name or net.preprocessing)
     say(
         f"{reader.path} has no run.json: taken as {net.name} with {num_classes} classes, "
         f"preprocessing {recipe}."

@@ -1,6 +1,7 @@
 """The options of each job, group by group, and checks that join two groups."""
 
 import math
+from typing import Any
 
 from datasets.options import (
     ConversionOptions,
@@ -15,16 +16,30 @@ from datasets.options import (
 from datasets.splits import TEST, VALIDATION
 from evaluation.options import ComparisonOptions, EvaluationOptions, WatchingOptions
 from foundation.errors import UsageError
-from foundation.options import Options, given_values, group, option, options
-from nets.options import CheckpointOptions, DownloadOptions, NetOptions, TrainedNetOptions
+from foundation.options import Options, changed, given_values, group, option, options
+from nets.names import AUTO
+from nets.options import (
+    PRETRAINED,
+    CheckpointOptions,
+    DownloadOptions,
+    NetOptions,
+    TrainedNetOptions,
+)
 from preprocessing.options import (
     AugmentationOptions,
     PixelsOptions,
     PreviewOptions,
     RecipeOptions,
 )
+from runs import recipes
 from serving.options import ClassifyOptions, ExportOptions
-from training.options import TrackingOptions, TrainingOptions
+from training.options import (
+    MachineOptions,
+    SavingOptions,
+    TrackingOptions,
+    TrainingOptions,
+    ValidationOptions,
+)
 
 # Of --temperature, besides numbers.
 TEMPERATURE_WORDS = ("fitted", "none")
@@ -41,6 +56,18 @@ class ListingOptions(Options):
 
     list_models: bool = option(False, "Show all nets, and stop.")
     list_scopes: bool = option(False, "Show the scopes of the net, and stop.")
+
+
+@options
+class RecipeFileOptions(Options):
+    """Recipe."""
+
+    recipe: str | None = option(
+        None,
+        "Settings that go together, a file of recipes/ by its name "
+        f"({', '.join(recipes.names())}) or any file of flags by its path. A flag on the command "
+        "line wins over it.",
+    )
 
 
 @options
@@ -118,6 +145,7 @@ class TrainOptions(Options):
     """Training."""
 
     listing: ListingOptions = group(ListingOptions)
+    recipe_file: RecipeFileOptions = group(RecipeFileOptions)
     source: SourceOptions = group(SourceOptions)
     reading: TrainingReadingOptions = group(TrainingReadingOptions)
     net: TrainedNetOptions = group(TrainedNetOptions)
@@ -128,6 +156,19 @@ class TrainOptions(Options):
     preview: PreviewOptions = group(PreviewOptions)
     legacy: TrainingLegacyOptions = group(TrainingLegacyOptions)
 
+    @classmethod
+    def of(cls, **given: Any) -> "TrainOptions":
+        return super().of(**given).completed()
+
+    def completed(self) -> "TrainOptions":
+        """The same with the recipe's values; --model_name=auto comes with one."""
+        recipe = self.recipe_file.recipe
+        if recipe is None and self.net.model_name == AUTO:
+            pretrained = self.training.restoring.checkpoint_path == PRETRAINED
+            recipe = "quick_transfer" if pretrained else "from_scratch_small"
+            return recipes.completed(changed(self, {"recipe": recipe}), recipe)
+        return recipes.completed(self, recipe)
+
     def check(self) -> None:
         if self.listing.list_models or self.listing.list_scopes:
             return
@@ -137,6 +178,8 @@ class TrainOptions(Options):
                 "--tfrecord_file=FILE."
             )
         machine = self.training.machine
+        if self.net.model_name == AUTO:
+            self._check_auto()
         self.training.batch.accumulation(len(machine.worker_hosts) or machine.worker_replicas)
         draws = self.training.feature_cache.feature_cache_augmentations
         if draws and self.augmentation.mixes_images:
@@ -147,6 +190,80 @@ class TrainOptions(Options):
                 option="feature_cache_augmentations",
                 value=draws,
             )
+
+    def _check_auto(self) -> None:
+        given, machine = self.training, self.training.machine
+        problem = None
+        if given.length.max_minutes is None:
+            problem = "needs --max_minutes, the time that the training may take."
+        elif given.restoring.checkpoint_path not in (None, PRETRAINED):
+            problem = "chooses a net, and a checkpoint is of one: name that."
+        elif machine.worker_hosts or machine.worker_replicas > 1:
+            problem = "measures one machine: name a net for several workers."
+        if problem:
+            raise UsageError(problem, option="model_name", value=AUTO)
+
+
+@options
+class TuningOptions(Options):
+    """Search."""
+
+    search: str = option(
+        "",
+        "What to try: NAME=LOW:HIGH, NAME=log:LOW:HIGH or NAME=CHOICE,CHOICE with ; between them, "
+        "each NAME an option of the training, such as learning_rate=log:1e-5:1e-2;optimizer=adam,"
+        "momentum. Choices that hold commas have | between them.",
+    )
+    study: str | None = option(
+        None,
+        "SQLite file of the study, which several processes may share; unset: study.db in "
+        "--train_dir. The same command goes on with it.",
+        path=True,
+    )
+    max_trials: int = option(
+        30, "Trials of the study, those of all processes together.", bounds=(1, None)
+    )
+    pruner: str = option(
+        "median",
+        "What ends hopeless trials, by their evaluations: median: those below half of the trials "
+        "before at the same point; hyperband: most of them early, for some fifty trials and more.",
+        choices=("median", "hyperband", "none"),
+    )
+
+    def check(self) -> None:
+        if not self.search:
+            raise UsageError("--search is missing: which options to try, and between what.")
+
+
+# Groups of a training's options that a search leaves alone.
+NOT_SEARCHED = (
+    *(ListingOptions, RecipeFileOptions, SourceOptions, SavingOptions, ValidationOptions),
+    *(DownloadOptions, MachineOptions, TrackingOptions, PreviewOptions, LegacyOptions),
+)
+
+
+@options
+class TuneOptions(TrainOptions):
+    """Search for the best training."""
+
+    tuning: TuningOptions = group(TuningOptions)
+
+    def check(self) -> None:
+        super().check()
+        length, validation = self.training.length, self.training.validation
+        if length.max_number_of_steps is None and length.num_epochs is None:
+            raise UsageError(
+                "say how long a trial is: --num_epochs or --max_number_of_steps (--max_minutes is "
+                "the time of the whole search)."
+            )
+        if self.net.model_name == AUTO:
+            raise UsageError(
+                "is for one training: name a net, or several by --search='model_name=…,…'.",
+                option="model_name",
+                value=AUTO,
+            )
+        if self.training.batch.batch_size == "auto" and not validation.eval_every_n_steps:
+            raise UsageError("--batch_size=auto needs --eval_every_n_steps in a search.")
 
 
 @options
@@ -292,6 +409,7 @@ class DataServiceOptions(Options):
 JOBS: dict[str, type[Options]] = {
     "convert_data.py": ConvertOptions,
     "train_image_classifier.py": TrainOptions,
+    "tune_image_classifier.py": TuneOptions,
     "eval_image_classifier.py": EvaluateOptions,
     "export_model.py": ExportModelOptions,
     "classify_image.py": ClassifyImageOptions,

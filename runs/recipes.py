@@ -1,121 +1,78 @@
-"""Which recipe a run or an export has, and the files that belong to it."""
+"""Recipes: settings of a training that go together, as files of flags in the folder recipes/."""
 
-import hashlib
+import functools
 import os
-import statistics
-from collections.abc import Callable, Sequence
-from typing import Any
+import pathlib
+from typing import Any, TypeVar
 
-from datasets import storage
-from datasets.conversion.destination import WHITENING
-from foundation.errors import InputError
-from nets import nets_factory
-from preprocessing import preprocessing_factory, zca
-from preprocessing.options import (
-    NO_AUGMENTATION,
-    PLAIN_PIXELS,
-    AugmentationOptions,
-    PixelsOptions,
+from foundation import options
+from foundation.errors import InputError, UsageError
+from foundation.options import Options
+
+FOLDER = pathlib.Path(__file__).parent.parent / "recipes"
+_ENDING = ".flags"
+# Options that say the same in different ways: one that is set by hand rules out the recipe's.
+_ALTERNATIVES = (
+    {"max_number_of_steps", "num_epochs"},
+    {"warmup_steps", "warmup_epochs"},
+    {"gradient_accumulation_steps", "sync_replicas", "replicas_to_aggregate"},
 )
-from preprocessing.preprocessing_factory import Recipe
-from runs.config import RunConfig
+_Job = TypeVar("_Job", bound=Options)
 
 
-def recipe_name(name: str) -> str:
-    """The recipe that --preprocessing_name means: its own name, a net's, or that of a net's family.
-
-    Raises:
-      InputError: it is none of these.
-    """
-    if name in preprocessing_factory.RECIPES:
-        return name
-    nets = nets_factory.NETS
-    if name in nets:
-        return nets[name].preprocessing
-    # As in TF-Slim, "resnet" or "nasnet" stand for the recipe of these nets, or of most of them.
-    if family := [net.preprocessing for other, net in nets.items() if other.startswith(f"{name}_")]:
-        return statistics.mode(family)
-    return preprocessing_factory.get(name).name
+@functools.cache
+def names() -> tuple[str, ...]:
+    """The recipes in FOLDER, sorted."""
+    return tuple(sorted(path.stem for path in FOLDER.glob(f"*{_ENDING}")))
 
 
-def recipe_of(
-    config: RunConfig,
-    path_of: Callable[[str], str],
-    sizes: Sequence[int] = (),
-    augmentation: AugmentationOptions = NO_AUGMENTATION,
-) -> Recipe:
-    """The preprocessing of a run or an export.
+def read(recipe: str, job: type[Options]) -> dict[str, Any]:
+    """What a recipe sets: option name → value.
 
     Args:
-      config: of the run.
-      path_of: from the name of a file that belongs to the run to its path.
-      sizes: sides in pixels that are wanted besides the run's own.
-      augmentation: what training draws besides what the recipe draws.
+      recipe: one of `names`, or the path of a file with a flag a line; # begins a comment.
+      job: the class of the options that it sets.
 
     Raises:
-      InputError: it can't make images of one of the sizes, or none without colour.
+      UsageError: there is no such recipe, or a line of it is no flag of the job.
     """
-    given = dict(config.preprocessing_options)
-    zca_file = given.pop("zca_file", None)
-    pixels = PixelsOptions(**given)
-    whitening = zca.Whitening(path_of(zca_file)) if zca_file else None
-    recipe = preprocessing_factory.get(config.preprocessing_name, pixels, augmentation, whitening)
-    if config.use_grayscale and recipe.needs_color:
-        raise InputError(
-            f"--use_grayscale does not go with the recipe {recipe.name} and the normalisation "
-            f"{pixels.normalization or recipe.normalization}, which has a mean for each of three "
-            "channels.",
-            remedy="Take --normalization=inception or whiten.",
-        )
-    for size in (config.image_size, *sizes):
-        if recipe.size not in (None, size):
-            raise InputError(
-                f"{path_of(zca_file)} is fitted to images of {recipe.size} pixels, and {size} are "
-                "wanted.",
-                option="normalization",
-                value="zca",
-                remedy=f"Take {recipe.size} (--train_image_size), or convert the photographs again "
-                f"with --zca_size={size}.",
-            )
-    return recipe
-
-
-def pixels_of_new_run(pixels: PixelsOptions, shards: Sequence[str]) -> dict[str, Any]:
-    """The options as run.json has them: what differs from the defaults, and its zca file's name.
-
-    Args:
-      pixels: the options.
-      shards: the dataset's files.
-
-    Raises:
-      InputError: the normalisation is zca, and the dataset has no whitening.
-    """
-    names = ("fit", "normalization", "equalize", "means", "stds")
-    found = {name: getattr(pixels, name) for name in names}
-    found = {name: value for name, value in found.items() if value != getattr(PLAIN_PIXELS, name)}
-    found = {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
-    if pixels.normalization == "zca":
-        with storage.open_file(zca_file_of(shards)) as file:
-            digest = hashlib.sha256(file.read())
-        # By its content, so that a cache of features can tell one from another.
-        found["zca_file"] = f"zca_{digest.hexdigest()[:8]}.npz"
+    known = {one.name: one for one in options.all_options(job)}
+    found, path = {}, _path(recipe)
+    with open(path, encoding="utf-8") as file:
+        lines = [line.strip() for line in file]
+    for number, line in enumerate(lines, start=1):
+        if not line or line.startswith("#"):
+            continue
+        name, equals, text = line.lstrip("-").partition("=")
+        if name not in known or not line.startswith("--") or not equals:
+            raise UsageError(f"{path}, line {number}: {line!r} is no --flag=value of a training.")
+        try:
+            found[name] = known[name].read(text)
+        except InputError as error:
+            raise UsageError(f"{path}, line {number}: {error}") from error
     return found
 
 
-def zca_file_of(shards: Sequence[str]) -> str:
-    """The file of the whitening that was fitted to a dataset.
+def completed(given: _Job, recipe: str | None) -> _Job:
+    """The options with a recipe's values for all that was not set by hand; None changes nothing."""
+    if not recipe:
+        return given
+    by_hand = set(options.given_values(given))
+    for alike in _ALTERNATIVES:
+        if alike & by_hand:
+            by_hand |= alike
+    values = read(recipe, type(given))
+    return options.changed(given, {k: v for k, v in values.items() if k not in by_hand})
 
-    Raises:
-      InputError: there is none.
-    """
-    folder = os.path.dirname(shards[0])
-    for path in (f"{shards[0]}.{WHITENING}", os.path.join(folder, WHITENING)):
-        if storage.exists(path):
-            return path
-    raise InputError(
-        f"{folder or '.'} has no {WHITENING}.",
-        option="normalization",
-        value="zca",
-        remedy="Convert the photographs again with --zca_size=32 --overwrite, 32 being the side of "
-        "the images to train on.",
+
+def _path(recipe: str) -> pathlib.Path:
+    if recipe in names():
+        return FOLDER / f"{recipe}{_ENDING}"
+    if os.path.isfile(recipe):
+        return pathlib.Path(recipe)
+    raise UsageError(
+        "no such recipe.",
+        option="recipe",
+        value=recipe,
+        remedy=f"Choose of {', '.join(names())}, or name a file of flags.",
     )

@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+import tensorflow as tf
+
 from datasets import bad_records, batches, data_services
 from datasets.bad_records import BadRecord
 from datasets.batches import Shard
@@ -13,10 +15,11 @@ from foundation import files
 from foundation.errors import InputError
 from foundation.labels import shortened
 from foundation.options import changed
-from nets import checkpoints
+from nets import checkpoints, speed
+from nets.names import AUTO
 from preprocessing import preview as previews
+from runs import auto, continuing, durations, hyperparameters
 from runs import config as run_config
-from runs import continuing
 from runs.config import RunConfig
 from runs.data import TrainingData, ValidationData, find, keep_zca_file, readable, training_recipe
 from runs.options import TrainOptions
@@ -83,6 +86,8 @@ class _Job:
                 say(f"Unlike the run so far, from {last} on: {changes}")
         dataset = find(options.source, options.source.labels_offset)
         dataset, bad = readable(dataset, options.reading, say)
+        if options.net.model_name == AUTO:
+            options = auto.choose(options, dataset, distribution, say)
         config = continuing.configuration(options, earlier, dataset)
         recipe = training_recipe(options, config, dataset)
         shard = Shard(distribution.worker, distribution.num_workers)
@@ -286,6 +291,11 @@ def _as_begun(options: TrainOptions, earlier: RunConfig) -> TrainOptions:
         "labels_offset": earlier.labels_offset,
         "moving_average_decay": earlier.moving_average_decay,
     }
+    if options.net.model_name == AUTO:
+        values["model_name"] = earlier.model_name
+        # Perhaps fewer epochs than the options say, where these minutes are too few for all.
+        if earlier.flags["max_minutes"] == options.training.length.max_minutes:
+            values["num_epochs"] = earlier.flags["num_epochs"]
     if options.training.batch.batch_size == "auto":
         values["batch_size"] = earlier.flags.get("batch_size", "auto")
     return changed(options, values)
@@ -303,26 +313,25 @@ def _distribution(options: TrainOptions) -> Distribution:
     )
 
 
-def _hyperparameters(job: _Job) -> dict[str, object]:
-    """What distinguishes this run from others."""
-    config = job.config
-    about = {"model_name": config.model_name, "train_image_size": config.image_size}
-    about |= {"preprocessing_name": config.preprocessing_name}
-    return run_config.flags_of(job.options.training) | about
-
-
 def _tracked(current: Run, job: _Job) -> MlflowRun | None:
     """The run in MLflow, a new one or the one that is carried on; None without --tracking."""
     options, config = job.options.training.tracking, job.config
     if options.tracking != "mlflow":
         return None
-    folder = job.options.training.train_dir
-    experiment = config.dataset_name or os.path.basename(os.path.abspath(folder))
+    folder, dataset = job.options.training.train_dir, job.data.dataset
+    place = os.path.dirname(os.path.abspath(dataset.sources[0]))
     tracked = MlflowRun(
-        options.mlflow_uri or config.mlflow_uri, experiment, config.mlflow_run_id, job.say
+        options.mlflow_uri or config.mlflow_uri,
+        options.experiment or dataset.name or os.path.basename(place),
+        config.mlflow_run_id,
+        job.say,
+        name=os.path.basename(os.path.abspath(folder)),
     )
     if not config.mlflow_run_id:
-        tracked.parameters(_hyperparameters(job))
+        tracked.parameters(hyperparameters.table(job.options, config, dataset, current))
+        profile = {"num_examples": dataset.num_examples, "num_classes": dataset.num_classes}
+        tracked.dataset(dataset.name or dataset.split, dataset.fingerprint, place, profile)
+    tracked.watch_machine()
     names = summaries.HISTORY, summaries.CURVES, run_config.FILE_NAME
     tracked.attachments = [os.path.join(folder, name) for name in names]
     job.say(f"MLflow: run {tracked.run_id} in {tracked.uri}")
@@ -333,7 +342,8 @@ def _log(current: Run, job: _Job, tracked: MlflowRun | None) -> Log:
     saving = job.options.training.saving
     events = summaries.RunLog(saving.train_dir, current.first_step, job.say)
     events.text("flags", _as_table(job.config.flags))
-    events.hyperparameters(_hyperparameters(job))
+    table = hyperparameters.table(job.options, job.config, job.data.dataset, current)
+    events.hyperparameters(table)
     screen = Screen(job.say, current.last_step, cached=current.trainee.split is not None)
     sinks = [screen, events, *([tracked] if tracked else [])]
     return Log(sinks, job.say, saving.save_summaries_secs, saving.add_image_summaries)
@@ -369,7 +379,7 @@ def _describe(current: Run, job: _Job, steps: bool = True) -> None:
     say(
         f"Net: {config.model_name}, {_millions(count)} parameters, {_millions(trained)} of them "
         f"trained; images {config.image_size} x {config.image_size} x {config.channels}, "
-        f"recipe {config.preprocessing_name}"
+        f"preprocessing {config.preprocessing_name}"
     )
     say(f"On: {job.distribution.description}, {current.trainee.precision.removeprefix('mixed_')}")
     if (
@@ -398,7 +408,21 @@ def _describe_steps(current: Run, job: _Job) -> None:
         say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
     elif first < last:
         epochs = (last - first) * current.images_per_step / num_examples
-        say(f"Steps: {first} to {last}, {epochs:.1f} epochs")
+        say(f"Steps: {first} to {last}, {epochs:.1f} epochs{_duration(current, job, epochs)}")
+
+
+def _duration(current: Run, job: _Job, epochs: float) -> str:
+    """How long these epochs may take on processors; a GPU's speed is seen when it runs."""
+    if tf.config.get_visible_devices("GPU"):
+        return ""
+    # A run that goes on knows its own net and size.
+    net = {"model_name": job.config.model_name, "train_image_size": job.config.image_size}
+    options = changed(job.options, net)
+    work = durations.work_of(options, job.data.dataset.num_examples)
+    draws = work.draws if current.trainee.split else 0
+    work = dataclasses.replace(work, epochs=epochs, draws=draws)
+    seconds = durations.estimated(options, work)
+    return f", {speed.duration(seconds)} by a rough estimate"
 
 
 def _warn_of_defaults(current: Run, job: _Job) -> None:

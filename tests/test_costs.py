@@ -1,10 +1,14 @@
 import pytest
 
-from nets import costs, nets_factory
+from nets import costs, names, nets_factory, pretrained, published
 
 
 def test_every_net_has_its_costs():
     assert list(costs.known()) == list(nets_factory.NETS), "run python -m nets.costs"
+    for name, net in nets_factory.NETS.items():
+        assert names.image_size(name) == net.image_size
+    assert set(published.TOP_1) <= set(nets_factory.NETS)
+    assert all(pretrained.source(name) for name in published.TOP_1)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1_025", "vgg_16", "efficientnet_b0"])

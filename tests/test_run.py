@@ -546,3 +546,41 @@ def test_only_a_gpu_has_images_finished_in_the_step(make, monkeypatch):
     assert current.trainee.is_on_gpu
     current.step.prepare_images(lambda images: images + 1)
     assert float(current.step.prepare(tf.constant(1.0))) == 2.0
+
+
+@pytest.mark.parametrize(("mean", "kept"), [(0.9, 6), (0.1, 4)])
+def test_an_average_of_checkpoints_is_kept_where_it_is_better(make, tmp_path, mean, kept):
+    found = iter([0.2, 0.3, 0.25, mean])
+    current, train, lines = make(
+        eval_every_n_steps=2,
+        average_checkpoints=3,
+        evaluate=lambda model, stopped: {"Accuracy": next(found), "loss": 1.0},
+    )
+    train()
+    folder = tmp_path / "run"
+    name = "MobilenetV1/Conv2d_0/weights"
+    values = [checkpoints.read(f"{folder}/model.ckpt-{step}").get(name) for step in (2, 4, 6)]
+    best = checkpoints.read(checkpoints.latest(str(folder / "best")))
+    assert checkpoints.global_step(best) == current.best.step == kept
+    expected = np.mean(values, axis=0) if kept == 6 else values[1]
+    np.testing.assert_allclose(best.get(name), expected, atol=1e-6)
+    np.testing.assert_allclose(current.trainee.weights[name].numpy(), values[2], atol=1e-6)
+    assert lines[-1].startswith(f"The average of 3 checkpoints has accuracy {mean:.4f}")
+
+
+def test_a_run_goes_back_to_its_best_checkpoint_once(make, tmp_path):
+    found = iter([0.9, 0.2, 0.3, 0.4, 0.5])
+    options = {"eval_every_n_steps": 2, "keep_checkpoints": 1}
+    options["evaluate"] = lambda model, stopped: {"Accuracy": next(found), "loss": 1.0}
+    make(**options)[1]()
+    current, train, lines = make(resume_from_best=True, max_number_of_steps=4, **options)
+    assert current.first_step == 2 and any("best/model.ckpt-2" in line for line in lines)
+    assert train() == 4
+    again = make(resume_from_best=True, max_number_of_steps=4, **options)[0]
+    assert again.first_step == 4 and again.ended is Ending.LAST_STEP
+
+
+def test_without_a_best_checkpoint_there_is_none_to_go_back_to(make):
+    make()[1]()
+    with pytest.raises(ValueError, match="keeps no best checkpoint"):
+        make(resume_from_best=True)

@@ -80,7 +80,7 @@ def test_a_damaged_history_is_set_aside_and_the_run_goes_on(tmp_path, damage):
 
 def test_hyperparameters_histograms_and_sparsity_reach_tensorboard(tmp_path):
     log = RunLog(str(tmp_path), 0)
-    log.hyperparameters({"optimizer": "sgd", "learning_rate": 0.1, "unfreeze": (), "seed": None})
+    log.hyperparameters({"optimizer": "sgd", "learning_rate": 0.1})
     spread = np.linspace(-1, 3, 1_000_000, dtype=np.float32)
     spread[7] = np.nan
     sparse = np.array([[0, 0], [0, 5]], np.float32)

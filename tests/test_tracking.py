@@ -1,6 +1,7 @@
 """Runs in MLflow, where it is installed (extra mlflow)."""
 
 import json
+import os
 import time
 
 import pytest
@@ -77,14 +78,34 @@ def test_a_folder_that_cant_be_written_is_one_line_at_once(mlflow):
 def test_training_and_export_by_their_command_lines(mlflow, colours, tmp_path):
     flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", "--model_name=small_cnn")
     flags += ("--train_image_size=16", "--batch_size=8", "--max_number_of_steps=2")
-    flags += ("--tracking=mlflow", f"--mlflow_uri=sqlite:///{tmp_path}/store.db")
-    result = run_script("train_image_classifier.py", *flags, cwd=tmp_path)
+    flags += (
+        "--eval_every_n_steps=1",
+        "--tracking=mlflow",
+        f"--mlflow_uri=sqlite:///{tmp_path}/store.db",
+    )
+    often = os.environ | {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.1"}
+    result = run_script("train_image_classifier.py", *flags, cwd=tmp_path, env=often)
     assert result.returncode == 0, result.stderr
     run_id = json.loads((tmp_path / "run" / "run.json").read_text())["mlflow_run_id"]
     exported = ("--checkpoint_path=run", "--output_dir=export", "--formats=frozen_graph")
     result = run_script("export_model.py", *exported, "--tracking=mlflow", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/store.db")
+    tracked = client.get_run(run_id)
+    assert client.get_experiment(tracked.info.experiment_id).name == "colours"
+    assert tracked.info.run_name == "run"
+    (given,) = tracked.inputs.dataset_inputs
+    assert given.dataset.name == "colours" and json.loads(given.dataset.profile)["num_classes"] == 3
+    params = tracked.data.params
+    expected = {"dataset": "colours", "dataset_split": "train", "num_examples": "24"}
+    expected |= {"small_cnn_filters": "32,64,128", "small_cnn_dropout": "0.5", "fit": "crop"}
+    expected |= {"head": "the net's own", "normalization": "inception", "images_per_step": "8"}
+    assert {name: params.get(name) for name in expected} == expected
+    assert params["precision"] in ("float32", "bfloat16") and int(params["parameters"]) > 1000
+    assert len(params["dataset_fingerprint"]) == 16
+    assert not {"None", "()", ""} & set(params.values()) and "train_dir" not in params
+    assert tracked.data.metrics["best/Accuracy"] >= tracked.data.metrics["eval/Accuracy"]
+    assert "system/cpu_utilization_percentage" in tracked.data.metrics
     kept = {one.path for one in client.list_artifacts(run_id)}
     assert kept == {"curves.png", "history.csv", "run.json", "exported_model"}
     assert client.get_run(run_id).data.params["model_name"] == "small_cnn"

@@ -1,9 +1,10 @@
 """How many images a step trains the most images a second."""
 
+import contextlib
 import gc
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import psutil
@@ -46,16 +47,9 @@ def find(
     on_gpu = bool(tf.config.get_visible_devices("GPU"))
     first = _FIRST_ON_GPU if on_gpu else _FIRST
     size, used = first, 0
-    # Each size is compiled anew, which TensorFlow would warn of.
-    tf.get_logger().setLevel("ERROR")
-    with tempfile.TemporaryDirectory() as folder:
+    with _run_to_measure(options, net, distribution) as current:
         # A larger batch would see images of one epoch several times.
         largest = min(_LARGEST, max(first, num_examples))
-        changes = {"train_dir": folder, "batch_size": 1, "feature_cache": "off"}
-        changes |= {"checkpoint_path": None, "progressive_resizing": (), "unfreeze": ()}
-        alone = changed(options, changes)
-        examples = run.Examples(_LARGEST)
-        current = run.Run(alone, net, examples, distribution, say=lambda line: None)
         while size <= largest:
             try:
                 speeds[size] = _speed(current, size)
@@ -81,6 +75,33 @@ def find(
     chosen = min(size for size, speed in speeds.items() if _WORTH_IT * speed >= fastest)
     say(f"--batch_size={chosen}. The learning rate stays as it is given.")
     return chosen
+
+
+def images_per_second(
+    options: TrainingOptions, net: NetConfig, distribution: Distribution, size: int
+) -> float:
+    """Images a second of training steps with batches of `size` random images.
+
+    Raises:
+      InputError: the net can't be built so.
+    """
+    with _run_to_measure(options, net, distribution) as current:
+        return _speed(current, size)
+
+
+@contextlib.contextmanager
+def _run_to_measure(
+    options: TrainingOptions, net: NetConfig, distribution: Distribution
+) -> Iterator[run.Run]:
+    """A run like the one to come, whose folder is gone after the block."""
+    # Each size is compiled anew, which TensorFlow would warn of.
+    tf.get_logger().setLevel("ERROR")
+    with tempfile.TemporaryDirectory() as folder:
+        changes = {"train_dir": folder, "batch_size": 1, "feature_cache": "off"}
+        changes |= {"checkpoint_path": None, "progressive_resizing": (), "unfreeze": ()}
+        alone = changed(options, changes)
+        examples = run.Examples(_LARGEST)
+        yield run.Run(alone, net, examples, distribution, say=lambda line: None)
 
 
 def _speed(current: run.Run, size: int) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
+from foundation import machine
 from foundation.errors import InputError, UsageError
 
 # Batches that wait on the GPU: one is copied while another is learned from, and one is spare.
@@ -127,12 +128,7 @@ def bfloat16_is_fast() -> bool:
     if gpus:
         details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
         return all(one.get("compute_capability", (0, 0)) >= (8, 0) for one in details)
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            flags = next((line for line in file if line.startswith("flags")), "")
-    except OSError:  # not Linux
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return machine.multiplies_bfloat16()
 
 
 def for_gpu(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -213,8 +213,19 @@ class ValidationOptions(Options):
         bounds=(0, None),
     )
 
+    average_checkpoints: int = option(
+        0,
+        "At the end, average the weights of so many of the last evaluations, renew batch norm's "
+        "statistics, and take the average for the best checkpoint where its accuracy is higher; "
+        "0: not.",
+        bounds=(0, None),
+    )
+
     def check(self) -> None:
-        for name in ("early_stopping_patience", "eval_tfrecord_file"):
+        if self.average_checkpoints == 1:
+            raise UsageError("an average needs two.", option="average_checkpoints", value=1)
+        names = ("early_stopping_patience", "eval_tfrecord_file", "average_checkpoints")
+        for name in names:
             if getattr(self, name) and not self.eval_every_n_steps:
                 raise UsageError(f"--{name} needs --eval_every_n_steps.")
 
@@ -230,9 +241,16 @@ class RestoringOptions(Options):
         path=True,
     )
     checkpoint_exclude_scopes: tuple[str, ...] = option(
-        (), "Comma-separated name prefixes that are not restored."
+        (),
+        "Comma-separated name prefixes that are not restored; the word head stands for those of "
+        "the net's classifiers.",
     )
     ignore_missing_vars: bool = option(False, "Start variables missing in the checkpoint anew.")
+    resume_from_best: bool = option(
+        False,
+        "Go on from the best checkpoint of --train_dir, once, and not from the last: such as with "
+        "a lower --learning_rate.",
+    )
     restore_dry_run: bool = option(
         False, "Show what --checkpoint_path would give the net, and stop."
     )
@@ -247,7 +265,9 @@ class ScopesOptions(Options):
     """What is trained."""
 
     trainable_scopes: tuple[str, ...] = option(
-        (), "Comma-separated scopes to train (matched from the start of a name)."
+        (),
+        "Comma-separated scopes to train (matched from the start of a name); the word head stands "
+        "for those of the net's classifiers, here and in the next two.",
     )
     unfreeze: tuple[tuple[int, str], ...] = option(
         (),
@@ -480,9 +500,14 @@ class TrainingTrackingOptions(TrackingOptions):
         "choice, mlflow.db in the working folder.",
     )
 
+    experiment: str | None = option(
+        None, "MLflow's experiment, the list that runs are compared in; unset: the dataset's name."
+    )
+
     def check(self) -> None:
-        if self.mlflow_uri and self.tracking != "mlflow":
-            raise UsageError("--mlflow_uri needs --tracking=mlflow.")
+        for name in ("mlflow_uri", "experiment"):
+            if getattr(self, name) and self.tracking != "mlflow":
+                raise UsageError(f"--{name} needs --tracking=mlflow.")
 
 
 @options
@@ -507,3 +532,17 @@ class TrainingOptions(Options):
     @property
     def train_dir(self) -> str:
         return self.saving.train_dir
+
+    def check(self) -> None:
+        count, kept = self.validation.average_checkpoints, self.saving.keep_checkpoints
+        if 0 < kept < count:
+            raise UsageError(
+                f"--keep_checkpoints={kept} keeps fewer: raise it.",
+                option="average_checkpoints",
+                value=count,
+            )
+        if count and self.optimizer.moving_average_decay is not None:
+            raise UsageError(
+                "--average_checkpoints and --moving_average_decay both average the weights: leave "
+                "one of them out."
+            )

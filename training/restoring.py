@@ -50,7 +50,7 @@ def take(
     """
     report = checkpoints.restore(
         model,
-        *_source(options, net, say),
+        *_source(model, options, net, say),
         ignore_missing=options.restoring.ignore_missing_vars,
     )
     say(str(report))
@@ -63,7 +63,7 @@ def dry_run(options: TrainingOptions, net: NetConfig, say: Callable[[str], None]
       InputError: it does not fit or can't be read; the message has the remedy.
     """
     model = net.build(**net.options_in_training)
-    source, exclude = _source(options, net, say)
+    source, exclude = _source(model, options, net, say)
     report = checkpoints.plan(model, source, exclude)
     problem = report.problem(options.restoring.ignore_missing_vars)
     if not problem:
@@ -73,7 +73,9 @@ def dry_run(options: TrainingOptions, net: NetConfig, say: Callable[[str], None]
         raise InputError(problem)
 
 
-def _source(options: TrainingOptions, net: NetConfig, say: Callable[[str], None]):
+def _source(
+    model: keras.Model, options: TrainingOptions, net: NetConfig, say: Callable[[str], None]
+):
     """The open --checkpoint_path, and the scopes that are not taken from it."""
     source = pretrained.read(
         net.model_name,
@@ -82,7 +84,8 @@ def _source(options: TrainingOptions, net: NetConfig, say: Callable[[str], None]
         options.download.cache_dir,
         say,
     )
-    exclude = options.restoring.checkpoint_exclude_scopes
+    root = nets_factory.get(net.model_name).scope
+    exclude = heads.with_word(options.restoring.checkpoint_exclude_scopes, model, root)
     if net.net_options.get("head"):
-        exclude += (heads.root(nets_factory.get(net.model_name).scope),)
+        exclude = tuple(dict.fromkeys((*exclude, heads.root(root))))
     return source, exclude

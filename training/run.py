@@ -10,7 +10,17 @@ import tensorflow as tf
 
 from foundation.errors import InputError
 from nets import checkpoints
-from training import feature_cache, loop, phases, profiling, restoring, run_state, settling
+from training import (
+    averaging,
+    batch_norm,
+    feature_cache,
+    loop,
+    phases,
+    profiling,
+    restoring,
+    run_state,
+    settling,
+)
 from training.contracts import Data, Ending, Examples, Validation
 from training.distribution import Distribution
 from training.log import Log
@@ -20,6 +30,7 @@ from training.trainee import Trainee, build_step
 from training.validation import FOLDER, Best
 
 _MOST_ROLLBACKS = 3
+_AVERAGE_BATCHES = 50  # from which an average of checkpoints gets its batch norm's statistics
 
 
 class Run:
@@ -67,6 +78,9 @@ class Run:
             options.scopes.unfreeze,
         )
         resumed = checkpoints.latest(options.train_dir)
+        self._from_best = bool(resumed) and self._goes_back()
+        if self._from_best:
+            resumed = checkpoints.latest(os.path.join(options.train_dir, FOLDER))
         keras.utils.set_random_seed(options.batch.seed)
         if options.batch.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -134,9 +148,29 @@ class Run:
         finally:
             log.close(status)
 
+    def _goes_back(self) -> bool:
+        """Whether --resume_from_best asks for an earlier checkpoint than the last one."""
+        folder = self.options.train_dir
+        if not self.options.restoring.resume_from_best:
+            return False
+        last = checkpoints.global_step(checkpoints.read(checkpoints.latest(folder))) or 0
+        best = Best.load(folder, last)
+        if not best.step or not checkpoints.latest(os.path.join(folder, FOLDER)):
+            raise InputError(
+                f"{folder} keeps no best checkpoint: --eval_every_n_steps does.",
+                option="resume_from_best",
+                remedy="Leave the flag out.",
+            )
+        return best.step < last and best.step != best.resumed
+
     def _train(self, data: Data, log: Log, validation: Validation | None) -> Ending:
         left = self.options.length.max_seconds - (time.monotonic() - self._began)
         stop = loop.StopRequest(left, self._say)
+        if self._from_best:
+            self._save(log)  # as the last checkpoint, from which the next start goes on
+            self.best.resumed = self.best.step
+            if self.distribution.is_chief:
+                self.best.save(self.options.train_dir)
         wanted = self.options.validation.eval_every_n_steps > 0
         evaluate = functools.partial(self._evaluate, validation, log, stop) if wanted else None
         iterator = self._loop(data, log, stop, evaluate)
@@ -145,6 +179,8 @@ class Run:
             ending = Ending.SIGNAL if stop.is_urgent else Ending.TIME_LIMIT
         if ending is not Ending.SIGNAL:
             self._settle_batch_norm(iterator, log, evaluate)
+            if wanted and self.options.validation.average_checkpoints:
+                self._average_checkpoints(iterator, validation, stop)
             if self.position.step > self.first_step:
                 log.histograms(self.position.step, self._tensors)
         if stop.reason:
@@ -262,16 +298,53 @@ class Run:
         if self.distribution.agree(stop.is_urgent):
             return None
         log.evaluation(metrics, step)
+        log.save()  # so that who watches the run, such as a search, sees how it goes
+        self._keep_if_best(validation, metrics["Accuracy"])
+        if self.options.validation.average_checkpoints:
+            self._save(log)
+        patience = self.options.validation.early_stopping_patience
+        return f"--early_stopping_patience={patience}" if self.best.is_final(patience) else None
+
+    def _keep_if_best(self, validation: Validation, accuracy: float) -> bool:
+        """Keeps the net as the best checkpoint where no evaluation was as good; whether it did."""
         # Saving takes all workers, whose accuracies may differ in the last bits.
-        if self.distribution.agree(self.best.take(metrics["Accuracy"], step)):
+        better = self.distribution.agree(self.best.take(accuracy, self.position.step))
+        if better:
             folder = os.path.join(self.options.train_dir, FOLDER)
             self._state.save(self.position, self.distribution.is_chief, folder)
             if self.distribution.is_chief:
                 validation.keep(folder)
         if self.distribution.is_chief:
             self.best.save(self.options.train_dir)
-        patience = self.options.validation.early_stopping_patience
-        return f"--early_stopping_patience={patience}" if self.best.is_final(patience) else None
+        return better
+
+    def _average_checkpoints(
+        self, batches: Iterator, validation: Validation, stop: loop.StopRequest
+    ) -> None:
+        """Takes the mean of the last checkpoints for the best one where validation says so."""
+        count = self.options.validation.average_checkpoints
+        paths = averaging.newest(self.options.train_dir, count)
+        if len(paths) < 2:
+            return self._say(f"--average_checkpoints={count}: there is one checkpoint only.")
+        before = self.best.accuracy
+        with averaging.averaged(self.trainee.weights, paths):
+            if batch_norm.moving(self.trainee.model):
+                settling.recalibrate(
+                    self.trainee,
+                    self.distribution,
+                    batches,
+                    _AVERAGE_BATCHES,
+                    self.step.prepare,
+                )
+            found = validation.metrics(self.trainee.model, lambda: stop.is_urgent)["Accuracy"]
+            if self.distribution.agree(stop.is_urgent):
+                return
+            taken = self._keep_if_best(validation, found)
+        verdict = "it is kept as the best" if taken else "it is not taken"
+        self._say(
+            f"The average of {len(paths)} checkpoints has accuracy {found:.4f}, the best one so "
+            f"far {before:.4f}: {verdict}."
+        )
 
     def _settle_batch_norm(self, batches: Iterator, log: Log, evaluate) -> None:
         """Renews the moving statistics if asked to, and measures them."""

@@ -77,15 +77,13 @@ class RunLog(Sink):
             tf.summary.text(name, content)
 
     def hyperparameters(self, values: Mapping[str, object]) -> None:
-        """Lists the run in TensorBoard's HParams; values of other types are shown as text."""
+        """Lists the run in TensorBoard's HParams; values are bool, int, float or str."""
         from tensorboard.plugins.hparams import api
 
-        plain = (bool, int, float, str)
-        shown = {k: v if isinstance(v, plain) else str(v) for k, v in values.items()}
         metrics = [api.Metric(tag) for tag in ("losses/total", "eval/Accuracy")]
         with self._writing(0):
-            api.hparams_config([api.HParam(name) for name in shown], metrics)
-            api.hparams(shown)
+            api.hparams_config([api.HParam(name) for name in values], metrics)
+            api.hparams(dict(values))
 
     def histograms(
         self, variables: Mapping[str, np.ndarray], activations: Mapping[str, np.ndarray], step: int

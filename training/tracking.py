@@ -1,6 +1,7 @@
 """Logs a run to MLflow, on request; `mlflow ui` shows it."""
 
 import contextlib
+import json
 import math
 import os
 import sqlite3
@@ -12,6 +13,9 @@ from training.log import Sink
 from training.loop import Progress
 
 _SQLITE = "sqlite:///"
+_PARENT = "mlflow.parentRunId"
+_ACCURACY = "Accuracy"
+_DIGEST_LENGTH = 36  # MLflow's limit
 # MLflow's limit for the text of a parameter.
 _PARAMETER_LENGTH = 6_000
 
@@ -31,6 +35,7 @@ class MlflowRun(Sink):
         experiment: str,
         run_id: str | None = None,
         say: Callable[[str], None] = print,
+        name: str | None = None,
     ):
         """Opens the run; a new one where there is no `run_id`.
 
@@ -40,6 +45,7 @@ class MlflowRun(Sink):
           experiment: name that the runs are listed under; made if it is not there.
           run_id: of a run to carry on.
           say: gets a line where the store stops answering; nothing more is logged then.
+          name: of a new run; None: one that MLflow makes up.
 
         Raises:
           InputError: MLflow is not installed, or the store can't be reached, can't be written or
@@ -54,15 +60,22 @@ class MlflowRun(Sink):
         _check_writable(self.uri)
         try:
             self._client = mlflow.MlflowClient(self.uri)
-            self.run_id = run_id or self._begin(experiment)
+            self.run_id = run_id or self._begin(experiment, name)
             self._client.update_run(self.run_id, status="RUNNING")
+            known = self._client.get_run(self.run_id).data.metrics
         except Exception as error:  # of its stores each raises errors of its own
             raise _unusable(self.uri, str(error).splitlines()[0]) from error
+        self._best = known.get(f"best/{_ACCURACY}", -math.inf)
+        self._monitor = None
 
-    def _begin(self, experiment: str) -> str:
+    def _begin(self, experiment: str, name: str | None) -> str:
         known = self._client.get_experiment_by_name(experiment)
         identity = known.experiment_id if known else self._client.create_experiment(experiment)
-        return self._client.create_run(identity).info.run_id
+        return self._client.create_run(identity, run_name=name).info.run_id
+
+    def adopt(self, run_id: str) -> None:
+        """Shows another run below this one."""
+        self._try(self._client.set_tag, run_id, _PARENT, self.run_id)
 
     def parameters(self, values: Mapping[str, object]) -> None:
         """Logs what the run is; MLflow keeps a parameter's first value, so do this once."""
@@ -73,13 +86,34 @@ class MlflowRun(Sink):
         for first in range(0, len(parameters), 100):  # as many as MLflow takes at once
             self._client.log_batch(self.run_id, params=parameters[first : first + 100])
 
+    def dataset(
+        self, name: str, fingerprint: str, place: str, profile: Mapping[str, object]
+    ) -> None:
+        """Names what the run is trained on, as MLflow lists a run's inputs."""
+        digest = fingerprint[:_DIGEST_LENGTH]
+        found = self._entities.Dataset(name, digest, "local", place, profile=json.dumps(profile))
+        tags = [self._entities.InputTag("mlflow.data.context", "training")]
+        given = self._entities.DatasetInput(found, tags)
+        self._try(self._client.log_inputs, self.run_id, [given])
+
+    def watch_machine(self) -> None:
+        """Has MLflow log the load of processors, memory and GPUs until `close`."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._monitor = SystemMetricsMonitor(
+            self.run_id, resume_logging=True, tracking_uri=self.uri
+        )
+        self._monitor.start()
+
     def progress(self, progress: Progress) -> None:
         """Logs one log line's numbers."""
         self.metrics(progress.tagged(), progress.step)
 
     def evaluation(self, metrics: Mapping[str, float], step: int) -> None:
-        """Logs what an evaluation inside the run found."""
-        self.metrics({f"eval/{name}": value for name, value in metrics.items()}, step)
+        """Logs what an evaluation inside the run found, and the best accuracy so far."""
+        named = {f"eval/{name}": value for name, value in metrics.items()}
+        self._best = max(self._best, metrics.get(_ACCURACY, -math.inf))
+        self.metrics(named | {f"best/{_ACCURACY}": self._best}, step)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Logs numbers; those that are not finite are left out."""
@@ -95,6 +129,8 @@ class MlflowRun(Sink):
 
     def close(self, status: str) -> None:
         """Ends the run as "FINISHED", "KILLED" or "FAILED"."""
+        if self._monitor:
+            self._monitor.finish()
         for path in filter(os.path.exists, self.attachments):
             self.file(path)
         self._try(self._client.set_terminated, self.run_id, status)

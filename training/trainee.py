@@ -4,12 +4,12 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
-from nets import layers, nets_factory, precision, resizing, slim_names
+from nets import heads, layers, nets_factory, precision, resizing, slim_names
 from training import (
     batch_norm,
     feature_cache,
@@ -68,7 +68,7 @@ class Trainee:
             self.optimizer = optimizers.create(options.optimizer)
         # At once, and not only at the step from which a scope is trained.
         for _, scope in options.scopes.unfreeze:
-            slim_names.caught_by_match([scope], self._trainable, "--unfreeze")
+            slim_names.caught_by_match(self._named([scope]), self._trainable, "--unfreeze")
         self.enter(phase)
         with self._strategy.scope():
             self.averages = self._build_averages()
@@ -78,7 +78,8 @@ class Trainee:
         before, self._phase = self._phase, phase
         self.learner = self._at_size(phase.image_size)
         with self._strategy.scope():
-            self._choose_trained(phase.scopes, () if before is None else before.scopes)
+            known = () if before is None else self._named(before.scopes)
+            self._choose_trained(self._named(phase.scopes), known)
 
     def cut(self, examples: Examples, num_workers: int) -> None:
         """Trains the head alone on cached features, where --feature_cache says so.
@@ -219,6 +220,12 @@ class Trainee:
     def _trainable(self) -> dict[str, keras.Variable]:
         return {name: variable for name, variable in self.weights.items() if variable.trainable}
 
+    def _named(self, scopes: Sequence[str]) -> tuple[str, ...]:
+        """Scopes as the net has them: the word `head` stands for those of its classifiers."""
+        return heads.with_word(
+            tuple(scopes), self.model, nets_factory.get(self._net.model_name).scope
+        )
+
     def _choose_trained(self, scopes: tuple[str, ...], known: tuple[str, ...]) -> None:
         """Sets `self.trained`; batch norms outside of it stand still. `known` were said before."""
         options, trainable = self._options.scopes, self._trainable
@@ -228,8 +235,9 @@ class Trainee:
         if scopes:
             flag = "--unfreeze" if known else "--trainable_scopes"
             caught = slim_names.caught_by_match(scopes, trainable, flag)
+            first = self._named(options.trainable_scopes)
             for scope in scopes[len(known) :]:
-                by = "--trainable_scopes" if scope in options.trainable_scopes else "--unfreeze"
+                by = "--trainable_scopes" if scope in first else "--unfreeze"
                 self._say(f"{by}: {scope} catches {len(caught[scope])} variables.")
             chosen = {name for names in caught.values() for name in names}
             if self._options.batch_norm.frozen_batch_norm == "inference":
@@ -237,8 +245,9 @@ class Trainee:
             self.trained = {n: variable for n, variable in self.trained.items() if n in chosen}
         multipliers = {}
         for scope, factor in options.learning_rate_multipliers:
-            caught = slim_names.caught_by_match([scope], trainable, "--learning_rate_multipliers")
-            multipliers |= dict.fromkeys(self.trained.keys() & set(caught[scope]), factor)
+            flag = "--learning_rate_multipliers"
+            for names in slim_names.caught_by_match(self._named([scope]), trainable, flag).values():
+                multipliers |= dict.fromkeys(self.trained.keys() & set(names), factor)
         decay = self._options.optimizer.weight_decay
         self.optimizer.build(
             list(self.trained.values()),

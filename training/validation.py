@@ -14,12 +14,14 @@ _STATE = "best.json"
 class Best:
     """The best evaluation so far, and the steps of all evaluations.
 
-    The checkpoint of the best one is kept in the folder FOLDER of the train_dir.
+    The checkpoint of the best one is kept in the folder FOLDER of the train_dir. `resumed` is the
+    step of the best one that --resume_from_best went back to.
     """
 
     accuracy: float = -1.0
     step: int = 0
     steps: list[int] = dataclasses.field(default_factory=list)
+    resumed: int = 0
 
     @classmethod
     def load(cls, train_dir: str, step: int) -> "Best":
@@ -27,7 +29,12 @@ class Best:
         try:
             with open(_path(train_dir), encoding="utf-8") as file:
                 content = json.load(file)
-            best = cls(content["accuracy"], content["step"], content.get("steps", []))
+            best = cls(
+                content["accuracy"],
+                content["step"],
+                content.get("steps", []),
+                content.get("resumed", 0),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
         best.rewind(step)

@@ -1,10 +1,8 @@
 """What a conversion says at its end, as lines for the screen."""
 
 import collections
-import os
-import shlex
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from datasets import splits
 from datasets.conversion.destination import NEAR_DUPLICATES, REJECTED, Destination
@@ -15,8 +13,10 @@ from foundation.labels import printable
 _LISTED = 20  # files that the summary names of each sort
 
 
-def lines(conversion: Conversion, destination: Destination, dry_run: bool) -> Iterator[str]:
-    """What was made, what was wrong, and what to type next."""
+def lines(
+    conversion: Conversion, destination: Destination, dry_run: bool, following: Iterable[str] = ()
+) -> Iterator[str]:
+    """What was made, what was wrong, and what to type next: the lines `following`."""
     yield f"\n{destination.name}: {conversion.num_examples} examples of " + (
         f"{len(conversion.classes)} classes"
     )
@@ -31,7 +31,7 @@ def lines(conversion: Conversion, destination: Destination, dry_run: bool) -> It
         yield f"\nFiles in {destination.folder}:"
         yield from _some(conversion.files)
         yield "\nNext:"
-        yield f"  {_next_command(destination)}"
+        yield from following
     if conversion.near_duplicates is not None:
         yield f"\nNear duplicates across splits or labels: {len(conversion.near_duplicates)} pairs"
         yield from _some(list(map(str, conversion.near_duplicates)))
@@ -132,12 +132,3 @@ def _some(entries: Sequence[str]) -> Iterator[str]:
 
 def _counted(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
-
-
-def _next_command(destination: Destination) -> str:
-    words = ["python", "train_image_classifier.py"]
-    if destination.is_file:
-        words.append(f"--tfrecord_file={os.path.join(destination.folder, destination.name)}")
-    else:
-        words += [f"--dataset_dir={destination.folder}", f"--dataset_name={destination.name}"]
-    return shlex.join([*words, f"--train_dir={destination.name.split('.')[0]}_train"])

@@ -8,7 +8,7 @@ that TF-Slim and every tool for its checkpoints can read it.
 `fit` gives it to a model: what is wrong with a file is found before the model is touched.
 """
 
-from nets.checkpoints.find import latest
+from nets.checkpoints.find import in_order, latest
 from nets.checkpoints.fit import (
     AVERAGE,
     Report,
@@ -30,6 +30,7 @@ __all__ = [
     "assign",
     "global_step",
     "head_size",
+    "in_order",
     "latest",
     "plan",
     "read",
