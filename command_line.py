@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from foundation import lines, machine, options, reference
+from foundation import former_flags, lines, machine, options, reference
 from foundation.errors import InputError, UsageError
 from foundation.options import Option, Options
 
@@ -73,6 +73,9 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
         options.check(given)
         main(given)
         printer.end(0)
+    except flags.UnrecognizedFlagError as error:
+        today = former_flags.TODAY.get(error.flagname)
+        _fail(f"{error}{f'. Today: {today}' if today else ''}", _USAGE_ERROR)
     except flags.Error as error:
         _fail(str(error), _USAGE_ERROR)
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from foundation import labels
 from foundation.errors import InputError
-from nets import checkpoints, nets_factory, pretrained
+from nets import checkpoints, imagenet, nets_factory, pretrained
 from nets import precision as precisions
 from nets.nets_factory import Net
 from preprocessing.preprocessing_factory import Recipe
@@ -26,7 +26,7 @@ from runs import config as run_config
 from runs.config import RunConfig
 from runs.options import OpenOptions
 
-BACKGROUND = "background"
+BACKGROUND = imagenet.BACKGROUND
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +183,11 @@ def _labels(
     names: Sequence[str] | None, num_classes: int, path: str, say: Callable[[str], None]
 ) -> tuple[str, ...]:
     """A name for each output of a checkpoint that brings none."""
+    if names is None and (known := imagenet.names(num_classes)):
+        say(
+            f"The {num_classes:,} outputs are named as ImageNet's; --labels_file=FILE names others."
+        )
+        return known
     if names is None:
         say("The classes are named by their numbers; --labels_file=FILE would name them.")
         return tuple(str(number) for number in range(num_classes))

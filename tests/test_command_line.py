@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_script
 
 _SCRIPT = """
 import command_line
@@ -103,3 +103,19 @@ def test_tensorflows_notices_are_shown_on_request():
     work = "command_line.load_tensorflow(); import tensorflow as tf; tf.constant(1)"
     # That they are hidden otherwise: test_end_to_end.py.
     assert "This TensorFlow binary is optimized" in ran(work, "--verbosity=debug").stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "today"),
+    [
+        ("export_model.py", "--graph=g.pb", "classify_image.py --model=GRAPH"),
+        ("train_image_classifier.py", "--image_file=a.jpg", "classify_image.py --image=FILE"),
+        ("eval_image_classifier.py", "--num_top_predictions=3", "classify_image.py --top_k=NUMBER"),
+        ("convert_data.py", "--input_graph=g.pb", "export_model.py --freeze_graph=GRAPH"),
+    ],
+)
+def test_a_flag_of_an_old_script_is_answered_with_todays(script, flag, today):
+    done = run_script(script, flag)
+    assert done.returncode == 2
+    name = flag.partition("=")[0].lstrip("-")
+    assert f"Unknown command line flag '{name}'. Today: {today}" in done.stderr

@@ -1,0 +1,21 @@
+"""Flags of TF-Slim's and TensorFlow's old scripts, and what to type today."""
+
+# Flag → the answer of a script that lacks it.
+TODAY = {
+    # export_inference_graph.py and freeze_graph.py
+    "output_graph": "export_model.py --output_file=X.pb",
+    "input_graph": "export_model.py --freeze_graph=GRAPH --checkpoint_path=CHECKPOINT freezes a "
+    "graph; classify_image.py --model=GRAPH names pictures",
+    "input_checkpoint": "--checkpoint_path=CHECKPOINT",
+    "output_node_names": "export_model.py --output_node_names=NODE, with --freeze_graph=GRAPH",
+    "input_saved_model_dir": "export_model.py --checkpoint_path=TRAIN_DIR --formats=frozen_graph",
+    # label_image.py, classify_image.py and retrain.py
+    "graph": "classify_image.py --model=GRAPH",
+    "image_file": "classify_image.py --image=FILE",
+    "image": "classify_image.py --image=FILE",
+    "num_top_predictions": "classify_image.py --top_k=NUMBER",
+    "labels": "classify_image.py --labels=FILE; export_model.py --labels_file=FILE",
+    "input_layer": "classify_image.py --input_layer=NODE",
+    "output_layer": "classify_image.py --output_layer=NODE",
+    "how_many_training_steps": "train_image_classifier.py --max_number_of_steps=NUMBER",
+}
