@@ -2,8 +2,9 @@
 
 python export_model.py --checkpoint_path=output --output_dir=exported
 
-Takes the place of TF-Slim's export_inference_graph.py and of freezing its graph: with
---output_file=graph.pb it writes one frozen graph, weights included.
+Takes the place of TF-Slim's export_inference_graph.py and of TensorFlow's freeze_graph.py: with
+--output_file=graph.pb it writes one frozen graph, weights included; with --freeze_graph it adds the
+weights to a graph that TF-Slim wrote.
 """
 
 import os
@@ -14,13 +15,19 @@ from runs.options import ExportModelOptions
 
 
 def main(options: ExportModelOptions) -> None:
-    checks.export(options)
+    if not options.export.freeze_graph:
+        checks.export(options)
     # On the processor: a training may be running on the GPU, whose rounding is its own, too.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     load_tensorflow()
-    from runs.export import export
+    if options.export.freeze_graph:
+        from runs.freeze import freeze
 
-    export(options, say)
+        freeze(options, say)
+    else:
+        from runs.export import export
+
+        export(options, say)
 
 
 if __name__ == "__main__":

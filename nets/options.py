@@ -75,6 +75,7 @@ class CheckpointOptions(Options):
         "/tmp/tfmodel/",
         "Training folder (its last checkpoint is taken), checkpoint, .keras or .h5 file, or the "
         "word pretrained.",
+        aliases=("input_checkpoint",),
         path=True,
     )
     moving_average_decay: float | None = option(

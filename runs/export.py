@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from datasets import schema
+from datasets import schema, tfrecord_dataset
 from datasets.conversion import image_bytes
 from datasets.splits import TEST, TRAIN
 from foundation import labels
@@ -19,12 +19,15 @@ from runs import checks, opened, splits, temperature, unusual_pictures
 from runs.config import RunConfig
 from runs.opened import OpenRun
 from runs.options import ExportModelOptions
-from serving import comparison, exporter, frozen_graph, onnx
+from serving import comparison, exporter, frozen_graph, onnx, tflite
 from serving.export_config import ExportConfig
 from serving.subject import Subject
 from training import tracking
 
-_NUM_EXAMPLES = 8
+# Drawn where there is no dataset.
+_NUM_DRAWN = 8
+# Pictures that show a quantizer the range of a net's numbers.
+_NUM_CALIBRATION = 128
 # Of the pictures that are drawn to be compared, in pixels.
 _UNUSUAL_SIDE = 400
 
@@ -58,8 +61,9 @@ def export(options: ExportModelOptions, say: Callable[[str], None] = print) -> E
     """
     config = checks.export(options)
     exporter.check_destination(options.export)
-    if "onnx" in options.export.formats:
-        onnx.require()
+    for name, room in (("onnx", onnx), ("tflite", tflite)):
+        if name in options.export.formats:
+            room.require()
     run = opened.open_run(
         options.checkpoint.checkpoint_path,
         options,
@@ -70,11 +74,12 @@ def export(options: ExportModelOptions, say: Callable[[str], None] = print) -> E
     divisor = temperature.of_run(options.temperature.temperature, run)
     if divisor != 1:
         say(f"Logits are divided by the temperature {divisor:.4g}.")
-    examples, source = _examples(run, options)
+    examples = _examples(run, options)
+    calibration = _calibration(run, options) if options.export.is_calibrated else ()
     with _errors_only():
-        written = exporter.export(_subject(run, examples, source, divisor), options.export)
-    done = _export(options, written)
-    for line in _described(done, len(examples), source):
+        subject = _subject(run, examples, calibration, divisor)
+        done = _export(options, exporter.export(subject, options.export))
+    for line in _described(done):
         say(line)
     if options.tracking.tracking == "mlflow":
         _track(done, run.config, say)
@@ -94,7 +99,9 @@ def _dataset(config: RunConfig | None, options: ExportModelOptions):
     return splits.first_there(config, options.source, (wanted, TEST, TRAIN)).dataset
 
 
-def _subject(run: OpenRun, examples: Sequence[bytes], source: str, divisor: float) -> Subject:
+def _subject(
+    run: OpenRun, examples: "_Examples", calibration: Sequence[bytes], divisor: float
+) -> Subject:
     config, net = run.config, run.net
     pixels = {"size": config.image_size, "use_grayscale": config.use_grayscale}
     described = ExportConfig(
@@ -114,9 +121,11 @@ def _subject(run: OpenRun, examples: Sequence[bytes], source: str, divisor: floa
         decode=functools.partial(run.recipe.evaluate, **pixels),
         prepare=functools.partial(run.recipe.evaluate_image, **pixels),
         config=described,
-        examples=examples,
-        examples_source=source,
-        unusual=_unusual(examples),
+        examples=examples.encoded,
+        examples_source=examples.source,
+        truth=examples.truth,
+        calibration=calibration,
+        unusual=_unusual(examples.encoded),
         companions={name: os.path.join(run.folder, name) for name in described.companions},
     )
 
@@ -135,11 +144,25 @@ def _shareable(config: RunConfig) -> dict[str, object]:
     return dataclasses.asdict(dataclasses.replace(config, flags=flags, mlflow_uri=None))
 
 
-def _examples(run: OpenRun, options: ExportModelOptions) -> tuple[list[bytes], str]:
-    """Encoded pictures to compare the export on, and what they are.
+@dataclasses.dataclass(frozen=True)
+class _Examples:
+    """Pictures to compare an export on.
 
-    They come from the dataset of the options or of the run; where that of the run can't be reached,
-    they are made up.
+    Attributes:
+      encoded: their bytes.
+      source: what they are, in words.
+      truth: the net's number of each one's class; None where that is unknown.
+    """
+
+    encoded: Sequence[bytes]
+    source: str
+    truth: Sequence[int] | None = None
+
+
+def _examples(run: OpenRun, options: ExportModelOptions) -> _Examples:
+    """Pictures of the dataset of the options or of the run.
+
+    Where that of the run can't be reached, they are made up.
     """
     try:
         dataset = _dataset(run.config, options)
@@ -149,19 +172,52 @@ def _examples(run: OpenRun, options: ExportModelOptions) -> tuple[list[bytes], s
                 f"{labels.shortened(run.labels)}.",
                 remedy="Leave the dataset's flags out, or give its own.",
             )
-        records = tf.data.TFRecordDataset(dataset.files, dataset.compression)
-        try:
-            examples = [
-                _upright(schema.parse_example(record)["encoded"].numpy())
-                for record in records.take(_NUM_EXAMPLES)
-            ]
-        except tf.errors.OpError as error:
-            raise InputError(f"{dataset.files[0]}: can't be read: {error.message}") from error
-        return examples, f"pictures of {dataset.name or 'the dataset'}, split {dataset.split}"
+        records = _records(dataset.files, dataset.compression, options.export.check_examples)
     except (InputError, OSError):
         if options.source.is_given:
             raise
-    return _waves(), "drawn pictures (the run's dataset is not within reach)"
+        return _Examples(_waves(), "drawn pictures (the run's dataset is not within reach)")
+    background = len(run.labels) - dataset.num_classes
+    numbers = [int(record["label"]) - dataset.labels_offset + background for record in records]
+    # A label that the offset takes below the classes is of none of them.
+    is_known = all(background <= number < len(run.labels) for number in numbers)
+    return _Examples(
+        [_upright(record["encoded"].numpy()) for record in records],
+        f"pictures of {dataset.name or 'the dataset'}, split {dataset.split}",
+        numbers if is_known else None,
+    )
+
+
+def _calibration(run: OpenRun, options: ExportModelOptions) -> list[bytes]:
+    """Pictures of --representative_dataset, or of the training split of the options or the run."""
+    given = options.export.representative_dataset
+    try:
+        if given:
+            dataset = tfrecord_dataset.find(tfrecord_file=given)
+        else:
+            source = options.source.replace(dataset_split_name="train")
+            dataset = splits.first_there(run.config, source, ("train",)).dataset
+        records = _records(dataset.files, dataset.compression, _NUM_CALIBRATION)
+    except (InputError, OSError) as error:
+        problem = error.problem if isinstance(error, InputError) else str(error)
+        raise InputError(
+            problem if given else f"int8 needs pictures to be calibrated on. {problem}",
+            option="representative_dataset",
+            value=given,
+            remedy="Name TFRecord files with pictures as the net will see them.",
+        ) from error
+    return [_upright(record["encoded"].numpy()) for record in records]
+
+
+def _records(files: Sequence[str], compression: str, number: int) -> list[dict[str, tf.Tensor]]:
+    """The first examples of a split, in turns from each of its files."""
+    records = tf.data.Dataset.from_tensor_slices(list(files)).interleave(
+        lambda file: tf.data.TFRecordDataset(file, compression), cycle_length=len(files)
+    )
+    try:
+        return [schema.parse_example(record) for record in records.take(number)]
+    except tf.errors.OpError as error:
+        raise InputError(f"{files[0]}: can't be read: {error.message}") from error
 
 
 def _upright(encoded: bytes) -> bytes:
@@ -182,7 +238,7 @@ def _waves() -> list[bytes]:
     """JPEG and PNG pictures of waves in all colours with noise; always the same."""
     pictures = []
     noise = np.random.default_rng(0)
-    for i in range(_NUM_EXAMPLES):
+    for i in range(_NUM_DRAWN):
         height, width = 240 + 30 * i, 360 - 20 * i
         y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j][..., None]
         phase = noise.uniform(0, 6, 3)
@@ -201,11 +257,17 @@ def _export(options: ExportModelOptions, written: ExportConfig) -> Export:
     return Export(given.output_dir, files, written)
 
 
-def _described(done: Export, num_examples: int, source: str) -> Iterator[str]:
-    yield f"Each file was compared with the checkpoint on {num_examples} {source}:"
-    for name, path in done.files.items():
-        difference = done.config.check["largest_difference"][name]
-        yield f"  {path}  {_size(path) / 2**20:.1f} MiB, logits within {difference:.1e}"
+def _described(done: Export) -> Iterator[str]:
+    check = done.config.check
+    accuracy = check["accuracy_of_checkpoint"]
+    right = (
+        "" if accuracy is None else f", of which the checkpoint has {100 * accuracy:.1f} % right"
+    )
+    shown = f"{check['examples']} {check['source']}"
+    yield f"Each file was compared with the checkpoint on {shown}{right}:"
+    yield from _table(done)
+    for problem in check["beyond_tolerance"]:
+        yield f"Beyond the tolerance, kept by --allow_mismatch: {problem}"
     if "saved_model" in done.files:
         difference = done.config.check["largest_difference"][comparison.UNUSUAL]
         yield (
@@ -219,6 +281,25 @@ def _described(done: Export, num_examples: int, source: str) -> Iterator[str]:
     if "frozen_graph" in done.files:
         nodes = done.config.nodes
         yield f"Graph nodes: {nodes['input']} -> {nodes['logits']}, {nodes['probabilities']}"
+
+
+def _table(done: Export) -> Iterator[str]:
+    """A line for each file: what it computes in, how true, how large and how fast it is."""
+    width = max(map(len, done.files.values()))
+    yield (
+        f"  {'file':{width}}  {'numbers':8}  {'size':>9}  {'same class':>10}  "
+        f"{'logits within':>13}  {'right':>7}  {'1 image':>8}  {'8 images':>8}"
+    )
+    for name, path in done.files.items():
+        proof = done.config.check["formats"][name]
+        difference = done.config.check["largest_difference"][name]
+        right = "-" if proof["accuracy"] is None else f"{100 * proof['accuracy']:.1f} %"
+        one, eight = (f"{proof['milliseconds'][size]:.1f} ms" for size in (1, 8))
+        yield (
+            f"  {path:{width}}  {proof['numbers']:8}  {proof['size_in_bytes'] / 2**20:5.1f} MiB  "
+            f"{100 * proof['top_1_agreement']:8.1f} %  {difference:13.1e}  {right:>7}  {one:>8}  "
+            f"{eight:>8}"
+        )
 
 
 def _track(done: Export, config: RunConfig, say: Callable[[str], None]) -> None:
@@ -240,11 +321,3 @@ def _errors_only() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _size(path: str) -> int:
-    """Bytes of a file, or of all files of a folder."""
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    places = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names]
-    return sum(os.path.getsize(place) for place in places)

@@ -125,6 +125,12 @@ class ExportLegacyOptions(LegacyOptions):
     is_training: bool = option(False, "Of TF-Slim; only false is accepted.")
     is_video_model: bool = option(False, "Of TF-Slim; only false is accepted.")
     num_frames: int | None = option(None, "Of TF-Slim, for video models; not accepted.")
+    input_binary: bool = option(True, "Of freeze_graph, without effect: the file itself shows it.")
+    clear_devices: bool = option(True, "Of freeze_graph; devices are always cleared.")
+    input_saver: str = option("", "Of freeze_graph; only the empty value is accepted.")
+    restore_op_name: str = option("", "Of freeze_graph, without effect.")
+    filename_tensor_name: str = option("", "Of freeze_graph, without effect.")
+    initializer_nodes: str = option("", "Of freeze_graph, without effect.")
 
     def check(self) -> None:
         super().check()
@@ -137,6 +143,12 @@ class ExportLegacyOptions(LegacyOptions):
         if self.is_video_model or self.num_frames is not None:
             raise UsageError(
                 "--is_video_model and --num_frames: nets for videos are not supported."
+            )
+        if self.input_saver:
+            raise UsageError(
+                "weights are read from the checkpoint by their names. Leave it out.",
+                option="input_saver",
+                value=self.input_saver,
             )
 
 

@@ -12,6 +12,9 @@ from foundation.errors import InputError
 from serving import export_config, frozen_graph, onnx, saved_model, tflite
 from serving.options import FILES, FORMATS
 
+# From encoded pictures, or from pixels, to "logits" and "probabilities".
+Run = Callable[[Sequence[Any]], dict[str, np.ndarray]]
+
 
 class Classifier:
     """Names what is in pictures.

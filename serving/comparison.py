@@ -1,91 +1,212 @@
 """Compares exported files with the net that they were made from."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from foundation.errors import InputError
-from serving import classifier, saved_model
+from serving import classifier, latency
+from serving.frozen_graph import Net
+from serving.options import ExportOptions
 from serving.subject import Subject
 
 # What the comparison on pictures as people send them is called.
 UNUSUAL = "saved_model (turned and transparent pictures)"
+_DECODED = "saved_model (signature on decoded images)"
 
-# How far logits may be from the model's, as a fraction of the largest one, by quantization.
-_TOLERANCE = {"none": 1e-3, "float16": 2e-2, "dynamic": 2e-1}
+# How far logits may be from the model's, as a fraction of the largest one, by kind of numbers.
+_TOLERANCE = {
+    "float32": 1e-3,
+    "float16": 2e-2,
+    "bfloat16": 1e-1,
+    "dynamic": 2e-1,
+    "int8": 4e-1,
+}
+# Of the accuracy, where logits may be off by more than a rounding; in a few examples, chance alone
+# moves it by one or two.
+_LARGEST_LOSS = 0.05
+_BATCH = 16
+# Pictures of their own sizes go through the net one by one.
+_NUM_DECODED = 8
 
 
-def largest_differences(
-    paths: Mapping[str, str], subject: Subject, tflite_quantization: str = "none"
-) -> dict[str, float]:
-    """Loads each file from disk and compares its logits with the model's.
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What a file of an export gave when it was opened by its own runtime.
+
+    Attributes:
+      numbers: what it computes in, a key of the tolerances.
+      top_1_agreement: share of the examples whose most probable class is the model's.
+      accuracy: share that is right; None where the labels are unknown.
+      size_in_bytes: of the file or folder.
+      milliseconds: median time of a batch, by batch size.
+    """
+
+    numbers: str
+    top_1_agreement: float
+    accuracy: float | None
+    size_in_bytes: int
+    milliseconds: dict[int, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Proofs:
+    """The proofs of an export.
+
+    Attributes:
+      accuracy: of the model itself; None where the labels of the examples are unknown.
+      by_format: format → its proof.
+      differences: format, or a further comparison of the SavedModel → how far the logits are from
+        the model's at most, as a fraction of the largest one.
+    """
+
+    accuracy: float | None
+    by_format: dict[str, Proof]
+    differences: dict[str, float]
+
+    @property
+    def mismatches(self) -> Iterator[InputError]:
+        """What is beyond its tolerance."""
+        for name, difference in self.differences.items():
+            numbers = self.by_format[name.split()[0]].numbers
+            if not difference <= _TOLERANCE[numbers]:  # true for NaN, too
+                yield _mismatch(
+                    name,
+                    numbers,
+                    f"logits off by {difference:.2g} of the largest, where "
+                    f"{_TOLERANCE[numbers]:g} is allowed",
+                )
+        for name, proof in self.by_format.items():
+            if proof.accuracy is not None and proof.accuracy < self.accuracy - _LARGEST_LOSS:
+                yield _mismatch(
+                    name,
+                    proof.numbers,
+                    f"{100 * proof.accuracy:.1f} % of the pictures right, where the checkpoint has "
+                    f"{100 * self.accuracy:.1f} %",
+                )
+
+
+def _mismatch(name: str, numbers: str, what: str) -> InputError:
+    remedies = {
+        "float32": "Export again, and report it if it stays.",
+        "bfloat16": "Take --precision=float32.",
+        "int8": "Take another quantization (TFLite: dynamic or float16; ONNX: none).",
+    }
+    return InputError(
+        f"The exported {name} does not give the checkpoint's numbers: {what}. Nothing was "
+        "exported.",
+        remedy=remedies.get(numbers, "Take --tflite_quantization=float16 or none.")
+        + " --allow_mismatch would keep it.",
+    )
+
+
+def prove(paths: Mapping[str, str], subject: Subject, options: ExportOptions) -> Proofs:
+    """Opens each file by its own runtime and compares it with the model.
 
     Args:
       paths: format → file or folder.
       subject: what was exported.
-      tflite_quantization: one of `serving.options.QUANTIZATIONS`; it decides the tolerance.
-
-    Returns:
-      format → largest difference as a fraction of the largest logit.
+      options: what numbers the files have, and what is asked of them.
 
     Raises:
-      InputError: one is beyond its tolerance, or the model gives numbers that are not finite.
+      InputError: a file is beyond its tolerance, unless the options allow that; it is right less
+        often than they demand; or the model gives numbers that are not finite.
     """
-    examples, decode = subject.examples, subject.decode
-    expected = _logits(subject, [decode(picture) for picture in examples])
+    pixels = [subject.decode(picture) for picture in subject.examples]
+    expected = _logits(subject, pixels)
     if not np.isfinite(expected).all():
         raise InputError(
             f"{subject.config.checkpoint}: the model gives no finite numbers on real pictures. "
             "Nothing was exported.",
             remedy="Take an earlier checkpoint.",
         )
-    unusual = [encoded for encoded, _ in subject.unusual]
-    found = {}
+    proofs, differences = {}, {}
     for name, path in paths.items():
-        model = classifier.load(path, lambda *_: decode)
-        pictures = [*examples, *unusual] if name == "saved_model" else examples
-        logits = model.outputs(pictures)["logits"]
-        quantization = tflite_quantization if name == "tflite" else "none"
-        found[name] = _difference(name, logits[: len(examples)], expected, quantization)
-        if len(logits) > len(examples):
-            shown = _logits(subject, [subject.prepare(pixels) for _, pixels in subject.unusual])
-            found[UNUSUAL] = _difference(UNUSUAL, logits[len(examples) :], shown)
-    if "saved_model" in paths:
-        decoded = [
-            tf.cast(tf.io.decode_image(picture, 3, expand_animations=False), tf.float32)
-            for picture in examples
-        ]
-        on_images = saved_model.load_images(paths["saved_model"])
-        answers = np.concatenate([on_images(picture[None])["logits"] for picture in decoded])
-        name = "saved_model (signature on decoded images)"
-        expected = _logits(subject, [subject.prepare(picture) for picture in decoded])
-        found[name] = _difference(name, answers, expected)
+        net, shape = classifier.load_net(path)
+        if name == "saved_model":
+            encoded = classifier.load(path, lambda *_: subject.decode).outputs
+            logits = _in_batches(encoded, subject.examples)
+            differences[name] = _difference(logits, expected)
+            differences |= _further_differences(encoded, net, subject)
+        else:
+            logits = _in_batches(lambda batch, net=net: net(np.stack(batch)), pixels)
+            differences[name] = _difference(logits, expected)
+        proofs[name] = Proof(
+            numbers=_numbers(name, options),
+            top_1_agreement=float(np.mean(logits.argmax(axis=1) == expected.argmax(axis=1))),
+            accuracy=_accuracy(logits, subject.truth),
+            size_in_bytes=latency.size_in_bytes(path),
+            milliseconds=latency.of_net(net, shape),
+        )
+    found = Proofs(_accuracy(expected, subject.truth), proofs, differences)
+    if not options.allow_mismatch and (problems := tuple(found.mismatches)):
+        raise problems[0]
+    _check_accuracy(found, options.assert_accuracy_at_least)
     return found
 
 
-def _logits(subject: Subject, pixels: Sequence[tf.Tensor]) -> np.ndarray:
-    return subject.model(tf.stack(pixels), training=False)["logits"].numpy()
+def _further_differences(
+    on_encoded: classifier.Run, on_images: Net, subject: Subject
+) -> Iterator[tuple[str, float]]:
+    """Of a SavedModel: on pictures as people send them, and on decoded ones."""
+    if subject.unusual:
+        logits = _in_batches(on_encoded, [encoded for encoded, _ in subject.unusual])
+        shown = _logits(subject, [subject.prepare(pixels) for _, pixels in subject.unusual])
+        yield UNUSUAL, _difference(logits, shown)
+    decoded = [
+        tf.cast(tf.io.decode_image(picture, 3, expand_animations=False), tf.float32)
+        for picture in subject.examples[:_NUM_DECODED]
+    ]
+    logits = np.concatenate([on_images(picture[None])["logits"] for picture in decoded])
+    yield _DECODED, _difference(logits, _logits(subject, map(subject.prepare, decoded)))
 
 
-def _difference(
-    name: str, found: np.ndarray, expected: np.ndarray, quantization: str = "none"
-) -> float:
+def _check_accuracy(found: Proofs, least: float | None) -> None:
+    """Raises InputError for a file that is right less often than is demanded."""
+    for name, proof in found.by_format.items() if least is not None else ():
+        if proof.accuracy is None:
+            raise InputError(
+                "there are no labelled pictures to compare on. Nothing was exported.",
+                option="assert_accuracy_at_least",
+                value=least,
+                remedy="Name the data: --dataset_dir=FOLDER.",
+            )
+        if proof.accuracy < least:
+            raise InputError(
+                f"the exported {name} has {100 * proof.accuracy:.1f} % of the pictures right, the "
+                f"checkpoint {100 * found.accuracy:.1f} %. Nothing was exported.",
+                option="assert_accuracy_at_least",
+                value=least,
+            )
+
+
+def _numbers(name: str, options: ExportOptions) -> str:
+    """What a file computes in."""
+    kinds = {"tflite": options.tflite_quantization, "onnx": options.onnx_quantization}
+    kind = kinds.get(name, options.precision)
+    return "float32" if kind == "none" else kind
+
+
+def _in_batches(net: classifier.Run, inputs: Iterable) -> np.ndarray:
+    """Logits, float32 [N, num_classes]."""
+    inputs = list(inputs)
+    batches = [inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH)]
+    return np.concatenate([net(batch)["logits"] for batch in batches])
+
+
+def _logits(subject: Subject, pixels: Iterable[tf.Tensor]) -> np.ndarray:
+    return _in_batches(lambda batch: subject.model(tf.stack(batch), training=False), pixels)
+
+
+def _accuracy(logits: np.ndarray, truth: Sequence[int] | None) -> float | None:
+    return None if truth is None else float(np.mean(logits.argmax(axis=1) == np.array(truth)))
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference; of logits, because a sure net's probabilities hide differences."""
-    difference = float("inf")
-    if found.shape == expected.shape:
-        largest = max(np.max(np.abs(expected)), np.finfo(np.float32).tiny)
-        difference = float(np.max(np.abs(found - expected)) / largest)
-    if difference <= _TOLERANCE[quantization]:  # False for NaN, too.
-        return difference
-    remedy = (
-        "Export again, and report it if it stays."
-        if quantization == "none"
-        else "The quantization costs too much here: try --tflite_quantization=float16 or none."
-    )
-    raise InputError(
-        f"The exported {name} does not give the checkpoint's numbers: logits off by "
-        f"{difference:.2g} of the largest, where {_TOLERANCE[quantization]:g} is allowed. "
-        "Nothing was exported.",
-        remedy=remedy,
-    )
+    if found.shape != expected.shape:
+        return float("inf")
+    largest = max(np.max(np.abs(expected)), np.finfo(np.float32).tiny)
+    return float(np.max(np.abs(found - expected)) / largest)

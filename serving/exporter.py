@@ -5,6 +5,8 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from foundation import labels
 from foundation.errors import InputError
 from serving import (
@@ -115,14 +117,8 @@ def _write(folder: str, subject: Subject, options: ExportOptions) -> ExportConfi
     )
     config_file = os.path.join(folder, export_config.FILE_NAME)
     export_config.save(config_file, config)  # the files are loaded by it
-    check = {
-        "examples": len(subject.examples),
-        "source": subject.examples_source,
-        "largest_difference": comparison.largest_differences(
-            paths, subject, options.tflite_quantization
-        ),
-    }
-    config = dataclasses.replace(config, check=check)
+    proofs = comparison.prove(paths, subject, options)
+    config = dataclasses.replace(config, check=_check(subject, proofs))
     export_config.save(config_file, config)
     if "saved_model" in paths:
         _complete_saved_model(paths["saved_model"], config_file, subject.examples)
@@ -138,21 +134,49 @@ def _complete_saved_model(path: str, config_file: str, pictures: Sequence[bytes]
     shutil.copyfile(config_file, os.path.join(extra, export_config.FILE_NAME))
 
 
+def _check(subject: Subject, proofs: comparison.Proofs) -> dict[str, object]:
+    """What export.json says of the comparison."""
+    return {
+        "examples": len(subject.examples),
+        "source": subject.examples_source,
+        "accuracy_of_checkpoint": proofs.accuracy,
+        "largest_difference": proofs.differences,
+        "formats": {name: dataclasses.asdict(proof) for name, proof in proofs.by_format.items()},
+        "beyond_tolerance": [error.problem for error in proofs.mismatches],
+    }
+
+
 def _write_models(
     paths: Mapping[str, str], subject: Subject, labels_file: str, options: ExportOptions
 ) -> None:
     """Writes the file or folder of each format."""
     forward = frozen_graph.forward(subject.model, subject.nodes, options.batch_size)
+    calibration = _calibration(subject, options.batch_size) if options.is_calibrated else []
     if "saved_model" in paths:
-        saved_model.write(paths["saved_model"], subject.model, subject.prepare, labels_file)
+        saved_model.write(
+            *(paths["saved_model"], subject.model, subject.prepare, labels_file),
+            precision=options.precision,
+        )
     if "frozen_graph" in paths:
-        frozen_graph.write(paths["frozen_graph"], forward, subject.nodes)
+        frozen_graph.write(paths["frozen_graph"], forward, subject.nodes, options.precision)
         if options.write_text_graphdef:
             frozen_graph.write_text(f"{paths['frozen_graph']}txt", paths["frozen_graph"])
     if "tflite" in paths:
-        tflite.write(paths["tflite"], forward, subject.model, options.tflite_quantization)
+        quantization = tflite.Quantization(
+            options.tflite_quantization, calibration, options.tflite_uint8
+        )
+        tflite.write(paths["tflite"], forward, subject.model, subject.labels, quantization)
     if "onnx" in paths:
-        onnx.write(paths["onnx"], forward)
+        is_int8 = options.onnx_quantization == "int8"
+        onnx.write(paths["onnx"], forward, calibration if is_int8 else None)
+
+
+def _calibration(subject: Subject, batch_size: int | None) -> list[np.ndarray]:
+    """Batches of preprocessed pictures, of as many as the files take; they lie in memory."""
+    pixels = [subject.decode(picture).numpy() for picture in subject.calibration]
+    size = batch_size or 1
+    pixels += pixels[: -len(pixels) % size]
+    return [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
 
 
 def _check_file(output_file: str, overwrite: bool) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from serving import classifier
+from serving.frozen_graph import Net
 
 _SECONDS = 1.0  # for each batch size
-_FEWEST, _MOST = 5, 200  # calls
+_FEWEST, _MOST = 5, 50  # calls
 
 
 def size_in_bytes(path: str) -> int:
@@ -32,11 +33,17 @@ def milliseconds(path: str, batch_sizes: Sequence[int] = (1, 8)) -> dict[int, fl
     Raises:
       InputError: nothing that can be loaded.
     """
-    net, (height, width, channels) = classifier.load_net(path)
+    return of_net(*classifier.load_net(path), batch_sizes)
+
+
+def of_net(
+    net: Net, shape: tuple[int, int, int], batch_sizes: Sequence[int] = (1, 8)
+) -> dict[int, float]:
+    """The same of a net on images of a shape, (H, W, channels)."""
     random = np.random.default_rng(0)
     found = {}
     for size in batch_sizes:
-        images = random.uniform(-1, 1, (size, height, width, channels)).astype(np.float32)
+        images = random.uniform(-1, 1, (size, *shape)).astype(np.float32)
         found[size] = 1000 * _median_seconds(lambda images=images: net(images))
     return found
 

@@ -1,5 +1,9 @@
 """ONNX: the net alone, for the runtimes that read this exchange format."""
 
+import os
+import tempfile
+from collections.abc import Sequence
+
 import numpy as np
 
 from foundation.errors import InputError, missing_extra
@@ -11,19 +15,29 @@ _OPSET = 17
 def require() -> None:
     """Raises InputError where the extra `onnx` is not installed, so that a job stops at once."""
     try:
+        import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise missing_extra("onnx", "the format onnx") from error
 
 
-def write(path: str, function) -> None:
+def write(path: str, function, calibration: Sequence[np.ndarray] | None = None) -> None:
     """Converts `frozen_graph.forward`'s function; writes the .onnx file `path`.
+
+    Args:
+      path: the file.
+      function: from preprocessed images to logits and probabilities; its N stays open where it is.
+      calibration: batches of preprocessed images, float32 [N, S, S, C], by which ONNX Runtime's
+        quantizer chooses the scales of activations: then the file computes in int8, the weights of
+        each output channel with a scale of their own. None keeps float32.
 
     Raises:
       InputError: the extra `onnx` is not installed.
+      onnx.checker.ValidationError: ONNX's checker refuses the file.
     """
     require()
+    import onnx
     import tf2onnx
 
     model, _ = tf2onnx.convert.from_function(
@@ -31,6 +45,44 @@ def write(path: str, function) -> None:
     )
     with open(path, "wb") as file:
         file.write(model.SerializeToString())
+    if calibration is not None:
+        _quantize(path, calibration)
+    onnx.checker.check_model(path, full_check=True)
+
+
+def _quantize(path: str, calibration: Sequence[np.ndarray]) -> None:
+    """Turns the file into one that computes in int8."""
+    from onnxruntime import quantization
+    from onnxruntime.quantization import shape_inference
+
+    images = _Calibration(_session(path).get_inputs()[0].name, calibration)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".") as folder:
+        folded = os.path.join(folder, "folded.onnx")
+        shape_inference.quant_pre_process(path, folded, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            folded,
+            path,
+            images,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+
+
+class _Calibration:
+    """What ONNX Runtime's quantizer calls a CalibrationDataReader."""
+
+    def __init__(self, name: str, batches: Sequence[np.ndarray]):
+        self._feeds = ({name: images} for images in batches)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._feeds, None)
+
+
+def _session(content: str | bytes):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
 def load(path: str) -> tuple[Net, int | None]:
@@ -45,12 +97,10 @@ def load(path: str) -> tuple[Net, int | None]:
       OSError: can't be read.
     """
     require()
-    import onnxruntime
-
     with open(path, "rb") as file:
         content = file.read()
     try:
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        session = _session(content)
     except Exception as error:  # onnxruntime's errors have no public base class of their own.
         raise InputError(f"{path}: can't be loaded as an ONNX model: {error}") from error
     names = [output.name for output in session.get_outputs()]

@@ -11,8 +11,11 @@ FILES = {
     "onnx": "model.onnx",
 }
 FORMATS = tuple(FILES)
-# Of the TFLite file's weights.
-QUANTIZATIONS = ("none", "float16", "dynamic")
+# Of the TFLite file, and of the ONNX file.
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+ONNX_QUANTIZATIONS = ("none", "int8")
+# What the SavedModel and the frozen graph compute in.
+PRECISIONS = ("float32", "bfloat16")
 # A SavedModel's version that follows those in the folder.
 NEXT_VERSION = 0
 
@@ -34,6 +37,7 @@ class ExportOptions(Options):
     output_file: str | None = option(
         None,
         "Frozen graph to write (X.pb), alone, in place of --output_dir.",
+        aliases=("output_graph",),
         path=True,
     )
     formats: tuple[str, ...] = option(
@@ -57,11 +61,57 @@ class ExportOptions(Options):
         parse=_version,
         bounds=(NEXT_VERSION, None),
     )
+    precision: str = option(
+        "float32",
+        "What the SavedModel and the frozen graph compute in. bfloat16 halves the frozen graph and "
+        "is faster on processors that have instructions for it (AVX512_BF16, AMX), slower on "
+        "others.",
+        choices=PRECISIONS,
+    )
     tflite_quantization: str = option(
         "none",
-        "Weights of the TFLite file: float32, float16 (half the size), or int8 with activations in "
-        "float (a quarter).",
+        "Numbers of the TFLite file: none (float32), float16 (half the size), dynamic (weights in "
+        "int8, a quarter of the size, activations in float), or int8 (both in int8; most ReLU nets "
+        "keep their accuracy, nets with swish may not).",
         choices=QUANTIZATIONS,
+    )
+    tflite_uint8: bool = option(
+        False, "The int8 file takes and gives uint8 in place of float32, scaled as it says itself."
+    )
+    onnx_quantization: str = option(
+        "none",
+        "Numbers of the ONNX file: none (float32), or int8 (weights and activations, by ONNX "
+        "Runtime's quantizer).",
+        choices=ONNX_QUANTIZATIONS,
+    )
+    representative_dataset: str | None = option(
+        None,
+        "TFRecord files (a list or a glob) whose first pictures show int8 the range of its "
+        "numbers; unset: the training split of the run.",
+        path=True,
+    )
+    check_examples: int = option(
+        64,
+        "Pictures of the dataset on which each file is compared with the checkpoint.",
+        bounds=(1, None),
+    )
+    allow_mismatch: bool = option(
+        False, "Keep files that do not give the checkpoint's numbers; the table names them."
+    )
+    assert_accuracy_at_least: float | None = option(
+        None,
+        "Export nothing unless each file has at least this share of the compared pictures right.",
+        bounds=(0, 1),
+    )
+    freeze_graph: str | None = option(
+        None,
+        "Graph of TF-Slim's export_inference_graph.py (.pb or .pbtxt), to which the weights of "
+        "--checkpoint_path are added, as freeze_graph.py did; goes into --output_file.",
+        aliases=("input_graph",),
+        path=True,
+    )
+    output_node_names: tuple[str, ...] = option(
+        (), "Nodes that a graph of --freeze_graph ends with; unset: the last that no other reads."
     )
     write_text_graphdef: bool = option(
         False, "Also write the frozen graph as text (.pbtxt), without weights, for reading."
@@ -96,8 +146,32 @@ class ExportOptions(Options):
                 )
         if self.write_text_graphdef and "frozen_graph" not in self.formats:
             raise UsageError("--write_text_graphdef needs frozen_graph among --formats.")
+        self._check_quantization()
+        self._check_freezing()
+
+    def _check_quantization(self) -> None:
         if self.tflite_quantization != "none" and "tflite" not in self.formats:
             raise UsageError("--tflite_quantization needs tflite among --formats.")
+        if self.onnx_quantization != "none" and "onnx" not in self.formats:
+            raise UsageError("--onnx_quantization needs onnx among --formats.")
+        if self.tflite_uint8 and self.tflite_quantization != "int8":
+            raise UsageError("--tflite_uint8 needs --tflite_quantization=int8.")
+        if self.representative_dataset and not self.is_calibrated:
+            raise UsageError(
+                "--representative_dataset is for --tflite_quantization=int8 and "
+                "--onnx_quantization=int8."
+            )
+
+    def _check_freezing(self) -> None:
+        if self.freeze_graph and not self.output_file:
+            raise UsageError("--freeze_graph needs --output_file=X.pb.")
+        if self.output_node_names and not self.freeze_graph:
+            raise UsageError("--output_node_names needs --freeze_graph.")
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a file needs pictures that show the range of its numbers."""
+        return "int8" in (self.tflite_quantization, self.onnx_quantization)
 
 
 @options

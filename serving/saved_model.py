@@ -11,6 +11,7 @@ import tensorflow as tf
 from foundation import labels as class_names
 from foundation.errors import InputError
 from nets import heads
+from serving import frozen_graph
 from serving.pictures import reading
 
 ENCODED = "serving_default"
@@ -28,6 +29,9 @@ OUTPUTS = {
     "valid": "one a picture, of encoded pictures alone: whether it could be read",
     "status": "one a picture, of encoded pictures alone: empty, or what is wrong and what to do",
 }
+# Of a net whose weights are constants of its graph. TensorFlow copies them several times while it
+# prepares the graph.
+_MOST_CONSTANT_BYTES = 2**28
 # What a picture has that could not be read.
 _NOTHING = {"classes": -1, "labels": ""}
 
@@ -37,6 +41,7 @@ def write(
     model: keras.Model,
     prepare: Callable[[tf.Tensor], tf.Tensor],
     labels_file: str,
+    precision: str = "float32",
 ) -> None:
     """Writes a SavedModel with four signatures.
 
@@ -62,14 +67,17 @@ def write(
       prepare: the recipe on a decoded picture, uint8 or float32 [h, w, 3] in 0..255 → float32
         [S, S, C].
       labels_file: labels.txt; kept inside as an asset.
+      precision: what the net computes in, of `serving.options.PRECISIONS`.
 
     Raises:
+      InputError: the net can't be computed in this precision.
       OSError: can't be written.
     """
     labels = tf.constant(class_names.read(labels_file))
     pixels = tf.TensorSpec(model.inputs[0].shape[1:], tf.float32)
-    read, net = _reading(prepare, pixels), _net(model)
+    read, net = _reading(prepare, pixels), _net(model, precision)
     module = tf.Module()
+    # Those that are constants of the net are left out.
     module.weights = [variable.value for variable in model.variables]
     module.labels_file = tf.saved_model.Asset(labels_file)
     classify = functools.partial(_named, labels)
@@ -90,25 +98,40 @@ def write(
         raise OSError(f"{directory}: could not be written: {error.message}") from error
 
 
-def _net(model: keras.Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def _net(model: keras.Model, precision: str) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """The net as one function, which all signatures call: it is stored and loaded once.
 
-    It gives "logits", float32 [N, num_classes], and "features", float32 [N, C].
+    It gives "logits", float32 [N, num_classes], and "features", float32 [N, C]. The weights of all
+    but the largest nets are constants of it, as in the frozen graph.
     """
     both = keras.Model(
         model.inputs[0], {"logits": model.output["logits"], "features": heads.features(model)}
     )
-    shape = [None, *model.inputs[0].shape[1:]]
+    images = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32, name="pixels")
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    @tf.function(input_signature=[images], autograph=False)
+    def forward(images):
+        found = both(images, training=False)
+        features = tf.cast(found["features"], tf.float32)
+        if features.shape.rank == 4:
+            features = tf.reduce_mean(features, axis=[1, 2])
+        logits = tf.cast(found["logits"], tf.float32)
+        return {
+            "logits": tf.identity(logits, name="logits"),
+            "features": tf.identity(features, name="features"),
+        }
+
+    is_small = 4 * model.count_params() <= _MOST_CONSTANT_BYTES
+    answer = forward
+    if is_small or precision != "float32":
+        answer = frozen_graph.constant_function(forward, ["logits", "features"], precision)
+
+    @tf.function(input_signature=[images], autograph=False)
     def net(images):
         # oneDNN's fused convolutions (TensorFlow 2.21) give an empty batch a wrong shape.
-        count, blank = tf.shape(images)[0], tf.zeros([1, *shape[1:]])
+        count, blank = tf.shape(images)[0], tf.zeros([1, *images.shape[1:]])
         images = tf.cond(count > 0, lambda: images, lambda: blank)
-        found = {name: tf.cast(x, tf.float32) for name, x in both(images, training=False).items()}
-        if found["features"].shape.rank == 4:
-            found["features"] = tf.reduce_mean(found["features"], axis=[1, 2])
-        return {name: x[:count] for name, x in found.items()}
+        return {name: x[:count] for name, x in answer(images).items()}
 
     return net
 

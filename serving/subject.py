@@ -25,6 +25,8 @@ class Subject:
         filled in here.
       examples: encoded pictures on which the export is compared with the model.
       examples_source: where they are from, in words.
+      truth: the number of each example's class; None where that is unknown.
+      calibration: encoded pictures that show the range of its numbers to a quantizer.
       unusual: further pictures as people send them, turned or transparent, each with its pixels as
         training saw them, uint8 [h, w, 3]; the SavedModel is compared on them too.
       companions: files that belong to the recipe, by the names that export.json has for them.
@@ -38,5 +40,7 @@ class Subject:
     config: ExportConfig
     examples: Sequence[bytes]
     examples_source: str
+    truth: Sequence[int] | None = None
+    calibration: Sequence[bytes] = ()
     unusual: Sequence[tuple[bytes, np.ndarray]] = ()
     companions: Mapping[str, str] = dataclasses.field(default_factory=dict)

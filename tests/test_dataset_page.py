@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foundation.errors import UsageError, missing_extra
+from foundation.errors import UsageError
 from foundation.options import changed
 from runs.convert import convert
 from runs.options import ConvertOptions
@@ -96,15 +96,3 @@ def test_a_finished_dataset_gets_its_page_too(made):
 def test_a_dry_run_writes_no_page(made):
     with pytest.raises(UsageError, match="--report writes a page, --dry_run nothing"):
         convert(changed(made[2], {"dry_run": True}), lambda line: None)
-
-
-def test_without_the_extra_the_page_says_what_to_install(made, monkeypatch):
-    def missing():
-        raise missing_extra("duplicates", "ImageHash")
-
-    monkeypatch.setattr("datasets.conversion.near_duplicates.require", missing)
-    _, page, options, _ = made
-    options = changed(options, {"output_dir": str(page.parent.parent / "other")})
-    assert convert(options, lambda line: None).near_duplicates is None
-    text = (page.parent.parent / "other" / "dataset.html").read_text(encoding="utf-8")
-    assert "They were not looked for: this needs the extra duplicates" in text

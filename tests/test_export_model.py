@@ -100,7 +100,12 @@ def export(place):
     said = succeed(
         "export_model.py", f"--checkpoint_path={place}/train", f"--output_dir={place}/export"
     )
-    assert "on 8 pictures of pets, split train" in said
+    assert "on 10 pictures of pets, split train, of which the checkpoint has" in said
+    head, first, second = said.partition("right:\n")[2].splitlines()[:3]
+    assert head.split()[:3] == ["file", "numbers", "size"]
+    for line, file in ((first, "saved_model/1"), (second, "frozen_graph.pb")):
+        assert line.split()[:2] == [f"{place}/export/{file}", "float32"]
+        assert "100.0 %" in line and line.count(" ms") == 2
     assert "turns photographs as their EXIF says and lays transparency on white" in said
     assert "probabilities are in class order; classes, labels and scores are best first" in said
     return place / "export"

@@ -5,11 +5,13 @@ import dataclasses
 import json
 import os
 import sys
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import interpreter as litert
 from tensorflow.core.protobuf import saved_model_pb2
 
 from foundation.errors import InputError
@@ -73,6 +75,11 @@ def export_file(file, subject, **options):
     return exporter.export(subject, ExportOptions(output_file=file, **options))
 
 
+def classes(model, pictures):
+    pixels = tf.stack([decode(picture) for picture in pictures])
+    return model(pixels, training=False)["logits"].numpy().argmax(axis=1).tolist()
+
+
 @pytest.fixture(scope="module")
 def pictures():
     noise = np.random.default_rng(0)
@@ -98,7 +105,18 @@ def subject(pictures):
         moving_averages=False,
     )
     nodes = frozen_graph.Nodes("Tiny/Logits/SpatialSqueeze", "Tiny/Predictions/Reshape_1")
-    return Subject(model, nodes, LABELS, decode, prepare, config, pictures, "pictures of the test")
+    source = "pictures of the test"
+    own = classes(model, pictures)
+    truth = (own[0], own[1], own[2], (own[3] + 1) % len(LABELS))  # the last one is wrong
+    return Subject(
+        *(model, nodes, LABELS, decode, prepare, config, pictures, source, truth),
+        calibration=pictures,
+    )
+
+
+@pytest.fixture(autouse=True)
+def few_seconds(monkeypatch):
+    monkeypatch.setattr(latency, "_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +163,17 @@ def test_an_export_holds_what_is_documented(export, subject):
     }
     assert said["check"]["examples"] == 4
     assert max(said["check"]["largest_difference"].values()) < 1e-4
+    assert said["check"]["accuracy_of_checkpoint"] == 0.75
+    assert said["check"]["beyond_tolerance"] == []
+    for name, path in said["files"].items():
+        proof = said["check"]["formats"][name]
+        assert (proof["numbers"], proof["top_1_agreement"]) == ("float32", 1)
+        assert proof["accuracy"] == 0.75
+        # What lies in assets.extra was added after the SavedModel had been measured.
+        files = [export / path] if name != "saved_model" else (export / path).rglob("*")
+        sizes = [x.stat().st_size for x in files if x.is_file() and "assets.extra" not in x.parts]
+        assert proof["size_in_bytes"] == sum(sizes)
+        assert set(proof["milliseconds"]) == {"1", "8"} and min(proof["milliseconds"].values()) > 0
     assert os.listdir(export.parent) == ["model"]
 
 
@@ -323,7 +352,8 @@ def test_the_frozen_graph_in_a_session_under_slims_names(export, subject, pictur
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     np.testing.assert_allclose(logits, subject.model(pixels)["logits"], rtol=1e-4, atol=1e-4)
     assert graph_def.node[-1].name == "Tiny/Predictions/Reshape_1"
-    assert not any("Variable" in node.op or "FakeQuant" in node.op for node in graph_def.node)
+    ops = {node.op for node in graph_def.node}
+    assert not any("Variable" in op or "FakeQuant" in op or "BatchNorm" in op for op in ops)
 
 
 def test_the_graphs_text_is_short_and_names_the_nodes(export):
@@ -370,8 +400,7 @@ def test_a_replaced_frozen_graph_is_never_beside_the_others_names(subject, tmp_p
 
 
 @pytest.mark.parametrize("file", ["", "frozen_graph.pb", "model.tflite"])
-def test_size_and_latency(export, file, monkeypatch):
-    monkeypatch.setattr(latency, "_SECONDS", 0.0)
+def test_size_and_latency(export, file):
     path = os.path.join(export, file)
     found = latency.milliseconds(path, (1, 8))
     assert set(found) == {1, 8} and all(0 < value < 10_000 for value in found.values())
@@ -400,8 +429,91 @@ def test_quantized_weights_are_smaller(export, subject, tmp_path):
     forward = frozen_graph.forward(subject.model, subject.nodes)
     for quantization, share in (("float16", 0.6), ("dynamic", 0.45)):
         path = tmp_path / f"{quantization}.tflite"
-        tflite.write(str(path), forward, subject.model, quantization)
+        wanted = tflite.Quantization(quantization)
+        tflite.write(str(path), forward, subject.model, LABELS, wanted)
         assert path.stat().st_size < share * full
+
+
+@pytest.mark.parametrize("options", [{}, {"tflite_uint8": True}, {"batch_size": 3}])
+def test_int8_is_calibrated_on_pictures(subject, pictures, expected, tmp_path, options):
+    config = export_folder(
+        str(tmp_path / "x"), subject, ["tflite"], tflite_quantization="int8", **options
+    )
+    proof = config.check["formats"]["tflite"]
+    assert (proof["numbers"], proof["accuracy"]) == ("int8", 0.75)
+    path = str(tmp_path / "x" / "model.tflite")
+    interpreter = litert.Interpreter(path)
+    (taken,) = interpreter.get_input_details()
+    outside = np.uint8 if options.get("tflite_uint8") else np.float32
+    assert taken["dtype"] == outside
+    assert {output["dtype"] for output in interpreter.get_output_details()} == {outside}
+    weights = [x for x in interpreter.get_tensor_details() if x["dtype"] == np.int8]
+    assert max(len(x["quantization_parameters"]["scales"]) for x in weights) == 64  # per channel
+    found = classifier.load(path, recipe_for).outputs(pictures)["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_a_tflite_file_brings_its_labels(export):
+    with zipfile.ZipFile(export / "model.tflite") as archive:
+        assert archive.read("labels.txt").decode() == "0:cat\n1:chien ñ\n2:emu\n"
+
+
+def test_what_int8_is_calibrated_on_decides_its_numbers(subject, expected, tmp_path):
+    """Pictures of one grey show no range: what is beyond it is cut off, and the check notices."""
+    grey = tf.io.encode_png(np.full((40, 40, 3), 128, np.uint8)).numpy()
+    narrow = dataclasses.replace(subject, calibration=[grey])
+    options = {"formats": ["tflite"], "tflite_quantization": "int8"}
+    with pytest.raises(InputError, match=r"exported tflite does not give .* Nothing was exported"):
+        export_folder(str(tmp_path / "x"), narrow, **options)
+    assert os.listdir(tmp_path) == []
+    config = export_folder(str(tmp_path / "x"), narrow, allow_mismatch=True, **options)
+    assert "tflite does not give" in config.check["beyond_tolerance"][0]
+
+
+@pytest.mark.parametrize(
+    "least, message",
+    [(0.75, None), (0.8, r"exported frozen_graph has 75\.0 % .* the checkpoint 75\.0 %")],
+)
+def test_an_accuracy_can_be_demanded(subject, tmp_path, least, message):
+    def attempt(subject):
+        options = {"assert_accuracy_at_least": least}
+        export_folder(str(tmp_path / "x"), subject, ["frozen_graph"], **options)
+
+    if message is None:
+        attempt(subject)
+        return
+    with pytest.raises(InputError, match=message):
+        attempt(subject)
+    with pytest.raises(InputError, match=r"no labelled pictures"):
+        attempt(dataclasses.replace(subject, truth=None))
+    assert os.listdir(tmp_path) == []
+
+
+def test_int8_onnx(subject, pictures, expected, tmp_path):
+    pytest.importorskip("tf2onnx", reason='needs pip install ".[onnx]"')
+    config = export_folder(str(tmp_path / "x"), subject, ["onnx"], onnx_quantization="int8")
+    assert config.check["formats"]["onnx"]["numbers"] == "int8"
+    path = str(tmp_path / "x" / "model.onnx")
+    assert "QuantizeLinear" in open(path, "rb").read().decode("latin-1")
+    net, batch_size = onnx.load(path)
+    assert batch_size is None
+    found = classifier.load(path, recipe_for).outputs(pictures)["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_a_damaged_onnx_file_is_refused_by_the_checker(subject, tmp_path, monkeypatch):
+    tf2onnx = pytest.importorskip("tf2onnx", reason='needs pip install ".[onnx]"')
+    checker = pytest.importorskip("onnx.checker")
+    real = tf2onnx.convert.from_function
+
+    def convert(*args, **options):
+        model, rest = real(*args, **options)
+        model.graph.node[0].op_type = "Nonsense"
+        return model, rest
+
+    monkeypatch.setattr(tf2onnx.convert, "from_function", convert)
+    with pytest.raises(checker.ValidationError):
+        onnx.write(str(tmp_path / "x.onnx"), frozen_graph.forward(subject.model, subject.nodes))
 
 
 def test_onnx_gives_the_nets_numbers(subject, pictures, expected, tmp_path):
@@ -427,8 +539,8 @@ def test_without_its_extra_onnx_says_what_to_install(monkeypatch):
 def damaged_frozen_graph(real):
     """Writes the graph as it is, then turns bits of one weight, as a failing disk would."""
 
-    def write(path, function, nodes):
-        real(path, function, nodes)
+    def write(path, *rest):
+        real(path, *rest)
         graph_def = frozen_graph._read(path)
         constants = [node for node in graph_def.node if node.op == "Const"]
         node = max(constants, key=lambda n: len(n.attr["value"].tensor.tensor_content))
@@ -465,8 +577,8 @@ def test_a_damaged_export_is_refused_and_the_former_one_stays(subject, tmp_path,
 def test_a_saved_model_of_other_weights_is_refused(subject, tmp_path, monkeypatch):
     real = saved_model.write
 
-    def write(directory, model, *rest):
-        real(directory, tiny_net(seed=2), *rest)
+    def write(directory, model, *rest, **options):
+        real(directory, tiny_net(seed=2), *rest, **options)
 
     monkeypatch.setattr(saved_model, "write", write)
     with pytest.raises(ValueError, match=r"exported saved_model does not give"):
@@ -477,11 +589,11 @@ def test_a_saved_model_of_other_weights_is_refused(subject, tmp_path, monkeypatc
 def test_a_recipe_that_differs_for_decoded_pictures_is_refused(subject, tmp_path, monkeypatch):
     real = saved_model.write
 
-    def write(directory, model, prepare, labels_file):
+    def write(directory, model, prepare, labels_file, **options):
         def other(image):  # differs for decoded pictures, which are floats
             return -prepare(image) if image.dtype == tf.float32 else prepare(image)
 
-        real(directory, model, other, labels_file)
+        real(directory, model, other, labels_file, **options)
 
     monkeypatch.setattr(saved_model, "write", write)
     with pytest.raises(ValueError, match=r"signature on decoded images\) does not give"):
@@ -633,3 +745,18 @@ def test_the_next_version_of_nothing_is_the_first(subject, tmp_path):
     options = ExportOptions().replace(output_dir=str(tmp_path / "x"), formats=("saved_model",))
     options = options.replace(saved_model_version=NEXT_VERSION)
     assert exporter.export(subject, options).files == {"saved_model": "saved_model/1"}
+
+
+def test_bfloat16_halves_the_frozen_graph(export, subject, pictures, expected, tmp_path):
+    options = {"formats": ["frozen_graph"], "precision": "bfloat16"}
+    config = export_folder(str(tmp_path / "x"), subject, **options)
+    proof = config.check["formats"]["frozen_graph"]
+    assert proof["numbers"] == "bfloat16"
+    path = tmp_path / "x" / "frozen_graph.pb"
+    assert path.stat().st_size < 0.6 * (export / "frozen_graph.pb").stat().st_size
+    types = {node.op: node.attr["T"].type for node in frozen_graph._read(str(path)).node}
+    assert types["Conv2D"] == tf.bfloat16.as_datatype_enum
+    assert types["Softmax"] == tf.float32.as_datatype_enum
+    found = classifier.load(str(path), recipe_for).outputs(pictures)["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    assert np.abs(found - expected).max() > 1e-6
