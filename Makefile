@@ -41,7 +41,7 @@ demo: $(INSTALLED)  ## Two minutes: draw a dataset, convert, train, evaluate, ex
 	@sed -n '/^<!-- after the demo -->/,/^<!-- end -->/{/^<!--/d;/^```/d;p;}' README.md
 
 test: $(INSTALLED)  ## The whole suite
-	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## Style and format
 	@$(BIN)/ruff check .

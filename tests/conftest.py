@@ -22,6 +22,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (210, 50, 40)}
 
+LONGEST = {
+    "test_end_to_end.py",
+    "test_exporter.py",
+    "test_nets_parity.py",
+    "test_nets_training.py",
+    "test_run.py",
+    "test_temperature.py",
+    "test_train_image_classifier.py",
+    "test_zca.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the files of the longest tests, which at the end would keep one worker alone."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 def pytest_collection_finish() -> None:
     """Takes what modules have imported, which stays, out of the garbage collector's sight."""
@@ -77,14 +93,14 @@ def colours(tmp_path_factory) -> pathlib.Path:
     return write_colours(tmp_path_factory.mktemp("colours"))
 
 
-def shorten_mobilenet() -> None:
-    """Leaves MobileNet v1 three of its thirteen pairs: a net with batch norm, soon compiled.
+def shorten_mobilenet(pairs: int = 3) -> None:
+    """Leaves MobileNet v1 some of its thirteen pairs: a net with batch norm, soon compiled.
 
     For scripts in processes of their own, as `first` of `run_script`; else `short_mobilenet`.
     """
     from nets import mobilenet_v1
 
-    mobilenet_v1.PAIRS = mobilenet_v1.PAIRS[:3]
+    mobilenet_v1.PAIRS = mobilenet_v1.PAIRS[:pairs]
 
 
 @pytest.fixture

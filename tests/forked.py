@@ -25,6 +25,13 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.preloaded"])
 
 
+def context() -> multiprocessing.context.ForkServerContext:
+    """For processes of functions; its server runs, and knows where our modules are."""
+    with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
+        multiprocessing.forkserver.ensure_running()
+    return _CONTEXT
+
+
 class Script:
     """A running script, with what tests use of subprocess.Popen; output as text."""
 
@@ -44,11 +51,10 @@ class Script:
           first: a function of a test module that the process calls before the script.
         """
         self.args = (script, *args)
-        with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
-            multiprocessing.forkserver.ensure_running()
-        (out, out_end), (err, err_end) = (_CONTEXT.Pipe(duplex=False) for _ in range(2))
+        forks = context()
+        (out, out_end), (err, err_end) = (forks.Pipe(duplex=False) for _ in range(2))
         given = (self.args, str(cwd or os.getcwd()), dict(env or os.environ), first)
-        self._process = _CONTEXT.Process(target=_run, args=(*given, out_end, err_end))
+        self._process = forks.Process(target=_run, args=(*given, out_end, err_end))
         self._process.start()
         self.pid = self._process.pid
         self.stdout, self.stderr = (open(os.dup(one.fileno())) for one in (out, err))
@@ -107,8 +113,9 @@ def _run(argv, cwd, env, first, out, err) -> None:
     os.dup2(err.fileno(), 2)
     out.close()
     err.close()
-    sys.stdout = open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    encoding = env.get("PYTHONIOENCODING")
+    sys.stdout = open(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = open(2, "w", 1, encoding, errors="backslashreplace", closefd=False)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

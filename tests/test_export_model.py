@@ -245,14 +245,13 @@ def test_names_of_any_script_on_a_terminal_of_any_encoding(export, picture, tmp_
     (tmp_path / "export" / "labels.txt").write_text("0:γάτα\n1:σκύλος\n2:αετός\n", "utf-8")
     (tmp_path / "φωτο.jpg").write_bytes(jpeg(picture))
     model, answers = tmp_path / "export" / "frozen_graph.pb", tmp_path / "answers.csv"
-    done = subprocess.run(
-        [sys.executable, os.path.join(ROOT, "classify_image.py")]
-        + [f"--model={model}", f"--csv={answers}", str(tmp_path / "φωτο.jpg")],
-        capture_output=True,
+    done = run_script(
+        "classify_image.py",
+        *(f"--model={model}", f"--csv={answers}", str(tmp_path / "φωτο.jpg")),
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
     )
     assert done.returncode == 0, done.stderr
-    assert b"????" in done.stdout
+    assert "????" in done.stdout
     assert "σκύλος" in answers.read_text("utf-8") and "φωτο.jpg" in answers.read_text("utf-8")
 
 

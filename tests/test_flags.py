@@ -11,7 +11,7 @@ import pytest
 
 from foundation.options import all_options
 from runs.options import JOBS
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_script
 
 FIXTURE = json.loads(
     (pathlib.Path(__file__).parent / "fixtures/slim_parity/flags.json").read_text()
@@ -60,6 +60,5 @@ def test_help_shows_every_flag_without_tensorflow(script):
 
 @pytest.mark.parametrize("script", JOBS)
 def test_help_shows_on_a_terminal_of_any_encoding(script):
-    command, env = [sys.executable, script, "--help"], {**os.environ, "PYTHONIOENCODING": "latin-1"}
-    shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    shown = run_script(script, "--help", env={**os.environ, "PYTHONIOENCODING": "latin-1"})
     assert shown.returncode == 0 and "debug: " in shown.stdout

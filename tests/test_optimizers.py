@@ -1,7 +1,6 @@
 """Optimizers against TF-Slim's and Keras' numbers, alone and on several replicas."""
 
 import json
-import multiprocessing
 import pathlib
 
 import keras
@@ -10,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from foundation.errors import InputError, UsageError
+from tests.forked import context
 from training import optimizers
 from training.options import OPTIMIZERS, OptimizerOptions
 
@@ -117,7 +117,7 @@ def replica_copies(strategy, name):
 @pytest.fixture(scope="module")
 def two_replicas():
     # A process of its own: a processor is split in two before TensorFlow first uses it, or never.
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with context().Pool(1) as pool:
         return pool.apply(run_on_two_replicas)
 
 
