@@ -1,6 +1,7 @@
 """What a net says of every example and every class, on disk: too much for memory."""
 
 import tempfile
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +24,8 @@ class LogProbabilities:
         Raises:
           OSError: it can't be made.
         """
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, closed with the object
+        self._file = tempfile.TemporaryFile(dir=folder)
+        weakref.finalize(self, self._file.close)
         self.num_classes = num_classes
         self._block_rows = max(1, _BLOCK_VALUES // num_classes)
         self._waiting: list[np.ndarray] = []

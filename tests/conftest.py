@@ -40,9 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Takes what modules have imported, which stays, out of the garbage collector's sight."""
+    """Spares the garbage collector what modules imported, which stays, and has it come seldom."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)  # objects; of 700 it visits TensorFlow's graphs again and again
 
 
 def events(folder) -> dict[str, list]:

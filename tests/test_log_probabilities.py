@@ -1,5 +1,8 @@
 """Probabilities of all classes on disk."""
 
+import gc
+import warnings
+
 import numpy as np
 import pytest
 
@@ -32,3 +35,11 @@ def test_leaves_no_file(tmp_path):
     kept.append(np.zeros((5, 3)))
     assert list(kept.blocks())[0].shape == (5, 3)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_closes_its_file(tmp_path):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        LogProbabilities(str(tmp_path), 3).append(np.zeros((5, 3)))
+        gc.collect()
+    assert found == []
