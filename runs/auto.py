@@ -89,6 +89,8 @@ class _Choice:
             f"--model_name=auto: {work.num_examples} images, {length.max_minutes:g} minutes{epochs}"
             f", {self._way()}. Measuring for less than a minute …"
         )
+        # The first measurement mends all estimates, which know nothing of a GPU or of other work.
+        self._measure(max(self._candidates, key=lambda one: one.per_second))
         chosen = self._best(self._time) or self._best(self._first_epoch) or self._fastest()
         for line in self._table(chosen):
             say(line)
@@ -110,7 +112,7 @@ class _Choice:
             )
         if not fastest.measured:
             self._measure(fastest)
-        if self._first_epoch(fastest) <= self._limit:
+        if not fastest.problem and self._first_epoch(fastest) <= self._limit:
             return fastest
         needed = math.ceil(self._first_epoch(fastest) / _SHARE / 60)
         raise InputError(

@@ -82,9 +82,12 @@ def images_per_second(
 ) -> float:
     """Images a second of training steps with batches of `size` random images.
 
+    XLA is left out, which takes a minute to compile a net for a GPU, and would be faster.
+
     Raises:
       InputError: the net can't be built so.
     """
+    options = changed(options, {"jit_compile": "off"})
     with _run_to_measure(options, net, distribution) as current:
         return _speed(current, size)
 
