@@ -84,7 +84,7 @@ class _Choice:
     def made(self) -> TrainOptions:
         work, say = self._work, self._say
         length = self._options.training.length
-        epochs = "" if work.epochs is None else f", {work.epochs:g} epochs"
+        epochs = "" if work.epochs is None else f", {work.epochs:.3g} epochs"
         say(
             f"--model_name=auto: {work.num_examples} images, {length.max_minutes:g} minutes{epochs}"
             f", {self._way()}. Measuring for less than a minute …"
@@ -97,7 +97,7 @@ class _Choice:
         changes: dict[str, object] = {"model_name": chosen.name}
         if work.epochs is not None and self._time(chosen) > self._limit:
             changes["num_epochs"] = self._fitting_epochs(chosen)
-            say(f"{changes['num_epochs']} of {work.epochs:g} epochs fit into the time.")
+            say(f"{changes['num_epochs']} of {work.epochs:.3g} epochs fit into the time.")
         return changed(self._options, changes)
 
     def _fastest(self) -> _Candidate:
