@@ -23,6 +23,8 @@ _FROM_SCRATCH = (
     *("mobilenet_v1_025", "mobilenet_v1_050", "mobilenet_v1", "mobilenet_v2"),
     *("inception_v1", "resnet_v1_50", "inception_v3"),
 )
+# They drop paths at random all over the net, so that an image has other features in each epoch.
+_NOT_CACHED = ("efficientnet", "convnext", "nasnet_large", "pnasnet_large")
 # A rule of thumb: with more weights than this an image, a net learns its few pictures by heart.
 _WEIGHTS_AN_IMAGE = 5_000
 _LARGEST = 14e9  # multiply-adds; larger nets take more than a minute to be measured
@@ -128,6 +130,8 @@ class _Choice:
         transfer = self._options.training.restoring.checkpoint_path == PRETRAINED
         for name in published.TOP_1 if transfer else _FROM_SCRATCH:
             few = _WEIGHTS_AN_IMAGE * self._work.num_examples
+            if self._work.draws and name.startswith(_NOT_CACHED):
+                continue
             if not transfer and names.parameters(name) > few and name != _FROM_SCRATCH[0]:
                 continue
             size = self._options.training.batch.train_image_size or names.image_size(name)
