@@ -1,7 +1,10 @@
-"""Names what is in pictures, with a model that export_model.py wrote.
+"""Names what is in pictures, with an export of any format or with a training folder.
 
-python classify_image.py --model=exported --image=photo.jpg
+python classify_image.py --model=exported photo.jpg
 python classify_image.py --model=exported/frozen_graph.pb --top_k=1 --csv=answers.csv photos/*.jpg
+python classify_image.py --model=train_dir --unsure_below=0.6 --html=page.html photos
+python classify_image.py --graph=net.pb --labels=labels.txt --input_layer=input \\
+  --output_layer=InceptionV3/Predictions/Reshape_1 --preprocessing_name=inception_v3 photo.jpg
 """
 
 from command_line import load_tensorflow, printer, run, say
@@ -11,12 +14,12 @@ from runs.options import ClassifyImageOptions
 
 
 def main(options: ClassifyImageOptions) -> None:
-    checks.classification(options)
-    pictures.find(options.classify.image)
+    found = pictures.find(options.classify.image)
+    checks.classification(options, found.pictures)
     load_tensorflow()
     from runs.classify import classify
 
-    answers = classify(options, say, printer.note)
+    answers = classify(options, say, printer.note, found)
     if answers.failures:
         count = len(answers.failures)
         total = count + len(answers.classes)

@@ -239,17 +239,44 @@ class DestinationOptions(Options):
 
 
 @options
-class ConversionOptions(Options):
-    """What is stored of a photograph, and what is refused."""
+class CropOptions(Options):
+    """Crop."""
 
     crop_to_box: bool = option(
-        False, "Store the object that gives the label, and not all of the photograph."
+        False, "Take the object that an annotation has a box of, and not all of the photograph."
     )
     box_margin: float = option(
         0.0,
         "Added to --crop_to_box on each side, as a fraction of the box's width and height.",
         bounds=(0, None),
     )
+
+    def check(self) -> None:
+        if self.box_margin and not self.crop_to_box:
+            raise UsageError("--box_margin belongs to --crop_to_box, which is not set.")
+
+
+@options
+class AnnotatedCropOptions(CropOptions):
+    """Crop."""
+
+    annotations_dir: str | None = option(
+        None,
+        "Folder of the Pascal-VOC annotations that --crop_to_box reads: PHOTO.xml, or as Stanford "
+        "Dogs has them. Unset: PHOTO.xml beside each photograph.",
+        path=True,
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.annotations_dir and not self.crop_to_box:
+            raise UsageError("--annotations_dir belongs to --crop_to_box, which is not set.")
+
+
+@options
+class ConversionOptions(CropOptions):
+    """What is stored of a photograph, and what is refused."""
+
     max_side: int = option(
         0,
         "Shrink larger photographs to this many pixels, once and for all; 0: keep their size.",
@@ -306,8 +333,7 @@ class ConversionOptions(Options):
     )
 
     def check(self) -> None:
-        if self.box_margin and not self.crop_to_box:
-            raise UsageError("--box_margin belongs to --crop_to_box, which is not set.")
+        super().check()
         if self.zca_epsilon and not self.zca_size:
             raise UsageError("--zca_epsilon belongs to --zca_size, which is not set.")
 

@@ -112,3 +112,23 @@ class WatchingOptions(Options):
         for name in ("timeout_secs", "max_number_of_evaluations"):
             if getattr(self, name) is not None:
                 raise UsageError(f"--{name} needs --eval_interval_secs.")
+
+
+@options
+class DrawnAnswersOptions(Options):
+    """Answers as pictures and as a page."""
+
+    plot: str | None = option(
+        None,
+        "Draw each picture beside a bar chart of its classes: X.png for one picture, else a "
+        "folder.",
+        path=True,
+    )
+    html: str | None = option(
+        None, "Write a page of all pictures, sorted by class and confidence.", path=True
+    )
+    language: str = option("en", "Language of the page.", choices=LANGUAGES)
+
+    def check(self) -> None:
+        if "language" in self.given and not self.html:
+            raise UsageError("--language is of the page: add --html=page.html.")

@@ -68,7 +68,16 @@ class DownloadOptions(Options):
 
 
 @options
-class CheckpointOptions(Options):
+class AveragesOptions(Options):
+    """Moving averages."""
+
+    moving_average_decay: float | None = option(
+        None, "Take the moving averages of the variables; unset: if the run kept them; 0: never."
+    )
+
+
+@options
+class CheckpointOptions(AveragesOptions):
     """Checkpoint."""
 
     checkpoint_path: str = option(
@@ -77,7 +86,4 @@ class CheckpointOptions(Options):
         "word pretrained.",
         aliases=("input_checkpoint",),
         path=True,
-    )
-    moving_average_decay: float | None = option(
-        None, "Take the moving averages of the variables; unset: if the run kept them; 0: never."
     )

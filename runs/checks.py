@@ -2,27 +2,36 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 from datasets import tfrecord_dataset
 from foundation.errors import InputError, UsageError
 from foundation.options import given_values
 from nets import exported, names
 from nets.options import PRETRAINED
+from runs import category_names
 from runs import config as run_config
 from runs.config import RunConfig
 from runs.options import (
+    AloneOptions,
     ClassifyImageOptions,
     CompareRunsOptions,
     EvaluateOptions,
     ExportModelOptions,
     OpenOptions,
     TrainOptions,
+    WebDemoOptions,
 )
+from serving import export_config
+from serving.options import ModelOptions
 
 # Options that must agree with the run where they are set by hand. The recipe is compared later:
 # the name of a net stands for its recipe, and the table of recipes needs TensorFlow.
 _AGREEING = ("model_name", "eval_image_size", "image_size", "use_grayscale", "labels_offset")
 
+# Models of an export that are files, and the one in a SavedModel's folder that makes it one.
+_MODEL_SUFFIXES = (".pb", ".tflite", ".onnx")
+_SAVED_MODEL = "saved_model.pb"
 # What shows that a folder is an evaluation's or a training's.
 _COMPARABLE = ("metrics.json", run_config.FILE_NAME)
 
@@ -146,9 +155,64 @@ def export(given: ExportModelOptions) -> RunConfig | None:
     return config
 
 
-def classification(given: ClassifyImageOptions) -> None:
-    """Checks that there is a model."""
-    _check_model(given.classify.model)
+def classification(given: ClassifyImageOptions, pictures: Sequence[str]) -> None:
+    """Checks the model of a classification, and where its answers go."""
+    asked_model(given.model, given.alone)
+    plot = given.drawn.plot
+    if plot and plot.lower().endswith(".png") and len(pictures) > 1:
+        raise UsageError(
+            f"one file, and {len(pictures)} pictures.",
+            option="plot",
+            value=plot,
+            remedy="Name a folder: each picture gets a file of its own.",
+        )
+
+
+def web_demo(given: WebDemoOptions) -> None:
+    """Checks the model of a demo, and the pages that it shows."""
+    asked_model(given.model, given.alone)
+    for name in ("report", "comparison"):
+        path = getattr(given.demo, name)
+        if path and not os.path.isfile(path):
+            raise InputError("there is no such file.", option=name, value=path)
+
+
+def asked_model(given: ModelOptions, alone: AloneOptions) -> None:
+    """Checks that a model is there, and the files that name its classes."""
+    for name, path in (("labels", alone.graph.labels), ("category_names", given.category_names)):
+        if path and not os.path.isfile(path):
+            raise InputError("there is no such file.", option=name, value=path)
+    if given.category_names:
+        category_names.read(given.category_names)
+    path = given.model
+    if path == PRETRAINED:
+        names.check(alone.net.model_name)
+    elif not is_export(path) and not is_plain_graph(path):
+        if not os.path.exists(f"{path}.index"):  # of a checkpoint in several files
+            _check_model(path)
+        known_run(path, alone.of_run)
+
+
+def is_plain_graph(path: str) -> bool:
+    """Whether this is a frozen graph without an export.json."""
+    if not path.endswith(".pb") or os.path.basename(path) == _SAVED_MODEL:
+        return False
+    companion = export_config.path_of(path, export_config.FILE_NAME)
+    return _is_model_file(path) and not os.path.exists(companion)
+
+
+def is_export(path: str) -> bool:
+    """Whether this is what an export wrote, or a model in a format of one."""
+    if not os.path.isdir(path):
+        return _is_model_file(path) and not is_plain_graph(path)
+    folders = [path, *(os.path.join(path, name) for name in os.listdir(path) if name.isdecimal())]
+    return os.path.exists(os.path.join(path, export_config.FILE_NAME)) or any(
+        os.path.exists(os.path.join(folder, _SAVED_MODEL)) for folder in folders
+    )
+
+
+def _is_model_file(path: str) -> bool:
+    return os.path.isfile(path) and path.endswith(_MODEL_SUFFIXES)
 
 
 def _check_model(model: str) -> None:

@@ -169,7 +169,7 @@ def _config_without_run(
     return RunConfig(
         model_name=net.name,
         num_classes=num_classes,
-        labels=_labels(names, num_classes, reader.path, say),
+        labels=named_outputs(names, num_classes, reader.path, say),
         image_size=given.size_by_hand or net.image_size,
         preprocessing_name=recipe,
         use_grayscale=bool(given.recipe.use_grayscale),
@@ -179,7 +179,7 @@ def _config_without_run(
     )
 
 
-def _labels(
+def named_outputs(
     names: Sequence[str] | None, num_classes: int, path: str, say: Callable[[str], None]
 ) -> tuple[str, ...]:
     """A name for each output of a checkpoint that brings none."""

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from datasets.options import (
+    AnnotatedCropOptions,
     ConversionOptions,
     DestinationOptions,
     PhotographsOptions,
@@ -14,12 +15,18 @@ from datasets.options import (
     TrainingReadingOptions,
 )
 from datasets.splits import TEST, VALIDATION
-from evaluation.options import ComparisonOptions, EvaluationOptions, WatchingOptions
+from evaluation.options import (
+    ComparisonOptions,
+    DrawnAnswersOptions,
+    EvaluationOptions,
+    WatchingOptions,
+)
 from foundation.errors import UsageError
 from foundation.options import Options, changed, given_values, group, option, options
 from nets.names import AUTO
 from nets.options import (
     PRETRAINED,
+    AveragesOptions,
     CheckpointOptions,
     DownloadOptions,
     NetOptions,
@@ -32,7 +39,13 @@ from preprocessing.options import (
     RecipeOptions,
 )
 from runs import recipes
-from serving.options import ClassifyOptions, ExportOptions
+from serving.options import (
+    ClassifyOptions,
+    DemoOptions,
+    ExportOptions,
+    ModelOptions,
+    PlainGraphOptions,
+)
 from training.options import (
     MachineOptions,
     SavingOptions,
@@ -396,11 +409,60 @@ class ConvertOptions(Options):
 
 
 @options
+class _AskedRunOptions(OpenOptions):
+    """A trained net that is shown pictures."""
+
+    graph: PlainGraphOptions = group(PlainGraphOptions)
+
+    @property
+    def size_by_hand(self) -> int | None:
+        return self.graph.image_size
+
+
+@options
+class AloneOptions(Options):
+    """A graph or a checkpoint that comes alone."""
+
+    graph: PlainGraphOptions = group(PlainGraphOptions)
+    net: NetOptions = group(NetOptions)
+    recipe: RecipeOptions = group(RecipeOptions)
+    averages: AveragesOptions = group(AveragesOptions)
+    download: DownloadOptions = group(DownloadOptions)
+
+    def check(self) -> None:
+        recipe = self.recipe.preprocessing_name or "model_name" in self.net.given
+        if recipe and not self.graph.given.isdisjoint(("input_mean", "input_std")):
+            raise UsageError(
+                "--input_mean and --input_std are for graphs without a recipe: leave them out, or "
+                "--preprocessing_name and --model_name."
+            )
+
+    @property
+    def of_run(self) -> OpenOptions:
+        """What opens a training folder or a checkpoint."""
+        return changed(_AskedRunOptions(), given_values(self))
+
+
+@options
 class ClassifyImageOptions(Options):
     """Classification."""
 
+    model: ModelOptions = group(ModelOptions)
     classify: ClassifyOptions = group(ClassifyOptions)
+    crop: AnnotatedCropOptions = group(AnnotatedCropOptions)
+    drawn: DrawnAnswersOptions = group(DrawnAnswersOptions)
     temperature: TemperatureOptions = group(TemperatureOptions)
+    alone: AloneOptions = group(AloneOptions)
+
+
+@options
+class WebDemoOptions(Options):
+    """Page to try a model on."""
+
+    model: ModelOptions = group(ModelOptions)
+    demo: DemoOptions = group(DemoOptions)
+    temperature: TemperatureOptions = group(TemperatureOptions)
+    alone: AloneOptions = group(AloneOptions)
 
 
 @options
@@ -425,6 +487,7 @@ JOBS: dict[str, type[Options]] = {
     "eval_image_classifier.py": EvaluateOptions,
     "export_model.py": ExportModelOptions,
     "classify_image.py": ClassifyImageOptions,
+    "web_demo.py": WebDemoOptions,
     "compare_runs.py": CompareRunsOptions,
     "data_service.py": DataServiceOptions,
 }

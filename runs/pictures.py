@@ -3,12 +3,15 @@
 import dataclasses
 import glob
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 
 from foundation import picture_formats
 from foundation.errors import InputError
 
 _NUM_SHOWN = 5
+# Stands for what is piped in.
+PIPED = "-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +22,12 @@ class Found:
       pictures: paths, each once, in their order. Names of files that are not there are among them,
         to be reported with the unreadable ones.
       left_out: paths of files in folders that are no pictures by their first bytes.
+      contents: a picture that was piped in, by its name in `pictures`.
     """
 
     pictures: list[str]
     left_out: list[str]
+    contents: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     def described(self) -> Iterator[str]:
         """Lines for the screen on what is left out."""
@@ -37,14 +42,16 @@ def find(words: Sequence[str]) -> Found:
     """Finds the files that the values of --image mean.
 
     A folder means the pictures in it and below, sorted, by their first bytes or their names. Hidden
-    files are passed over.
+    files are passed over. `PIPED` means standard input: a picture, or a list of names.
 
     Raises:
       InputError: a folder or a glob without a picture.
     """
-    found, left_out = {}, {}
+    found, left_out, contents = {}, {}, {}
     for word in words:
-        if os.path.isdir(word):
+        if word == PIPED:
+            pictures, contents = _piped(sys.stdin.buffer.read())
+        elif os.path.isdir(word):
             pictures, others = _in_folder(word)
             left_out.update(dict.fromkeys(others))
         elif os.path.exists(word):
@@ -56,7 +63,18 @@ def find(words: Sequence[str]) -> Found:
         if not pictures:
             raise InputError("no picture there.", option="image", value=word)
         found.update(dict.fromkeys(pictures))
-    return Found(list(found), list(left_out))
+    return Found(list(found), list(left_out), contents)
+
+
+def _piped(data: bytes) -> tuple[list[str], dict[str, bytes]]:
+    """The pictures that standard input means: it is one, or a list of names.
+
+    Names stand in lines, or as `find -print0` writes them.
+    """
+    if picture_formats.name(data):
+        return [PIPED], {PIPED: data}
+    names = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [os.fsdecode(name) for name in names if name.strip()], {}
 
 
 def _in_folder(folder: str) -> tuple[list[str], list[str]]:

@@ -27,6 +27,12 @@ class Classifier:
         self._run = run
         self.labels = tuple(labels)
 
+    def called(self, labels: Sequence[str]) -> "Classifier":
+        """The same with other class names; raises InputError where their number is another."""
+        if len(labels) != len(self.labels):
+            raise InputError(f"{len(labels)} names for a model of {len(self.labels)} classes.")
+        return Classifier(self._run, labels)
+
     def at_temperature(self, divisor: float) -> "Classifier":
         """The same with logits divided by `divisor`, and the probabilities of these."""
 
@@ -95,7 +101,7 @@ def load(
 
     def run(encoded_images):
         pixels = np.stack([np.asarray(recipe(encoded)) for encoded in encoded_images])
-        return _in_batches(net, pixels, batch_size or len(pixels))
+        return in_batches(net, pixels, batch_size or len(pixels))
 
     return Classifier(run, labels)
 
@@ -137,7 +143,7 @@ def load_net(
         return saved_model.load_images(model), (side, side, 3)
     net, batch_size = _net(model, config)
     shape = (side, side, channels)
-    return lambda images: _in_batches(net, images, batch_size or len(images)), shape
+    return lambda images: in_batches(net, images, batch_size or len(images)), shape
 
 
 def _net(path: str, config: export_config.ExportConfig) -> tuple[frozen_graph.Net, int | None]:
@@ -149,7 +155,7 @@ def _net(path: str, config: export_config.ExportConfig) -> tuple[frozen_graph.Ne
     return frozen_graph.load(path, nodes)
 
 
-def _in_batches(net, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
+def in_batches(net, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
     """Runs a net of a fixed batch size on any number of images; pads the last batch."""
     answers = []
     for start in range(0, len(images), batch_size):

@@ -175,28 +175,117 @@ class ExportOptions(Options):
 
 
 @options
-class ClassifyOptions(Options):
-    """Classification."""
+class ModelOptions(Options):
+    """Model."""
 
     model: str | None = option(
-        None, "Folder of an export, SavedModel folder, or .pb, .tflite or .onnx file.", path=True
-    )
-    image: tuple[str, ...] = option(
-        (),
-        "Picture, folder of pictures, glob or comma-separated list. May be repeated; words without "
-        "a flag are pictures, too.",
-        repeated=True,
+        None,
+        "Folder of an export, SavedModel folder, or .pb, .tflite or .onnx file; or a training "
+        "folder or checkpoint.",
+        aliases=("checkpoint", "checkpoint_path", "graph"),
         path=True,
     )
-    top_k: int = option(5, "How many classes to show of each picture.", bounds=(1, None))
-    batch_size: int = option(16, "Pictures that are classified at once.", bounds=(1, None))
-    csv: str | None = option(None, "Also write the answers into this CSV file.", path=True)
-    json: str | None = option(None, "Also write the answers into this JSON file.", path=True)
+    category_names: str | None = option(
+        None,
+        "JSON of names to show, such as cat_to_name.json: from class or number to name.",
+        path=True,
+    )
 
     def check(self) -> None:
         if not self.model:
             raise UsageError(
-                "say what to classify with: --model=FOLDER as export_model.py wrote it."
+                "say what to classify with: --model=FOLDER as export_model.py or training wrote it."
             )
+
+
+@options
+class PlainGraphOptions(Options):
+    """A frozen graph or a checkpoint that comes alone."""
+
+    labels: str | None = option(
+        None,
+        "Class names, one a line, where the model brings none; unset: their numbers.",
+        aliases=("labels_file",),
+        path=True,
+    )
+    input_layer: str | None = option(
+        None, "Node of a graph that takes the images; unset: its only placeholder."
+    )
+    output_layer: str | None = option(
+        None, "Node of a graph that gives the classes; unset: its last one."
+    )
+    image_size: int | None = option(
+        None,
+        "Side of the images; unset: as the graph says, else the net's, else 299 as label_image.",
+        aliases=("input_height", "input_width"),
+        bounds=(1, None),
+    )
+    input_mean: float | None = option(
+        None,
+        "Of a graph without a recipe: what is subtracted from the pixels of stretched images, as "
+        "TensorFlow's label_image does; unset: 0.",
+    )
+    input_std: float | None = option(
+        None, "What they are divided by then; unset: 255.", bounds=(1e-6, None)
+    )
+
+
+@options
+class ClassifyOptions(Options):
+    """Classification."""
+
+    image: tuple[str, ...] = option(
+        (),
+        "Picture, folder of pictures, glob or comma-separated list; - for a picture or a list of "
+        "names that is piped in. May be repeated; words without a flag are pictures, too.",
+        aliases=("input", "image_file"),
+        repeated=True,
+        path=True,
+    )
+    top_k: int = option(
+        5,
+        "How many classes to show of each picture.",
+        aliases=("num_top_predictions",),
+        bounds=(1, None),
+    )
+    unsure_below: float | None = option(
+        None,
+        "A picture whose likeliest class has a lower probability is named unsure.",
+        bounds=(0, 1),
+    )
+    batch_size: int = option(16, "Pictures that are classified at once.", bounds=(1, None))
+    csv: str | None = option(
+        None, "Also write the answers into this CSV file, a row a picture.", path=True
+    )
+    json: str | None = option(None, "Also write the answers into this JSON file.", path=True)
+
+    def check(self) -> None:
         if not self.image:
             raise UsageError("say what to classify: --image=FILE.")
+
+
+@options
+class DemoOptions(Options):
+    """Page."""
+
+    host: str = option(
+        "127.0.0.1",
+        "Address to answer at; 0.0.0.0 lets everybody in who reaches this machine.",
+    )
+    port: int = option(7860, "Port to answer at; 0: any that is free.", bounds=(0, 65_535))
+    examples: tuple[str, ...] = option(
+        (), "Pictures, folders or globs, of which the first eight are shown to try.", path=True
+    )
+    report: str | None = option(None, "report.html of an evaluation, to show in a tab.", path=True)
+    comparison: str | None = option(
+        None, "comparison.html of compare_runs.py, to show in a tab.", path=True
+    )
+    feedback_dir: str | None = option(
+        None,
+        "Lets people say what a picture shows. The pictures are kept in images/ of this folder "
+        "and their labels in labels.csv, as convert_data.py reads them.",
+        path=True,
+    )
+    max_megabytes: float = option(20.0, "Largest file that is taken.", bounds=(0.01, 1000))
+    max_megapixels: float = option(50.0, "Most pixels of a picture.", bounds=(0.001, 89))
+    max_files: int = option(200, "Most pictures at once in the tab for many.", bounds=(1, None))

@@ -208,6 +208,8 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
     )
 
     answers = json.loads((tmp_path / "answers.json").read_text())
+    answers, problems = answers[:5], answers[5:]
+    assert len(problems) == 3 and all(one["problem"] for one in problems)
     assert [os.path.basename(answer["filename"]) for answer in answers] == [
         "light.avif",
         "named_wrongly.gif",
@@ -220,9 +222,10 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
         found = [found["probability"] for found in answer["classes"]]
         np.testing.assert_allclose(found, [value for _, value in expected[:2]], atol=tolerance)
     rows = list(csv.reader((tmp_path / "answers.csv").read_text("utf-8").splitlines()))
-    assert rows[0] == ["filename", "rank", "label", "probability"]
-    assert len(rows) == 1 + 5 * 2
-    assert rows[7][1:3] == ["1", expected[0][0]]
+    assert rows[0] == [*("filename", "label", "probability", "label_2", "probability_2", "problem")]
+    assert len(rows) == 1 + 8
+    assert rows[4][1:4:2] == [name for name, _ in expected[:2]] and rows[4][5] == ""
+    assert all(row[1] == "" and row[5] for row in rows[6:])
 
 
 def test_the_frozen_graph_is_given_the_recipe_of_its_export(export, picture, expected, tmp_path):

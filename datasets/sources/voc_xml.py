@@ -4,6 +4,7 @@ Stanford Dogs' annotations are such files without extension, in a folder per cla
 `folder` in them are never used: they are nearly always wrong.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -78,6 +79,25 @@ def with_boxes(image: LabeledImage, images: ImageFolder) -> Iterator[LabeledImag
         same = things
     boxes = sorted((thing.box for thing in same if thing.box), key=lambda box: -box.area)
     yield dataclasses.replace(image, boxes=tuple(boxes), size=size)
+
+
+def largest_box(path: str) -> tuple[Box, tuple[int, int] | None]:
+    """The box of the largest object in an annotation, and the size of the picture it refers to.
+
+    Returns:
+      the box in pixels, and (width, height) as the annotation states them; None where it doesn't.
+
+    Raises:
+      ValueError: it is no annotation, or has no box that can be used.
+    """
+    root, boxes = _parse(path), []
+    for element in root.iterchildren("object"):
+        with contextlib.suppress(ValueError):
+            boxes.append(_box(element))
+    largest = max(filter(None, boxes), key=lambda box: box.area, default=None)
+    if largest is None:
+        raise ValueError(f"no box: nothing to crop to in {path}")
+    return largest, _size(root)
 
 
 def _statements(annotations_dir: str, images: ImageFolder) -> Iterator[Statement | Finding]:

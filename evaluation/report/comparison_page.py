@@ -149,7 +149,7 @@ def html(
         .get_template("comparison.html")
         .render(
             words=words,
-            names=[one.name for one in found],
+            title=words("Comparison of {names}", names=", ".join(one.name for one in found)),
             dataset=about.get("dataset") or "",
             split=about.get("split") or "",
             count=words.count(len(first.answers.examples)),

@@ -28,7 +28,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     side = min(max(4.5, 2.0 + 0.42 * count), 14.0 if has_names else 11.0)  # inches
     figure = Figure(figsize=(side + (1.0 if has_names else 6.0), side), layout="constrained")
     if title:
-        figure.suptitle(_plain(title, 100))
+        figure.suptitle(plain(title, 100))
     if has_names:
         axes = figure.subplots()
     else:
@@ -36,7 +36,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
         _list_confusions(list_axes, confusion, class_names)
     _draw_matrix(figure, axes, confusion)
     if has_names:
-        names = [_plain(name) for name in class_names]
+        names = [plain(name) for name in class_names]
         size = 9 if count <= _MOST_COUNTED_CLASSES else 6
         axes.set_xticks(range(count), names, rotation=90, fontsize=size)
         axes.set_yticks(range(count), names, fontsize=size)
@@ -67,7 +67,7 @@ def _list_confusions(axes, confusion: np.ndarray, class_names: Sequence[str]) ->
     axes.set_axis_off()
     axes.set_title("most frequent confusions", fontsize=10, loc="left")
     lines = [
-        f"{times:d} × {_plain(class_names[label])} as {_plain(class_names[taken])}"
+        f"{times:d} × {plain(class_names[label])} as {plain(class_names[taken])}"
         for label, taken, times in metrics.most_confused(confusion, _MOST_LISTED)
     ]
     text = "\n".join(lines) or "none"
@@ -94,7 +94,7 @@ def pareto(
     above = [high - a for a, (_, high) in zip(accuracies, intervals, strict=True)]
     axes.errorbar(costs, accuracies, yerr=[below, above], fmt="o", capsize=4, color="#1c2733")
     for x, y, name in zip(costs, accuracies, names, strict=True):
-        axes.annotate(_plain(name), (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9)
+        axes.annotate(plain(name), (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9)
     axes.margins(x=0.18)
     if max(costs) > 20 * max(min(costs), 1e-9) > 0:
         axes.set_xscale("log")
@@ -106,7 +106,7 @@ def pareto(
     return buffer.getvalue()
 
 
-def _plain(name: str, longest: int = _LONGEST_NAME) -> str:
+def plain(name: str, longest: int = _LONGEST_NAME) -> str:
     """A name shortened, its dollar signs escaped: matplotlib reads a pair of them as a formula."""
     short = name if len(name) <= longest else f"{name[: longest - 1]}…"
     return short.replace("$", r"\$")

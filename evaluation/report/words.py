@@ -120,6 +120,17 @@ _FRENCH = {
     "export, bytes": "modèle exporté, octets",
     "milliseconds for 1 image": "millisecondes pour 1 image",
     "milliseconds for 8 images": "millisecondes pour 8 images",
+    "Classified pictures": "Images classées",
+    "{count} pictures": "{count} images",
+    "{count} unsure: their likeliest class has less than {share}": "{count} incertaines : leur "
+    "classe la plus probable a moins de {share}",
+    "{count} could not be classified": "{count} n'ont pas pu être classées",
+    "Show the unsure ones only": "Ne montrer que les incertaines",
+    "What speaks for {label}": "Ce qui plaide pour {label}",
+    "unsure": "incertaine",
+    "Could not be classified": "N'ont pas pu être classées",
+    "file": "fichier",
+    "reason": "raison",
     "yes": "oui",
     "no": "non",
 }

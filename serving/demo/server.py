@@ -1,0 +1,117 @@
+"""Serves the demo's page: alone, to this machine unless told otherwise, with no call outside."""
+
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Mapping
+
+import fastapi
+import gradio as gr
+import uvicorn
+from starlette.responses import FileResponse, Response
+
+from foundation.errors import InputError
+from serving.demo import page
+from serving.demo.page import Demo
+from serving.options import DemoOptions
+
+# A browser may fetch nothing from elsewhere, whatever a page or a library asks it to.
+_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; frame-ancestors 'self'"
+)
+_PLACE = "/pages/"
+# Gradio would fetch other servers' files for whoever asks.
+_CLOSED = ("/gradio_api/proxy=", "/gradio_api/file=http")
+
+
+@dataclasses.dataclass
+class Server:
+    """A page that is ready to be served.
+
+    Attributes:
+      address: where the browser finds it.
+    """
+
+    address: str
+    _server: uvicorn.Server
+    _socket: socket.socket
+
+    def run(self) -> None:
+        """Serves until a signal, or `stop`, ends it."""
+        with contextlib.closing(self._socket):
+            self._server.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Ends `run`, from another thread."""
+        self._server.should_exit = True
+
+
+def pages(options: DemoOptions) -> dict[str, str]:
+    """Name of a page → where on the server it is."""
+    given = {"report": options.report, "comparison": options.comparison}
+    return {name: f"{_PLACE}{name}.html" for name, path in given.items() if path}
+
+
+def prepare(demo: Demo, options: DemoOptions) -> Server:
+    """Makes a server of a page.
+
+    Raises:
+      InputError: the address can't be had.
+    """
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    _serve_pages(app, {"report": options.report, "comparison": options.comparison})
+
+    @app.middleware("http")
+    async def guard(request: fastapi.Request, call_next):
+        if request.url.path.startswith(_CLOSED):
+            return Response(status_code=404)
+        response = await call_next(request)
+        response.headers.setdefault("Content-Security-Policy", _POLICY)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    listening = _listening(options)
+    host, port = listening.getsockname()[:2]
+    app = gr.mount_gradio_app(
+        app,
+        page.build(demo),
+        path="/",
+        server_name=host,
+        server_port=port,
+        footer_links=[],
+        show_error=False,
+        max_file_size=int(options.max_megabytes * 2**20),
+        ssr_mode=False,
+        enable_monitoring=False,
+        i18n=page.I18N,
+        theme=page.THEME,
+        css=page.CSS,
+    )
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    return Server(f"http://{host}:{port}/", uvicorn.Server(config), listening)
+
+
+def _serve_pages(app: fastapi.FastAPI, paths: Mapping[str, str | None]) -> None:
+    def route(path: str):
+        # It brings a policy of its own, and its script runs in the frame alone.
+        headers = {"Content-Security-Policy": "sandbox allow-scripts"}
+        return lambda: FileResponse(path, media_type="text/html", headers=headers)
+
+    for name, path in paths.items():
+        if path:
+            app.add_api_route(f"{_PLACE}{name}.html", route(path), methods=["GET"])
+
+
+def _listening(options: DemoOptions) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        return socket.create_server((options.host, options.port), family=family)
+    except OSError as error:
+        raise InputError(
+            f"{error.strerror or error}.",
+            option="port",
+            value=options.port,
+            remedy="Choose another port, or 0 for any that is free.",
+        ) from error
