@@ -46,9 +46,14 @@ def net_with_statistics(name: str, size: int):
 
 def write(folder: str, name: str, size: int) -> dict:
     """Writes all formats; gives functions from images to logits, by what they are called."""
+    import tensorflow as tf
+
     from foundation import labels
     from nets import nets_factory
     from serving import frozen_graph, onnx, saved_model, tflite
+
+    def prepare(image):
+        return tf.reshape(tf.cast(image, tf.float32), [size, size, 3])
 
     net, model = nets_factory.get(name), net_with_statistics(name, size)
     nodes = frozen_graph.Nodes(net.logits_node, net.predictions_node or "probabilities")
@@ -76,7 +81,7 @@ def write(folder: str, name: str, size: int) -> dict:
         frozen_graph.write(path, forward, nodes, numbers)
         found[f"frozen graph, {numbers}"] = frozen_graph.load(path, nodes)[0]
         path = paths[f"saved{suffix}"]
-        saved_model.write(path, model, lambda image: image, labels_file, numbers)
+        saved_model.write(path, model, prepare, labels_file, numbers)
         found[f"SavedModel, {numbers}"] = saved_model.load_images(path)
     tflite.write(paths["x.tflite"], forward, model, names)
     found["TFLite"] = tflite.load(paths["x.tflite"])[0]
