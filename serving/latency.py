@@ -9,7 +9,7 @@ import numpy as np
 from serving import classifier
 from serving.frozen_graph import Net
 
-_SECONDS = 1.0  # for each batch size
+_SECONDS = 0.5  # for each batch size
 _FEWEST, _MOST = 5, 50  # calls
 
 
