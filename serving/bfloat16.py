@@ -34,7 +34,9 @@ def converted(graph_def: tf.compat.v1.GraphDef, outputs: Sequence[str]) -> tf.co
     rewriting.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
     rewriting.min_graph_nodes = -1  # small graphs, too
     result = tf_optimizer.OptimizeGraph(config, meta)
-    if not any(node.attr["T"].type == tf.bfloat16.as_datatype_enum for node in result.node):
+    # Asking a node for an attribute that it lacks would give it an empty one.
+    kinds = {node.attr["T"].type for node in result.node if "T" in node.attr}
+    if tf.bfloat16.as_datatype_enum not in kinds:
         raise InputError(
             "TensorFlow finds nothing in this net that it computes in bfloat16 here.",
             option="precision",

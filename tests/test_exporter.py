@@ -748,15 +748,17 @@ def test_the_next_version_of_nothing_is_the_first(subject, tmp_path):
 
 
 def test_bfloat16_halves_the_frozen_graph(export, subject, pictures, expected, tmp_path):
-    options = {"formats": ["frozen_graph"], "precision": "bfloat16"}
+    options = {"formats": ["saved_model", "frozen_graph"], "precision": "bfloat16"}
     config = export_folder(str(tmp_path / "x"), subject, **options)
     proof = config.check["formats"]["frozen_graph"]
     assert proof["numbers"] == "bfloat16"
     path = tmp_path / "x" / "frozen_graph.pb"
     assert path.stat().st_size < 0.6 * (export / "frozen_graph.pb").stat().st_size
     types = {node.op: node.attr["T"].type for node in frozen_graph._read(str(path)).node}
+    assert config.check["formats"]["saved_model"]["numbers"] == "bfloat16"
     assert types["Conv2D"] == tf.bfloat16.as_datatype_enum
     assert types["Softmax"] == tf.float32.as_datatype_enum
-    found = classifier.load(str(path), recipe_for).outputs(pictures)["probabilities"]
-    np.testing.assert_allclose(found, expected, atol=0.02)
-    assert np.abs(found - expected).max() > 1e-6
+    for place in (path, path.parent / "saved_model"):
+        found = classifier.load(str(place), recipe_for).outputs(pictures)["probabilities"]
+        np.testing.assert_allclose(found, expected, atol=0.02)
+        assert np.abs(found - expected).max() > 1e-6
