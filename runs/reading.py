@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from datasets.conversion import cropping
+from datasets.conversion import cropping, image_bytes
 from datasets.conversion.image_bytes import Changes, Photograph
 from datasets.options import AnnotatedCropOptions
 from datasets.sources import voc_xml
@@ -31,20 +31,12 @@ class Picture:
     problem: str = ""
 
 
-def prepared(data: bytes) -> bytes:
-    """A picture file of any format that is taken, as training would have seen it.
-
-    Raises:
-      ValueError: it can't be used; the text says why.
-    """
-    return Photograph(data).encode().data
-
-
 def batches(
     paths: Sequence[str],
     size: int,
     crop: AnnotatedCropOptions | None = None,
     contents: Mapping[str, bytes] | None = None,
+    most_pixels: int = image_bytes.MAX_PIXELS,
 ) -> Iterator[list[Picture]]:
     """Yields the pictures in their order, `size` at a time; two batches are read ahead.
 
@@ -53,8 +45,14 @@ def batches(
       size: of a batch.
       crop: whether pictures are cut to a box, and where its annotation lies.
       contents: bytes of pictures that are no files, by their names in `paths`.
+      most_pixels: larger pictures are a problem.
     """
-    read = functools.partial(_read, crop=crop or AnnotatedCropOptions(), contents=contents or {})
+    read = functools.partial(
+        _read,
+        crop=crop or AnnotatedCropOptions(),
+        contents=contents or {},
+        most_pixels=most_pixels,
+    )
     found = _in_threads(read, paths, ahead=2 * size)
     while batch := list(itertools.islice(found, size)):
         yield batch
@@ -77,17 +75,20 @@ def _in_threads(
                 future.cancel()
 
 
-def _read(path: str, crop: AnnotatedCropOptions, contents: Mapping[str, bytes]) -> Picture:
+def _read(
+    path: str, crop: AnnotatedCropOptions, contents: Mapping[str, bytes], most_pixels: int
+) -> Picture:
     try:
         data = contents.get(path)
         if data is None:
             with open(path, "rb") as file:
                 data = file.read()
-        if not crop.crop_to_box:
-            return Picture(path, prepared(data))
         photograph = Photograph(data)
-        changes = Changes(crop=_rectangle(path, photograph, crop))
-        return Picture(path, photograph.encode(changes).data)
+        width, height = photograph.size
+        if width * height > most_pixels:
+            raise ValueError(f"too many pixels: {width} x {height}")
+        cut = _rectangle(path, photograph, crop) if crop.crop_to_box else None
+        return Picture(path, photograph.encode(Changes(crop=cut)).data)
     except (ValueError, OSError) as error:
         return Picture(path, b"", getattr(error, "strerror", None) or str(error))
 

@@ -53,7 +53,7 @@ def prepare(options: WebDemoOptions, say: Callable[[str], None] = print) -> Serv
     examples = pictures.find(given.examples).pictures if given.examples else []
     demo = Demo(
         answer=lambda data: _answer(data, opened, most_pixels),
-        table=lambda paths: _table(paths, opened),
+        table=lambda paths: _table(paths, opened, most_pixels),
         labels=list(zip(opened.classifier.labels, opened.labels, strict=True)),
         keep=Feedback(given.feedback_dir).add if given.feedback_dir else None,
         examples=examples[:_NUM_EXAMPLES],
@@ -78,21 +78,20 @@ def _answer(data: bytes, opened: OpenModel, most_pixels: int) -> Answer:
 def _prepared(data: bytes, most_pixels: int) -> bytes:
     """A picture's file as training would have seen it; raises Refused."""
     try:
-        width, height = Photograph(data).size
-        if width * height > most_pixels:
-            raise Refused("too_large", megapixels=width * height / 1e6, most=most_pixels / 1e6)
-        return reading.prepared(data)
-    except Refused:
-        raise
+        photograph = Photograph(data)
+        width, height = photograph.size
+        if width * height <= most_pixels:
+            return photograph.encode().data
     except ValueError as error:
         raise Refused("unreadable", reason=str(error)) from error
+    raise Refused("too_large", megapixels=width * height / 1e6, most=most_pixels / 1e6)
 
 
-def _table(paths: Mapping[str, str], opened: OpenModel) -> list[list[str]]:
+def _table(paths: Mapping[str, str], opened: OpenModel, most_pixels: int) -> list[list[str]]:
     """The CSV of many pictures, by their names; see `answer_files.rows`."""
     answers, names = Answers(), {path: name for name, path in paths.items()}
     labels = opened.classifier.labels
-    for batch in reading.batches(list(names), _BATCH_SIZE):
+    for batch in reading.batches(list(names), _BATCH_SIZE, most_pixels=most_pixels):
         for picture, probabilities in answered(opened.classifier, batch):
             named = reading.Picture(names[picture.path], b"", picture.problem)
             answers.add(named, probabilities, labels, _NUM_CLASSES)

@@ -19,6 +19,7 @@ from runs.options import ConvertOptions, WebDemoOptions
 from serving.demo import words
 from serving.demo.feedback import Feedback
 from tests import tiny_net
+from tests.conftest import ROOT
 from tests.test_page import CHROMIUM, needs_chromium
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -65,7 +66,7 @@ def server(place, model):
         feedback_dir=str(place / "feedback"),
         max_megapixels=MOST_PIXELS,
         max_megabytes=MOST_BYTES,
-        max_files=3,
+        max_files=4,
     )
     server = web_demo.prepare(options, silent)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -211,16 +212,19 @@ def test_many_pictures_become_a_table_and_a_csv(browser, server, place, model):
         page = visit.page
         page.click("#classify")
         page.get_by_text("Drop some pictures first.").wait_for()
-        visit.upload([place / name for name in ("0.png", "broken.png", "2.png")], "#files")
+        names = ("0.png", "broken.png", "many_pixels.png", "2.png")
+        visit.upload([place / name for name in names], "#files")
         page.locator("#files").get_by_text("broken").first.wait_for()
         page.click("#classify")
         page.locator("#download").wait_for()
         with page.expect_download() as waiting:
             page.click("#download")
+        assert waiting.value.suggested_filename == "answers.csv"
         rows = list(csv.DictReader(io.StringIO(waiting.value.path().read_text("utf-8"))))
-        assert [row["filename"] for row in rows] == ["0.png", "2.png", "broken.png"]
-        assert [row["label"] for row in rows] == [expected(model, 0), expected(model, 2), ""]
-        assert rows[2]["problem"].startswith("damaged image")
+        assert [row["filename"] for row in rows] == ["0.png", "2.png", *names[1:3]]
+        assert [row["label"] for row in rows[:2]] == [expected(model, 0), expected(model, 2)]
+        assert rows[2]["problem"].startswith("damaged image") and rows[2]["label"] == ""
+        assert rows[3]["problem"] == "too many pixels: 200 x 100"
         shown = page.locator("#table").inner_text()
         assert "2.png" in shown and "damaged image" in shown
         assert visit.noise() == []
@@ -296,7 +300,8 @@ def test_the_report_has_a_tab(browser, server):
     "path", ["gradio_api/proxy=https://example.org/x", "gradio_api/file=https://example.org/x"]
 )
 def test_the_server_fetches_nothing_for_others_and_shows_no_other_file(server, place, path):
-    for closed in (path, f"gradio_api/file={place / 'names.json'}"):
+    files = (place / "names.json", ROOT / "README.md")
+    for closed in (path, *(f"gradio_api/file={file}" for file in files)):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(server.address + closed)
         assert refused.value.code in (403, 404)

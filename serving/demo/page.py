@@ -210,6 +210,7 @@ def _feedback(demo: Demo, picture: gr.Image) -> None:
 
 
 def _many_pictures(demo: Demo) -> None:
+    tables = tempfile.TemporaryDirectory()  # goes with the page
     taken = gr.File(label=I18N("files"), file_count="multiple", elem_id="files")
     button = gr.Button(I18N("classify"), variant="primary", elem_id="classify")
     problem = gr.HTML(visible=False, elem_id="problems")
@@ -226,12 +227,11 @@ def _many_pictures(demo: Demo) -> None:
             text = _said(request, "too_many", count=len(paths), most=demo.max_files)
             return _problem(text), hidden, hidden
         rows = demo.table(_by_name(paths))
-        with tempfile.NamedTemporaryFile(
-            "w", suffix=".csv", prefix="answers_", newline="", encoding="utf-8", delete=False
-        ) as file:
+        path = os.path.join(tempfile.mkdtemp(dir=tables.name), "answers.csv")
+        with open(path, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
         shown = gr.update(value={"headers": rows[0], "data": rows[1:]}, visible=True)
-        return hidden, gr.update(value=file.name, visible=True), shown
+        return hidden, gr.update(value=path, visible=True), shown
 
     button.click(classify, taken, [problem, download, table], **_ASKED, show_progress_on=[table])
 
