@@ -4,7 +4,8 @@ python eval_image_classifier.py --checkpoint_path=output --eval_dir=output_eval
 
 Net, image size, preprocessing, classes and dataset come from the checkpoint's run.json; a
 checkpoint without one, such as TF-Slim's own, needs --model_name and --dataset_dir. With
---eval_interval_secs=60 each new checkpoint of a training that goes on is evaluated.
+--eval_interval_secs=60 each new checkpoint of a training that goes on is evaluated. With
+--visualize=photo.jpg it draws what the net makes of a picture.
 """
 
 from command_line import load_tensorflow, run, say
@@ -13,7 +14,13 @@ from runs.options import EvaluateOptions
 
 
 def main(options: EvaluateOptions) -> None:
-    if options.watching.eval_interval_secs is None:
+    if options.visualization.visualize:
+        checks.visualization(options)
+        load_tensorflow()
+        from runs.visualize import visualize
+
+        visualize(options, say)
+    elif options.watching.eval_interval_secs is None:
         checks.evaluation(options)
         load_tensorflow()
         from runs.evaluate import evaluate

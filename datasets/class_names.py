@@ -111,6 +111,19 @@ def is_converted_here(path: str) -> bool:
     return any(storage.read_json(f"{start}dataset.json").get("classes") for start in starts)
 
 
+def stated_counts(dataset_dir: str | None, tfrecord_file: str | None, split: str) -> dict[str, int]:
+    """How many examples each class has in a split, as dataset.json says; {} where it does not.
+
+    Args:
+      dataset_dir: folder of the dataset.
+      tfrecord_file: the file, in place of a folder.
+      split: whose.
+    """
+    start = f"{tfrecord_file}." if tfrecord_file else os.path.join(dataset_dir or "", "")
+    splits = storage.read_json(f"{start}dataset.json").get("splits", {})
+    return dict(splits.get(split, {}).get("classes", {}))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Text:
     """Class number and name in a record."""

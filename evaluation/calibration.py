@@ -56,11 +56,7 @@ def reliability(
     order = np.argsort(confidences, kind="stable")
     ordered, right = confidences[order], correct[order]
     edges = np.linspace(0, 1, NUM_BINS + 1)
-    if adaptive:
-        starts = np.arange(NUM_BINS + 1) * len(ordered) // NUM_BINS
-    else:  # a bin's upper edge belongs to it
-        starts = np.searchsorted(ordered, edges, side="right")
-        starts[0], starts[-1] = 0, len(ordered)
+    starts = _starts(ordered, adaptive)
     filled = np.flatnonzero(np.diff(starts))
     first, end = starts[filled], starts[filled + 1]
     count = end - first
@@ -69,6 +65,24 @@ def reliability(
     high = ordered[end - 1] if adaptive else edges[filled + 1]
     sums = [np.add.reduceat(values.astype(np.float64), first) for values in (ordered, right)]
     return Reliability(low, high, count, sums[0] / count, sums[1] / count)
+
+
+def bins(confidences: np.ndarray, *, adaptive: bool = False) -> np.ndarray:
+    """int [N], the bin of each example, 0 to NUM_BINS - 1; arguments as of `reliability`."""
+    order = np.argsort(confidences, kind="stable")
+    found = np.empty(len(order), int)
+    found[order] = np.repeat(np.arange(NUM_BINS), np.diff(_starts(confidences[order], adaptive)))
+    return found
+
+
+def _starts(ordered: np.ndarray, adaptive: bool) -> np.ndarray:
+    """int [NUM_BINS + 1], where each bin begins among ascending confidences, and the last ends."""
+    if adaptive:
+        return np.arange(NUM_BINS + 1) * len(ordered) // NUM_BINS
+    # A bin's upper edge belongs to it.
+    starts = np.searchsorted(ordered, np.linspace(0, 1, NUM_BINS + 1), side="right")
+    starts[0], starts[-1] = 0, len(ordered)
+    return starts
 
 
 def fit_temperature(log_probabilities: LogProbabilities, labels: np.ndarray) -> float:

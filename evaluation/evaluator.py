@@ -98,11 +98,20 @@ class Evaluation:
     def scores(self) -> metrics.ClassScores:
         return metrics.class_scores(self.labels, self.predictions, self.num_classes)
 
-    @functools.cached_property
+    @property
     def ranking(self) -> metrics.RankingScores | None:
         """None where the probabilities of all classes were not kept."""
+        return self._ranked[0]
+
+    @property
+    def ranking_slopes(self) -> metrics.RankingSlopes | None:
+        """None where `ranking` is, or where there are very many examples and classes."""
+        return self._ranked[1]
+
+    @functools.cached_property
+    def _ranked(self) -> tuple[metrics.RankingScores | None, metrics.RankingSlopes | None]:
         if self.log_probabilities is None:
-            return None
+            return None, None
         return metrics.ranking_scores(self.log_probabilities, self.labels)
 
 

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -87,9 +87,10 @@ def write(
         "report.html": html.encode(),
     }
     _write_all(eval_dir, contents)
-    _write_events(
-        eval_dir, evaluation, numbers, {"confusion_matrix": matrix, "reliability": diagram}, step
-    )
+    images = {"confusion_matrix": [matrix], "reliability": [diagram]}
+    if extras and extras.gallery.surest:
+        images["surest_mistakes"] = [extras.gallery.images[i] for i in extras.gallery.surest]
+    _write_events(eval_dir, evaluation, numbers, images, step)
     return numbers
 
 
@@ -114,7 +115,7 @@ def _write_events(
     eval_dir: str,
     evaluation: Evaluation,
     numbers: Mapping[str, object],
-    images: Mapping[str, bytes],
+    images: Mapping[str, Sequence[bytes]],
     step: int,
 ) -> None:
     try:
@@ -123,9 +124,11 @@ def _write_events(
             for name, value in numbers.items():
                 if isinstance(value, float):
                     tf.summary.scalar(f"eval/{tag(name)}", value)
-            for name, content in images.items():
-                image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-                tf.summary.image(f"eval/{name}", image[None])
+            for name, contents in images.items():
+                pixels = [Image.open(io.BytesIO(content)).convert("RGB") for content in contents]
+                tf.summary.image(
+                    f"eval/{name}", np.stack(list(map(np.asarray, pixels))), max_outputs=len(pixels)
+                )
             for name, summary in _curves(evaluation):
                 (value,) = summary.value
                 tf.summary.write(

@@ -4,17 +4,15 @@ scikit-learn and SciPy compute what is known by name. They are imported where th
 takes seconds, and training evaluates without them.
 """
 
-from collections.abc import Mapping
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from evaluation.log_probabilities import LogProbabilities
 
-# Of each bootstrap; what changes from seed to seed is then below a tenth of an interval.
-NUM_RESAMPLES = 1000
-# Counts that one step of a bootstrap holds in memory: 32 MiB.
-_DRAWN_AT_ONCE = 2**22
+# Examples times classes up to which slopes are computed: it doubles the time of the ranking scores.
+_MOST_SLOPES = 2**28
 
 
 class ClassScores(NamedTuple):
@@ -34,6 +32,17 @@ class RankingScores(NamedTuple):
     """Of each class against all others, float64 [C] in 0..1.
 
     NaN for a class that has no examples or all of them.
+    """
+
+    roc_auc: np.ndarray
+    average_precision: np.ndarray
+
+
+class RankingSlopes(NamedTuple):
+    """How the means of `RankingScores` depend on each of N examples, float64 [N].
+
+    Were example k counted w_k times, the mean would be larger by the mean of w_k times its slope,
+    to first order (the infinitesimal jackknife).
     """
 
     roc_auc: np.ndarray
@@ -63,7 +72,9 @@ def class_scores(labels: np.ndarray, predictions: np.ndarray, num_classes: int) 
     return ClassScores(precision, recall, f1, support, predicted)
 
 
-def ranking_scores(log_probabilities: LogProbabilities, labels: np.ndarray) -> RankingScores:
+def ranking_scores(
+    log_probabilities: LogProbabilities, labels: np.ndarray
+) -> tuple[RankingScores, RankingSlopes | None]:
     """Area under the ROC curve and average precision of each class against all others.
 
     Only one class of all examples is in memory at a time.
@@ -71,29 +82,88 @@ def ranking_scores(log_probabilities: LogProbabilities, labels: np.ndarray) -> R
     Args:
       log_probabilities: of N examples and C classes.
       labels: int [N].
+
+    Returns:
+      the scores, and the slopes of their means; None where N times C is above some 270 million.
     """
     counts = np.bincount(labels)
     areas, precisions = np.full((2, log_probabilities.num_classes), np.nan)
-    for number in np.flatnonzero((counts > 0) & (counts < len(labels))):
-        scores = log_probabilities.of_class(number)
-        areas[number], precisions[number] = _ranking(scores, labels == number)
-    return RankingScores(areas, precisions)
+    defined = np.flatnonzero((counts > 0) & (counts < len(labels)))
+    has_slopes = len(labels) * log_probabilities.num_classes <= _MOST_SLOPES
+    slopes = np.zeros((2, len(labels)))
+    for number in defined:
+        scores, is_it = log_probabilities.of_class(number), labels == number
+        places = _Places.of(scores, is_it)
+        areas[number], precisions[number] = places.area, places.precision
+        if has_slopes:
+            slopes += places.slopes(scores, is_it)
+    slopes /= max(len(defined), 1)
+    return RankingScores(areas, precisions), RankingSlopes(*slopes) if has_slopes else None
 
 
-def _ranking(scores: np.ndarray, is_it: np.ndarray) -> tuple[float, float]:
-    """scikit-learn's roc_auc_score and average_precision_score, from one sort for both.
+@dataclasses.dataclass(frozen=True)
+class _Places:
+    """Where the n examples of a class stand among all N, from the lowest score on.
 
-    For each example of the class it counts those of all examples, and of the class, that have a
-    lower score, and the same.
+    Attributes:
+      own: float [n], their scores.
+      own_lower, own_upto: int [n], how many of them have a lower score, and at most the same.
+      lower, upto: the same of all examples.
+      count: N.
     """
-    every, own = np.sort(scores), np.sort(scores[is_it])
-    num_others = len(every) - len(own)
-    lower, own_lower = np.searchsorted(every, own), np.searchsorted(own, own)
-    upto, own_upto = (np.searchsorted(part, own, side="right") for part in (every, own))
-    others_lower, others_upto = lower - own_lower, upto - own_upto
-    area = np.mean((others_lower + others_upto) / (2 * num_others))
-    precision = np.mean((len(own) - own_lower) / (len(every) - lower))
-    return float(area), float(precision)
+
+    own: np.ndarray
+    own_lower: np.ndarray
+    own_upto: np.ndarray
+    lower: np.ndarray
+    upto: np.ndarray
+    count: int
+
+    @classmethod
+    def of(cls, scores: np.ndarray, is_it: np.ndarray) -> "_Places":
+        every, own = np.sort(scores), np.sort(scores[is_it])
+        sides = [np.searchsorted(x, own, side) for x in (own, every) for side in ("left", "right")]
+        return cls(own, *sides, len(scores))
+
+    @property
+    def won(self) -> np.ndarray:
+        """float64 [n], the share of the others that each of the class is above; ties are half."""
+        others_lower, others_upto = self.lower - self.own_lower, self.upto - self.own_upto
+        return (others_lower + others_upto) / (2 * (self.count - len(self.own)))
+
+    @property
+    def precisions(self) -> np.ndarray:
+        """float64 [n], the class's share of the examples that have at least each one's score."""
+        return (len(self.own) - self.own_lower) / (self.count - self.lower)
+
+    @property
+    def area(self) -> float:
+        """scikit-learn's roc_auc_score."""
+        return float(self.won.mean())
+
+    @property
+    def precision(self) -> float:
+        """scikit-learn's average_precision_score."""
+        return float(self.precisions.mean())
+
+    def slopes(self, scores: np.ndarray, is_it: np.ndarray) -> np.ndarray:
+        """float64 [2, N], see `RankingSlopes`, of this class's area and average precision."""
+        n, total = len(self.own), self.count
+        below, upto = (np.searchsorted(self.own, scores, side) for side in ("left", "right"))
+        # What an example lends to the precision of each of the class at or below it.
+        taken = total - self.lower
+        own_taken = n - self.own_lower
+        for_own, for_other = (
+            np.concatenate([[0.0], np.cumsum(part / taken**2)])[upto]
+            for part in (taken - own_taken, -own_taken)
+        )
+        area = np.where(is_it, 0.0, (1 - (below + upto) / (2 * n) - self.area) / (total - n))
+        precision = np.where(is_it, for_own, for_other) / n
+        # Those of the class, in the order of their scores.
+        place = np.flatnonzero(is_it)[np.argsort(scores[is_it], kind="stable")]
+        area[place] = (self.won - self.area) / n
+        precision[place] += (self.precisions - self.precision) / n
+        return total * np.stack([area, precision])
 
 
 def averages(support: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> dict[str, Any]:
@@ -130,57 +200,6 @@ def averages(support: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> d
     found["matthews"] = np.where(one_class, np.nan, matthews)
     found["cohen_kappa"] = np.where(one_class, np.nan, kappa)
     return found
-
-
-def averages_intervals(confusion: np.ndarray, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """95 % confidence intervals of `averages`, by the bootstrap.
-
-    To draw N examples with replacement is to draw the cells of the confusion matrix that they are
-    in. So the examples themselves are not needed.
-    """
-    from scipy import sparse
-
-    rows, columns = np.nonzero(confusion)
-    cells = confusion[rows, columns]
-    places = np.arange(len(cells))
-
-    def sums(keep: np.ndarray, classes: np.ndarray) -> sparse.csr_matrix:
-        shape = len(cells), len(confusion)
-        return sparse.csr_matrix((keep.astype(np.float64), (places, classes)), shape=shape)
-
-    all_cells = np.ones(len(cells))
-    by_class = [sums(all_cells, rows), sums(all_cells, columns), sums(rows == columns, rows)]
-    random = np.random.default_rng(seed)
-    at_once = max(1, _DRAWN_AT_ONCE // max(len(cells), len(confusion)))
-    resamples: dict[str, list[np.ndarray]] = {}
-    for first in range(0, NUM_RESAMPLES, at_once):
-        count = min(at_once, NUM_RESAMPLES - first)
-        drawn = random.multinomial(cells.sum(), cells / cells.sum(), size=count)
-        for name, values in averages(*(drawn @ part for part in by_class)).items():
-            resamples.setdefault(name, []).append(values)
-    return {name: _middle(np.concatenate(parts)) for name, parts in resamples.items()}
-
-
-def mean_intervals(
-    columns: Mapping[str, np.ndarray], seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % confidence intervals of the means of columns, float [N] each, by the bootstrap."""
-    table = np.stack(list(columns.values()))
-    count = table.shape[1]
-    random = np.random.default_rng(seed)
-    means = np.stack(
-        [table[:, random.integers(count, size=count)].mean(axis=1) for _ in range(NUM_RESAMPLES)]
-    )
-    return {name: _middle(means[:, i]) for i, name in enumerate(columns)}
-
-
-def _middle(resamples: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of the resamples that have a value; NaN where none has."""
-    finite = resamples[np.isfinite(resamples)]
-    if not finite.size:
-        return float("nan"), float("nan")
-    low, high = np.percentile(finite, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def macro_average(scores: np.ndarray, support: np.ndarray) -> float:

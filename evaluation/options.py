@@ -58,6 +58,33 @@ class EvaluationOptions(Options):
 
 
 @options
+class VisualizationOptions(Options):
+    """Looking into a net."""
+
+    visualize: tuple[str, ...] = option(
+        (),
+        "Picture, folder of pictures or glob. Draws what the net makes of them, and stops: feature "
+        "maps, the first layer's filters, and Grad-CAM beside the picture, as PNG files in "
+        "--eval_dir. May be repeated.",
+        repeated=True,
+        path=True,
+    )
+    end_points: tuple[str, ...] = option(
+        (),
+        "End points whose feature maps are drawn, such as Mixed_5d,Mixed_7c; unset: five spread "
+        "over the net.",
+    )
+    filters: int = option(
+        16, "How many maps of each: those that vary most over the picture.", bounds=(1, None)
+    )
+
+    def check(self) -> None:
+        for name in ("end_points", "filters"):
+            if name in self.given and not self.visualize:
+                raise UsageError(f"--{name} needs --visualize=FILE.")
+
+
+@options
 class ComparisonOptions(Options):
     """Comparison."""
 

@@ -10,18 +10,12 @@ import dataclasses
 import keras
 
 from foundation.errors import UsageError
-from nets import blocks, layers, slim_names
+from nets import blocks, maps, slim_names
 from nets.blocks import Blocks
 
 # As a scope on the command line: those of `scopes`.
 WORD = "head"
 _EXAMPLE = "such as dense:512,dropout:0.5"
-_POOLS = (
-    keras.layers.AveragePooling2D,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.MaxPooling2D,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +96,7 @@ def attach(
     parsed = parse(head)
     top = root(scope)
     block = Blocks(blocks.glorot_uniform, dtype=dtype)
-    x = features(model)
+    x = maps.features(model)
     if len(x.shape) == 4:
         x = block.global_pool(x, f"{top}/pool", keep_dims=False)
     count = collections.Counter()
@@ -120,26 +114,6 @@ def attach(
     return blocks.model(model.name, model.input, end_points, **{**model.output, "logits": logits})
 
 
-def features(model: keras.Model) -> keras.KerasTensor:
-    """What the last pool before the classifier leaves, normalised where the net does so next.
-
-    Args:
-      model: as `nets_factory.build` returns it, with a head or without.
-
-    Returns:
-      [N, h, w, C], or [N, C] where the net has averaged height and width away.
-    """
-    # Without auxiliary logits: the layers come in the order of computation, and theirs would mix.
-    ordered = keras.Model(model.input, model.output["logits"]).layers
-    # Wide VGG images are pooled once more, inside the classifier, which has the only dropouts.
-    dropouts = [i for i, layer in enumerate(ordered) if _is_dropout(layer)]
-    trunk = ordered[: dropouts[0]] if dropouts else ordered
-    last = max(i for i, layer in enumerate(trunk) if isinstance(layer, _POOLS))
-    if isinstance(ordered[last + 1], keras.layers.LayerNormalization):
-        last += 1
-    return ordered[last].output
-
-
 def _parse_layer(part: str, text: str) -> Dense | Dropout:
     kind, _, value = part.partition(":")
     try:
@@ -155,11 +129,6 @@ def _parse_layer(part: str, text: str) -> Dense | Dropout:
         option="head",
         value=text,
     )
-
-
-def _is_dropout(layer: keras.Layer) -> bool:
-    """Not so the layers that drop whole paths, which are all over a net."""
-    return isinstance(layer, layers.Dropout) and layer.noise_shape is None
 
 
 def _outputs(operation) -> list:

@@ -36,6 +36,7 @@ def customized(
         evaluate=steps.evaluate,
         evaluate_image=steps.evaluate_image,
         value_range=new.value_range,
+        undo=new.undo,
         size=new.size,
         needs_color=new.needs_color,
         augment=recipe.augment if steps.keeps_halves else steps.augment,

@@ -36,6 +36,7 @@ class Recipe:
       evaluate: the same of the encoded image.
       value_range: least and greatest value that the results can have; None where each image is
         brought to mean 0 and deviation 1.
+      undo: from the results back to pixels in 0..255; None where that can't be.
       normalization: name of the normalisation that its functions end with.
       size: the one side in pixels that results can have; None for any.
       needs_color: whether `use_grayscale` is impossible.
@@ -52,11 +53,28 @@ class Recipe:
     evaluate: Callable[..., tf.Tensor]
     evaluate_image: Callable[..., tf.Tensor]
     value_range: tuple[float, float] | None
+    undo: Callable[[tf.Tensor], tf.Tensor] | None
     normalization: str
     size: int | None = None
     needs_color: bool = False
     augment: Callable[..., dict[str, tf.Tensor]] | None = None
     to_input: Callable[..., tf.Tensor] | None = None
+
+    def pictures(self, images: tf.Tensor) -> tf.Tensor:
+        """Results, float32 [N, S, S, channels], as people see them: uint8 [N, S, S, 3].
+
+        Of whitened images the least value becomes black and the greatest white.
+        """
+        if self.undo:
+            pixels = self.undo(images)
+        else:
+            low, high = (
+                reduce(images, axis=[1, 2, 3], keepdims=True)
+                for reduce in (tf.reduce_min, tf.reduce_max)
+            )
+            pixels = 255 * tf.math.divide_no_nan(images - low, high - low)
+        pixels = tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+        return tf.repeat(pixels, 3, axis=3) if images.shape[3] == 1 else pixels
 
     def training_stages(
         self, size: int, use_grayscale: bool = False, **options
@@ -116,6 +134,7 @@ def _recipe(name: str, module, scale: str) -> Recipe:
         evaluate,
         module.evaluate_image,
         scaling.value_range,
+        scaling.undo,
         scale,
         needs_color=scaling.needs_color,
         augment=module.augment if in_halves else None,

@@ -9,7 +9,7 @@ from foundation.errors import InputError, UsageError
 from foundation.options import given_values
 from nets import exported, names
 from nets.options import PRETRAINED
-from runs import category_names
+from runs import category_names, pictures
 from runs import config as run_config
 from runs.config import RunConfig
 from runs.options import (
@@ -79,6 +79,12 @@ def training(given: TrainOptions) -> None:
     if given.recipe.preprocessing_name == "addons":
         # The addons need Keras 2, which TensorFlow must know before it is imported.
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+
+def visualization(given: EvaluateOptions) -> None:
+    """Checks the checkpoint and the pictures that are drawn."""
+    known_run(given.checkpoint.checkpoint_path, given)
+    pictures.find(given.visualization.visualize, option="visualize")
 
 
 def evaluation(given: EvaluateOptions) -> RunConfig | None:

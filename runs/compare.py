@@ -96,7 +96,12 @@ def _compared(name: str, path: str, export: str, output_dir: str, say: Say) -> C
         return Compared(name, answers, numbers)
     say(f"{name}: measuring {export}")
     return Compared(
-        name, answers, numbers, latency.size_in_bytes(export), latency.milliseconds(export)
+        name,
+        answers,
+        numbers,
+        latency.format_of(export),
+        latency.size_in_bytes(export),
+        latency.milliseconds(export),
     )
 
 

@@ -1,5 +1,6 @@
 """Evaluates a trained net on a split of a dataset, each example exactly once."""
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -9,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from datasets import bad_records, batches
+from datasets import bad_records, batches, class_names
 from datasets.bad_records import BadRecord
 from datasets.splits import TEST, VALIDATION
 from datasets.tfrecord_dataset import Dataset
@@ -61,6 +62,10 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
     )
     gallery = Gallery(dataset.num_classes, subject.value_range)
     found = _answers(subject, dataset, options, gallery)
+    if subject.heat:
+        # Exports of earlier versions and nets without feature maps have none.
+        with contextlib.suppress(InputError):
+            gallery.explain(subject.heat)
     about = _about(subject, dataset, dropped, options)
     if options.evaluation.fit_temperature:
         about["fitted_temperature"] = temperature.fit(
@@ -77,6 +82,7 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
             options.evaluation.language,
             curves=os.path.join(_train_dir(subject.folder), summaries.CURVES),
             training=_training(subject.config),
+            training_counts=class_names.stated_counts(**_training_data(subject.config)),
         ),
         all_probabilities=options.evaluation.all_probabilities,
     )
@@ -142,7 +148,9 @@ def _answers(
                 examples,
                 dataset.labels,
                 top_k=options.evaluation.top_k,
-                show=lambda batch, *rest: gallery.add(subject.pixels(batch), *rest),
+                show=lambda batch, *rest: gallery.add(
+                    subject.pixels(batch), *rest, subject.inputs(batch)
+                ),
                 on_batch=bar.update,
                 log_probabilities=LogProbabilities(
                     options.evaluation.eval_dir, dataset.num_classes
@@ -200,6 +208,15 @@ def _training(config: RunConfig) -> dict[str, dict[str, object]]:
         if name in defaults and value != defaults[name]
     }
     return {"changed": changed, "all": config.flags}
+
+
+def _training_data(config: RunConfig) -> dict[str, object]:
+    """What `class_names.stated_counts` takes to count what a run was trained on."""
+    return {
+        "dataset_dir": config.dataset_dir,
+        "tfrecord_file": config.tfrecord_file,
+        "split": config.dataset_split_name or "train",
+    }
 
 
 def _train_dir(folder: str) -> str:

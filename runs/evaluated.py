@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,16 +13,18 @@ import tensorflow as tf
 from datasets.tfrecord_dataset import Dataset
 from evaluation import views
 from foundation.errors import InputError
-from nets import costs, nets_factory
+from nets import costs, maps, nets_factory
 from nets.costs import Cost
 from runs import config as run_config
 from runs import opened, preparation, temperature
 from runs.config import RunConfig
 from runs.opened import OpenRun
 from runs.options import EvaluateOptions
-from serving import classifier
+from serving import classifier, explain, saved_model
 
 Say = Callable[[str], None]
+# Pictures that are explained at once.
+_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Evaluated:
       predict: from such a batch to logits [B, C] of the dataset's C classes.
       pixels: from such a batch to float32 [B, H, W, channels], as the net sees them.
       run: the opened checkpoint; None for an exported model.
+      inputs: from such a batch to what `heat` takes of its examples, by their places.
+      heat: from N of these and N classes of the dataset to Grad-CAM's heat, float32 [N, h, w]; None
+        where there is none to be had.
     """
 
     config: RunConfig
@@ -56,6 +61,8 @@ class Evaluated:
     predict: Callable[[Any], tf.Tensor]
     pixels: Callable[[Any], tf.Tensor] = lambda batch: batch
     run: OpenRun | None = None
+    inputs: Callable[[Any], Callable[[int], Any]] = lambda batch: lambda i: None
+    heat: Callable[[Sequence[Any], Sequence[int]], np.ndarray] | None = None
 
 
 def of_checkpoint(options: EvaluateOptions, dataset: Dataset, say: Say) -> Evaluated:
@@ -97,7 +104,21 @@ def of_checkpoint(options: EvaluateOptions, dataset: Dataset, say: Say) -> Evalu
         ),
         predict=views.mean_of(predict, side, tta),
         run=run,
+        inputs=lambda batch: lambda i: batch[i].numpy(),
+        heat=functools.partial(_heat, run.model, num_hidden) if tta == "none" else None,
     )
+
+
+def _heat(
+    model: keras.Model, num_hidden: int, images: Sequence[np.ndarray], classes: Sequence[int]
+) -> np.ndarray:
+    # Not compiled: a few pictures are done before a graph is traced.
+    halves, classes = maps.halves(model), tf.constant(classes, tf.int32) + num_hidden
+    parts = [
+        explain.heat(halves, tf.stack(images[i : i + _AT_ONCE]), classes[i : i + _AT_ONCE])
+        for i in range(0, len(images), _AT_ONCE)
+    ]
+    return tf.concat(parts, axis=0).numpy()
 
 
 def of_export(options: EvaluateOptions, dataset: Dataset, say: Say) -> Evaluated:
@@ -131,6 +152,9 @@ def of_export(options: EvaluateOptions, dataset: Dataset, say: Say) -> Evaluated
         inputs = batch["encoded"] if takes_encoded else batch
         return model.outputs(list(inputs.numpy()))["logits"][:, len(hidden) :] / divisor
 
+    def heat(encoded, classes):
+        return saved_model.load_explainer(model_file)(encoded, np.add(classes, len(hidden)))["heat"]
+
     say(f"Model: {model_file}, {config.model_name}, {len(model.labels)} classes")
     return Evaluated(
         config=config,
@@ -144,6 +168,8 @@ def of_export(options: EvaluateOptions, dataset: Dataset, say: Say) -> Evaluated
         decode=decode,
         predict=predict,
         pixels=lambda batch: batch["pixels"] if takes_encoded else batch,
+        inputs=lambda batch: lambda i: batch["encoded"][i].numpy() if takes_encoded else None,
+        heat=heat if takes_encoded else None,
     )
 
 

@@ -120,6 +120,7 @@ def _subject(
         labels=run.labels,
         decode=functools.partial(run.recipe.evaluate, **pixels),
         prepare=functools.partial(run.recipe.evaluate_image, **pixels),
+        picture=run.recipe.pictures,
         config=described,
         examples=examples.encoded,
         examples_source=examples.source,

@@ -19,6 +19,7 @@ from evaluation.options import (
     ComparisonOptions,
     DrawnAnswersOptions,
     EvaluationOptions,
+    VisualizationOptions,
     WatchingOptions,
 )
 from foundation.errors import UsageError
@@ -59,7 +60,7 @@ TEMPERATURE_WORDS = ("fitted", "none")
 # Options of the evaluation that an exported model has no use for.
 _OF_CHECKPOINTS = (
     *("checkpoint_path", "moving_average_decay", "precision", "tta"),
-    *("fit_temperature", "eval_interval_secs"),
+    *("fit_temperature", "eval_interval_secs", "visualize"),
 )
 
 
@@ -341,6 +342,7 @@ class EvaluateOptions(OpenOptions):
     reading: ReadingOptions = group(ReadingOptions)
     evaluation: EvaluationOptions = group(EvaluationOptions)
     watching: WatchingOptions = group(WatchingOptions)
+    visualization: VisualizationOptions = group(VisualizationOptions)
     temperature: TemperatureOptions = group(TemperatureOptions)
     tracking: TrackingOptions = group(TrackingOptions)
     legacy: LegacyOptions = group(LegacyOptions)
@@ -355,6 +357,11 @@ class EvaluateOptions(OpenOptions):
                 raise UsageError(
                     f"--{name} is of checkpoints, --model of what was made of one: leave one out."
                 )
+        if self.visualization.visualize and self.watching.eval_interval_secs is not None:
+            raise UsageError(
+                "--visualize is of one checkpoint: leave one of them out.",
+                option="eval_interval_secs",
+            )
         if not self.evaluation.fit_temperature:
             return
         if self.watching.eval_interval_secs is not None:

@@ -38,8 +38,8 @@ class Found:
             yield f"Left out: {count} {files} ({names}{more})"
 
 
-def find(words: Sequence[str]) -> Found:
-    """Finds the files that the values of --image mean.
+def find(words: Sequence[str], option: str = "image") -> Found:
+    """Finds the files that the values of an option mean.
 
     A folder means the pictures in it and below, sorted, by their first bytes or their names. Hidden
     files are passed over. `PIPED` means standard input: a picture, or a list of names.
@@ -61,7 +61,7 @@ def find(words: Sequence[str]) -> Found:
         else:
             pictures = [part.strip() for part in word.split(",") if part.strip()]
         if not pictures:
-            raise InputError("no picture there.", option="image", value=word)
+            raise InputError("no picture there.", option=option, value=word)
         found.update(dict.fromkeys(pictures))
     return Found(list(found), list(left_out), contents)
 

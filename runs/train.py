@@ -27,7 +27,7 @@ from training import batch_size, learning_rates, rate_finder, restoring, summari
 from training import distribution as distributions
 from training.contracts import Ending, Examples
 from training.distribution import Distribution
-from training.log import Log, Screen
+from training.log import Log, Screen, Sink
 from training.restoring import NetConfig
 from training.run import Run
 from training.tracking import MlflowRun
@@ -243,7 +243,7 @@ def _trained(current: Run, job: _Job) -> Trained:
     validation = None
     if options.validation.eval_every_n_steps:
         validation = ValidationData(job.options, config, job.data.recipe, job.say)
-    began, first = time.monotonic(), current.position.examples
+    time_log = _TrainingTime(current, options.train_dir)
     current.cache_features(job.data)
     log = Log()
     if job.distribution.is_chief:
@@ -253,13 +253,12 @@ def _trained(current: Run, job: _Job) -> Trained:
                 config, mlflow_run_id=tracked.run_id, mlflow_uri=tracked.uri
             )
         run_config.save(options.train_dir, config)
-        log = _log(current, dataclasses.replace(job, config=config), tracked)
+        log = _log(current, dataclasses.replace(job, config=config), tracked, time_log)
     if validation:
         validation.config = config
     ending = current.train(job.data, log, validation)
     if job.distribution.is_chief:
-        seconds, images = time.monotonic() - began, current.position.examples - first
-        run_config.save(options.train_dir, run_config.with_time(config, seconds, images))
+        time_log.save_time()
     if current.best.step:
         folder = os.path.join(options.train_dir, FOLDER)
         job.say(
@@ -338,14 +337,41 @@ def _tracked(current: Run, job: _Job) -> MlflowRun | None:
     return tracked
 
 
-def _log(current: Run, job: _Job, tracked: MlflowRun | None) -> Log:
+class _TrainingTime(Sink):
+    """Keeps in run.json how long the training took up to its last checkpoint.
+
+    What a crash loses after that, is trained anew and counted then.
+    """
+
+    def __init__(self, current: Run, train_dir: str):
+        self._current, self._train_dir = current, train_dir
+        self._began, self._first = time.monotonic(), current.position.examples
+        self._before: RunConfig | None = None
+
+    def save_time(self) -> None:
+        config = run_config.load(self._train_dir)
+        # What came before this process; the rest of run.json may be changed meanwhile.
+        self._before = self._before or config
+        images = self._current.position.examples - self._first
+        seconds = time.monotonic() - self._began
+        trained = run_config.with_time(self._before, seconds, images).trained
+        run_config.save(self._train_dir, dataclasses.replace(config, trained=trained))
+
+    def plot(self) -> None:
+        last = checkpoints.latest(self._train_dir) or ""
+        # A run that fails is plotted, too.
+        if last.endswith(f"-{self._current.position.step}"):
+            self.save_time()
+
+
+def _log(current: Run, job: _Job, tracked: MlflowRun | None, time_log: _TrainingTime) -> Log:
     saving = job.options.training.saving
     events = summaries.RunLog(saving.train_dir, current.first_step, job.say)
     events.text("flags", _as_table(job.config.flags))
     table = hyperparameters.table(job.options, job.config, job.data.dataset, current)
     events.hyperparameters(table)
     screen = Screen(job.say, current.last_step, cached=current.trainee.split is not None)
-    sinks = [screen, events, *([tracked] if tracked else [])]
+    sinks = [screen, events, time_log, *([tracked] if tracked else [])]
     return Log(sinks, job.say, saving.save_summaries_secs, saving.add_image_summaries)
 
 

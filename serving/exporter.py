@@ -154,7 +154,7 @@ def _write_models(
     calibration = _calibration(subject, options.batch_size) if options.is_calibrated else []
     if "saved_model" in paths:
         saved_model.write(
-            *(paths["saved_model"], subject.model, subject.prepare, labels_file),
+            *(paths["saved_model"], subject.model, subject.prepare, subject.picture, labels_file),
             precision=options.precision,
         )
     if "frozen_graph" in paths:

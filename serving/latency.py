@@ -8,6 +8,7 @@ import numpy as np
 
 from serving import classifier
 from serving.frozen_graph import Net
+from serving.options import FILES
 
 _SECONDS = 0.5  # for each batch size
 _FEWEST, _MOST = 5, 50  # calls
@@ -23,6 +24,15 @@ def size_in_bytes(path: str) -> int:
         for folder, _, names in os.walk(path)
         for name in names
     )
+
+
+def format_of(path: str) -> str:
+    """Of the model that `path` means, as `serving.options.FORMATS` call it; raises InputError."""
+    model = classifier.model_file(path)
+    if os.path.isdir(model):
+        return "saved_model"
+    ending = os.path.splitext(model)[1]
+    return next(name for name, file in FILES.items() if file.endswith(ending))
 
 
 def milliseconds(path: str, batch_sizes: Sequence[int] = (1, 8)) -> dict[int, float]:

@@ -1,5 +1,6 @@
 """The SavedModel: pictures in, labels out, with the preprocessing and the labels inside."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -10,15 +11,18 @@ import tensorflow as tf
 
 from foundation import labels as class_names
 from foundation.errors import InputError
-from nets import heads
-from serving import frozen_graph
+from nets import maps
+from serving import explain, frozen_graph
 from serving.pictures import reading
 
 ENCODED = "serving_default"
 IMAGES = "images"
 IMAGES_UINT8 = "images_uint8"
 FEATURES = "features"
+EXPLAIN = "explain"
 _NUM_BEST = 5
+# What lies between the halves of a net is numbered behind this.
+_BETWEEN = "between_"
 # What serving_default gives, in which order: for people, who must not pair the two orders.
 OUTPUTS = {
     "logits": "in class order, as labels.txt has it",
@@ -40,15 +44,17 @@ def write(
     directory: str,
     model: keras.Model,
     prepare: Callable[[tf.Tensor], tf.Tensor],
+    picture: Callable[[tf.Tensor], tf.Tensor],
     labels_file: str,
     precision: str = "float32",
 ) -> None:
-    """Writes a SavedModel with four signatures.
+    """Writes a SavedModel with five signatures.
 
-    `serving_default` and `features` take `encoded_images`, string [N]: the bytes of JPEG, PNG, GIF
-    or BMP files, mixed. They are seen as in training: turned as their EXIF says, transparency laid
-    on white. `images` takes `images`, float32 [N, H, W, 3], `images_uint8` takes the same as uint8:
-    decoded RGB pictures, 0 to 255, of any one size. N may be 0. All but `features` give
+    `serving_default`, `features` and `explain` take `encoded_images`, string [N]: the bytes of
+    JPEG, PNG, GIF or BMP files, mixed. They are seen as in training: turned as their EXIF says,
+    transparency laid on white. `images` takes `images`, float32 [N, H, W, 3], `images_uint8` takes
+    the same as uint8: decoded RGB pictures, 0 to 255, of any one size. N may be 0. These and
+    `serving_default` give
 
     - `logits` and `probabilities`, float32 [N, num_classes], in class order;
     - `classes`, int32 [N, K]: the most probable classes, best first; K is 5, or all if fewer;
@@ -56,6 +62,10 @@ def write(
 
     `features` gives `features`, float32 [N, C]: what the net's classifier is fed, the mean of its
     last feature maps over height and width.
+
+    `explain` also takes `classes`, int32 [N], -1 for the likeliest. It gives `heat`, float32
+    [N, h, w], what speaks for them as `explain.heat` has it, and `pictures`, uint8 [N, S, S, 3],
+    what the net saw. A net without feature maps lacks it.
 
     Of encoded pictures there are also `valid`, bool [N], and `status`, string [N]: "", or what is
     wrong with a picture and what to do. A picture that is not valid has numbers of 0, classes of
@@ -66,6 +76,7 @@ def write(
       model: takes float32 [N, S, S, C], gives a dict with "logits".
       prepare: the recipe on a decoded picture, uint8 or float32 [h, w, 3] in 0..255 → float32
         [S, S, C].
+      picture: from what the model takes to what people see: uint8 [N, S, S, 3].
       labels_file: labels.txt; kept inside as an asset.
       precision: what the net computes in, of `serving.options.PRECISIONS`.
 
@@ -73,14 +84,30 @@ def write(
       InputError: the net can't be computed in this precision.
       OSError: can't be written.
     """
-    labels = tf.constant(class_names.read(labels_file))
-    pixels = tf.TensorSpec(model.inputs[0].shape[1:], tf.float32)
-    read, net = _reading(prepare, pixels), _net(model, precision)
     module = tf.Module()
     # Those that are constants of the net are left out.
     module.weights = [variable.value for variable in model.variables]
     module.labels_file = tf.saved_model.Asset(labels_file)
-    classify = functools.partial(_named, labels)
+    recipe = prepare, picture
+    signatures = _signatures(model, *recipe, class_names.read(labels_file), precision)
+    try:
+        tf.saved_model.save(module, directory, signatures=signatures)
+    except tf.errors.OpError as error:
+        raise OSError(f"{directory}: could not be written: {error.message}") from error
+
+
+def _signatures(
+    model: keras.Model,
+    prepare: Callable[[tf.Tensor], tf.Tensor],
+    picture: Callable[[tf.Tensor], tf.Tensor],
+    names: Sequence[str],
+    precision: str,
+) -> dict[str, Callable]:
+    """By their names; arguments as of `write`, and the classes' names."""
+    pixels = tf.TensorSpec(model.inputs[0].shape[1:], tf.float32)
+    halves = maps.halves(model)
+    read, net = _reading(prepare, pixels), _net(model, halves, precision)
+    classify = functools.partial(_named, tf.constant(names))
     signatures = {
         ENCODED: _of_encoded(read, lambda images: classify(net(images)["logits"])),
         FEATURES: _of_encoded(read, lambda images: {"features": net(images)["features"]}),
@@ -92,39 +119,37 @@ def write(
             pixels,
             lambda images: classify(net(images)["logits"]),
         )
-    try:
-        tf.saved_model.save(module, directory, signatures=signatures)
-    except tf.errors.OpError as error:
-        raise OSError(f"{directory}: could not be written: {error.message}") from error
+    if halves.name:
+        shared = dataclasses.replace(halves, trunk=lambda images: _between(net(images)))
+        signatures[EXPLAIN] = _explaining(read, shared, picture)
+    return signatures
 
 
-def _net(model: keras.Model, precision: str) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def _net(
+    model: keras.Model, halves: maps.Halves, precision: str
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """The net as one function, which all signatures call: it is stored and loaded once.
 
-    It gives "logits", float32 [N, num_classes], and "features", float32 [N, C]. The weights of all
-    but the largest nets are constants of it, as in the frozen graph.
+    It gives "logits", float32 [N, num_classes], "features", float32 [N, C], and "between_0" and so
+    on: what lies between the halves. The weights of all but the largest nets are constants of it,
+    as in the frozen graph.
     """
-    both = keras.Model(
-        model.inputs[0], {"logits": model.output["logits"], "features": heads.features(model)}
-    )
     images = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32, name="pixels")
 
     @tf.function(input_signature=[images], autograph=False)
     def forward(images):
-        found = both(images, training=False)
-        features = tf.cast(found["features"], tf.float32)
-        if features.shape.rank == 4:
-            features = tf.reduce_mean(features, axis=[1, 2])
-        logits = tf.cast(found["logits"], tf.float32)
-        return {
-            "logits": tf.identity(logits, name="logits"),
-            "features": tf.identity(features, name="features"),
-        }
+        between = halves.trunk(images)
+        found = halves.tail(between)
+        if found["features"].shape.rank == 4:
+            found["features"] = tf.reduce_mean(found["features"], axis=[1, 2])
+        found |= {f"{_BETWEEN}{i}": x for i, x in enumerate(between)}
+        return {name: tf.identity(tf.cast(x, tf.float32), name=name) for name, x in found.items()}
 
     is_small = 4 * model.count_params() <= _MOST_CONSTANT_BYTES
     answer = forward
     if is_small or precision != "float32":
-        answer = frozen_graph.constant_function(forward, ["logits", "features"], precision)
+        outputs = list(forward.get_concrete_function().structured_outputs)
+        answer = frozen_graph.constant_function(forward, outputs, precision)
 
     @tf.function(input_signature=[images], autograph=False)
     def net(images):
@@ -134,6 +159,12 @@ def _net(model: keras.Model, precision: str) -> Callable[[tf.Tensor], dict[str, 
         return {name: x[:count] for name, x in answer(images).items()}
 
     return net
+
+
+def _between(found: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+    """What lies between the halves of a net, of all that `_net` gives."""
+    names = (name for name in found if name.startswith(_BETWEEN))
+    return [found[name] for name in sorted(names, key=lambda name: int(name[len(_BETWEEN) :]))]
 
 
 def _reading(
@@ -181,6 +212,34 @@ def _of_decoded(
     return signature
 
 
+def _explaining(
+    read: Callable[[tf.Tensor], reading.Pictures],
+    halves: maps.Halves,
+    picture: Callable[[tf.Tensor], tf.Tensor],
+):
+    """The signature `explain`."""
+    encoded = tf.TensorSpec([None], tf.string, name="encoded_images")
+
+    @tf.function(input_signature=[encoded, tf.TensorSpec([None], tf.int32, name="classes")])
+    def signature(encoded_images, classes):
+        pictures = read(encoded_images)
+        is_read = pictures.rows >= 0
+        asked = tf.tensor_scatter_nd_update(
+            tf.fill([tf.shape(pictures.pixels)[0]], explain.LIKELIEST),
+            tf.boolean_mask(pictures.rows, is_read)[:, tf.newaxis],
+            tf.boolean_mask(classes, is_read),
+        )
+        heat = explain.heat(halves, pictures.pixels, asked)
+        return {
+            "heat": _placed(heat, pictures.rows, 0.0),
+            "pictures": _placed(picture(pictures.pixels), pictures.rows, 0.0),
+            "valid": is_read,
+            "status": pictures.status,
+        }
+
+    return signature
+
+
 def _named(labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
     """What all signatures but `features` say of logits, float32 [N, num_classes]."""
     probabilities = tf.nn.softmax(logits)
@@ -196,7 +255,7 @@ def _named(labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
 
 def _placed(found: tf.Tensor, rows: tf.Tensor, nothing: float | str) -> tf.Tensor:
     """The rows of `found`, [M, …], that `rows`, int32 [N], names; `nothing` where that is -1."""
-    blank = tf.fill([1, found.shape[1]], tf.cast(nothing, found.dtype))
+    blank = tf.fill([1, *tf.unstack(tf.shape(found))[1:]], tf.cast(nothing, found.dtype))
     return tf.gather(tf.concat([blank, found], axis=0), rows + 1)
 
 
@@ -227,7 +286,25 @@ def load_images(directory: str) -> Callable[[np.ndarray], dict]:
     return lambda images: run(images=tf.constant(images, tf.float32))
 
 
-def _signature(directory: str, name: str) -> Callable[..., dict]:
+def load_explainer(directory: str) -> Callable[[Sequence[bytes], Sequence[int]], dict]:
+    """Grad-CAM of a SavedModel, on encoded pictures.
+
+    Returns:
+      function from N byte strings and N classes, `explain.LIKELIEST` for the likeliest, to "heat",
+      float32 [N, h, w], and "pictures", uint8 [N, S, S, 3].
+
+    Raises:
+      InputError: as `load`, or a SavedModel without Grad-CAM.
+    """
+    run = _signature(directory, EXPLAIN, ("heat", "pictures"))
+    return lambda encoded, classes: run(
+        encoded_images=tf.constant(encoded, tf.string), classes=tf.constant(classes, tf.int32)
+    )
+
+
+def _signature(
+    directory: str, name: str, outputs: Sequence[str] = ("logits", "probabilities")
+) -> Callable[..., dict]:
     try:
         loaded = tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:
@@ -236,7 +313,8 @@ def _signature(directory: str, name: str) -> Callable[..., dict]:
     if name not in loaded.signatures:
         raise InputError(
             f"{directory}: a SavedModel without the signature {name!r}, so not one of "
-            "export_model.py."
+            "export_model.py, or an older one.",
+            remedy="Export again with export_model.py.",
         )
 
     def run(**inputs):
@@ -248,6 +326,6 @@ def _signature(directory: str, name: str) -> Callable[..., dict]:
         for i, problem in enumerate(problems):
             if problem:
                 raise InputError(f"picture {i}: {problem}")
-        return {key: answer[key].numpy() for key in ("logits", "probabilities")}
+        return {key: answer[key].numpy() for key in outputs}
 
     return run

@@ -21,6 +21,7 @@ class Subject:
       labels: class names in the order of the logits.
       decode: the recipe on encoded bytes, scalar string → float32 [S, S, C].
       prepare: the recipe on a decoded picture, float32 [h, w, 3] in 0..255 → float32 [S, S, C].
+      picture: from what `model` takes to what people see: uint8 [N, S, S, 3].
       config: what export.json says but `batch_size`, `files`, `nodes` and `check`, which are
         filled in here.
       examples: encoded pictures on which the export is compared with the model.
@@ -37,6 +38,7 @@ class Subject:
     labels: tuple[str, ...]
     decode: Callable[[tf.Tensor], tf.Tensor]
     prepare: Callable[[tf.Tensor], tf.Tensor]
+    picture: Callable[[tf.Tensor], tf.Tensor]
     config: ExportConfig
     examples: Sequence[bytes]
     examples_source: str

@@ -14,6 +14,7 @@ from evaluation import folder as report
 from foundation.errors import InputError
 from runs.compare import compare
 from runs.options import CompareRunsOptions
+from serving import latency
 from tests.fixtures.slim_parity import weights
 from tests.test_page import browse, needs_chromium
 
@@ -79,6 +80,19 @@ def test_table_and_csv(place):
     assert float(rows[0]["training_images_per_second"]) == 640.0
     low, high = (float(rows[0][name]) for name in ("accuracy_low", "accuracy_high"))
     assert low < 0.5 < high
+
+
+def test_the_format_that_was_measured_is_named(place, monkeypatch):
+    monkeypatch.setattr(latency, "format_of", lambda path: path)
+    monkeypatch.setattr(latency, "size_in_bytes", lambda path: 2**20)
+    monkeypatch.setattr(latency, "milliseconds", lambda path: {1: 2.5, 8: 10.0})
+    _, lines = run(place, "poor", "good", exports=("tflite", "-"))
+    row = next(line for line in lines if line.startswith("poor "))
+    assert row.endswith("2.50 (tflite)") and "tflite" not in lines[-2]
+    with open(place / "comparison/comparison.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["export_format"] for row in rows] == ["tflite", ""]
+    assert "10.0 (tflite)" in (place / "comparison/comparison.html").read_text(encoding="utf-8")
 
 
 def test_page(place):

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from datasets import schema
+from evaluation.report import words
 from nets import checkpoints, nets_factory
 from preprocessing import preprocessing_factory
 from runs import config as run_config
@@ -107,6 +108,11 @@ def test_everything_comes_from_the_run(place, expected):
     assert numbers["accuracy"] == np.mean(right)
     assert numbers["num_examples"] == COUNT
     assert numbers["global_step"] == 7
+    # The page can name each of them in French.
+    shown = {name.replace("_", " ") for name in numbers if "_interval_" not in name}
+    assert shown - {"reliability"} <= words.known_sentences()
+    page = (place / "eval/report.html").read_text(encoding="utf-8")
+    assert "Grad-CAM" in page and '"heat": {"' in page
     with open(place / "eval/predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["filename"] for row in rows] == [f"{i}.png" for i in range(COUNT)]
@@ -158,6 +164,42 @@ def slim_data(tmp_path_factory):
         write_records(folder / "things_test-00000-of-00001.tfrecord", [0, 4], names)
         (folder / "labels.txt").write_text("".join(f"{i}:{n}\n" for i, n in enumerate(names)))
     return place
+
+
+def test_what_a_net_makes_of_a_picture(place, tmp_path):
+    from foundation.errors import UsageError
+    from runs.options import EvaluateOptions
+    from runs.visualize import visualize
+
+    (tmp_path / "other").mkdir()
+    for path in (tmp_path / "a b.png", tmp_path / "other" / "a_b.jpg"):
+        Image.fromarray(weights.test_image(40, 60)).save(path)
+    given = {"checkpoint_path": str(place / "train"), "eval_dir": str(tmp_path / "eval")}
+    pictures = (str(tmp_path / "a b.png"), str(tmp_path / "other"))
+    said = []
+    paths = visualize(
+        EvaluateOptions.of(**given, visualize=pictures, end_points=("conv2",), filters=3),
+        said.append,
+    )
+    names = sorted(os.listdir(tmp_path / "eval"))
+    assert names == sorted(os.path.basename(path) for path in paths)
+    assert names == [
+        *("a_b-2.grad_cam.png", "a_b-2.maps.png", "a_b.grad_cam.png", "a_b.maps.png"),
+        "filters.png",
+    ]
+    for path in paths:
+        with Image.open(path) as picture:
+            assert picture.width > 300 and np.asarray(picture.convert("RGB")).std() > 10
+    assert "Feature maps of conv2:" in said
+    with pytest.raises(
+        ValueError, match=r"--end_points: conv9 is not one of .* Choose of conv2, conv1\."
+    ):
+        visualize(EvaluateOptions.of(**given, visualize=pictures, end_points=("conv9",)), print)
+    (tmp_path / "bad.png").write_text("nothing")
+    with pytest.raises(ValueError, match=r"--visualize: .*bad.png: not an image"):
+        visualize(EvaluateOptions.of(**given, visualize=(str(tmp_path / "bad.png"),)), print)
+    with pytest.raises(UsageError, match="--filters needs --visualize"):
+        EvaluateOptions.of(**given, filters=3).visualization.check()
 
 
 def probabilities_of(predictions_csv):

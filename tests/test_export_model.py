@@ -410,3 +410,25 @@ def test_help_does_not_wait_for_tensorflow(script):
     )
     assert done.returncode == 0, done.stderr
     assert "--model" in done.stdout
+
+
+def test_a_training_and_its_export_explain_alike(place, export, picture):
+    from runs import explained
+
+    encoded = [jpeg(picture), jpeg(picture[::-1])]
+    (first, second), (_, other) = (
+        explained.explainer(str(path), lambda line: None)(encoded, [0, 2])
+        for path in (place / "train", export)
+    )
+    assert second.picture.shape == (SIZE, SIZE, 3) and not np.array_equal(first.heat, second.heat)
+    np.testing.assert_allclose(other.heat, second.heat, atol=1e-3)
+    # The graph's decoder and Python's are one, and so are the pixels.
+    np.testing.assert_array_equal(other.picture, second.picture)
+    assert second.overlay.shape == (SIZE, SIZE, 3)
+
+
+def test_formats_without_gradients_are_not_explained(export):
+    from runs import explained
+
+    with pytest.raises(ValueError, match=r"frozen_graph.pb: this format keeps no gradients"):
+        explained.explainer(str(export / "frozen_graph.pb"))

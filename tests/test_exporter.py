@@ -18,6 +18,7 @@ from foundation.errors import InputError
 from nets import blocks
 from serving import (
     classifier,
+    explain,
     export_config,
     exporter,
     frozen_graph,
@@ -40,6 +41,10 @@ def decode(encoded):
 def prepare(image):
     image = tf.image.resize(tf.cast(image, tf.float32), [SIZE, SIZE])
     return tf.reshape(image / 127.5 - 1, [SIZE, SIZE, 3])
+
+
+def shown(pixels):
+    return tf.cast(tf.round(pixels * 127.5 + 127.5), tf.uint8)
 
 
 def recipe_for(config, find):
@@ -109,7 +114,7 @@ def subject(pictures):
     own = classes(model, pictures)
     truth = (own[0], own[1], own[2], (own[3] + 1) % len(LABELS))  # the last one is wrong
     return Subject(
-        *(model, nodes, LABELS, decode, prepare, config, pictures, source, truth),
+        *(model, nodes, LABELS, decode, prepare, shown, config, pictures, source, truth),
         calibration=pictures,
     )
 
@@ -236,7 +241,7 @@ def test_the_net_is_stored_once(export):
         stored = saved_model_pb2.SavedModel.FromString(file.read())
     functions = stored.meta_graphs[0].graph_def.library.function
     count = sum(node.op == "Conv2D" for function in functions for node in function.node_def)
-    assert count == 3
+    assert count == 3 + 1  # Grad-CAM derives the classifier, behind the last maps, once more
 
 
 def test_the_warm_up_is_what_tensorflow_serving_reads(export, pictures, expected):
@@ -402,6 +407,8 @@ def test_a_replaced_frozen_graph_is_never_beside_the_others_names(subject, tmp_p
 @pytest.mark.parametrize("file", ["", "frozen_graph.pb", "model.tflite"])
 def test_size_and_latency(export, file):
     path = os.path.join(export, file)
+    formats = {"": "saved_model", "frozen_graph.pb": "frozen_graph", "model.tflite": "tflite"}
+    assert latency.format_of(path) == formats[file]
     found = latency.milliseconds(path, (1, 8))
     assert set(found) == {1, 8} and all(0 < value < 10_000 for value in found.values())
     net, shape = classifier.load_net(path)
@@ -589,11 +596,11 @@ def test_a_saved_model_of_other_weights_is_refused(subject, tmp_path, monkeypatc
 def test_a_recipe_that_differs_for_decoded_pictures_is_refused(subject, tmp_path, monkeypatch):
     real = saved_model.write
 
-    def write(directory, model, prepare, labels_file, **options):
+    def write(directory, model, prepare, picture, labels_file, **options):
         def other(image):  # differs for decoded pictures, which are floats
             return -prepare(image) if image.dtype == tf.float32 else prepare(image)
 
-        real(directory, model, other, labels_file, **options)
+        real(directory, model, other, picture, labels_file, **options)
 
     monkeypatch.setattr(saved_model, "write", write)
     with pytest.raises(ValueError, match=r"signature on decoded images\) does not give"):
@@ -762,3 +769,37 @@ def test_bfloat16_halves_the_frozen_graph(export, subject, pictures, expected, t
         found = classifier.load(str(place), recipe_for).outputs(pictures)["probabilities"]
         np.testing.assert_allclose(found, expected, atol=0.02)
         assert np.abs(found - expected).max() > 1e-6
+
+
+def test_a_saved_model_explains_its_answers(export, subject, pictures, expected):
+    answer = saved_model.load_explainer(str(export / "saved_model" / "1"))(
+        [pictures[0], pictures[1], pictures[2]], [2, explain.LIKELIEST, 0]
+    )
+    pixels = tf.stack([decode(picture) for picture in pictures[:3]])
+    heat = explain.Explainer(subject.model)(pixels, [2, expected[1].argmax(), 0])
+    assert heat.any(axis=(1, 2)).sum() >= 2
+    np.testing.assert_allclose(answer["heat"], heat, atol=1e-4)
+    np.testing.assert_array_equal(answer["pictures"], shown(pixels))
+
+
+def test_explaining_goes_on_after_a_picture_it_cant_read(export, pictures):
+    signature = tf.saved_model.load(str(export / "saved_model" / "1")).signatures["explain"]
+    found = signature(
+        encoded_images=tf.constant([b"nothing", pictures[1], pictures[0]]),
+        classes=tf.constant([0, 1, 2]),
+    )
+    assert found["valid"].numpy().tolist() == [False, True, True]
+    assert not found["heat"].numpy()[0].any() and not found["pictures"].numpy()[0].any()
+    alone = signature(encoded_images=tf.constant(pictures[:1]), classes=tf.constant([2]))
+    np.testing.assert_allclose(found["heat"][2], alone["heat"][0], atol=1e-5)
+    none = signature(encoded_images=tf.constant([b"nothing"]), classes=tf.constant([0]))
+    assert none["heat"].shape[0] == 1 and not none["valid"].numpy().any()
+
+
+def test_a_net_without_maps_is_exported_all_the_same(subject, tmp_path):
+    images = blocks.images(SIZE, 3)
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(images))
+    plain = dataclasses.replace(subject, model=blocks.model("plain", images, {}, logits))
+    export_folder(str(tmp_path / "plain"), plain, ["saved_model"])
+    with pytest.raises(InputError, match="without the signature 'explain'"):
+        saved_model.load_explainer(str(tmp_path / "plain" / "saved_model" / "1"))

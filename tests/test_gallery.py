@@ -69,3 +69,27 @@ def test_keeps_few_pictures_whatever_the_number_of_examples(monkeypatch):
     assert sum(map(len, wrong)) == 30
     kept = {position for cell in cells for position in cell}
     assert gallery.images.keys() == kept | set(gallery.surest) | set(gallery.unsure)
+
+
+def test_only_listed_pictures_are_explained_with_what_was_kept_of_them():
+    labels, taken, sureness = drawn()
+    gallery, asked = Gallery(CLASSES, num_listed=5), []
+    for start in range(0, COUNT, 50):
+        part = slice(start, start + 50)
+        columns = {
+            "labels": labels[part],
+            "top_classes": taken[part, None],
+            "top_probabilities": sureness[part, None],
+        }
+        gallery.add(tf.zeros([50, 4, 4, 1]), columns, start, lambda i, start=start: start + i)
+    assert gallery.heat == {}
+
+    def heat(inputs, classes):
+        asked.extend(zip(inputs, classes, strict=True))
+        return np.full((len(inputs), 2, 3), 0.5, np.float32)
+
+    gallery.explain(heat)
+    listed = sorted({*gallery.surest, *gallery.unsure})
+    assert asked == [(position, taken[position]) for position in listed]
+    assert sorted(gallery.heat) == listed
+    assert gallery.heat[listed[0]].tolist() == [[128] * 3] * 2

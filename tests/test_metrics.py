@@ -79,22 +79,6 @@ def test_one_class_leaves_agreement_undefined():
     found = averages_of(np.zeros(4, int), np.zeros(4, int), 1)
     assert found["macro_f1"] == found["weighted_recall"] == 1.0
     assert np.isnan(found["matthews"]) and np.isnan(found["cohen_kappa"])
-    intervals = metrics.averages_intervals(np.array([[4]]))
-    assert intervals["macro_f1"] == (1.0, 1.0) and np.isnan(intervals["matthews"]).all()
-
-
-def test_bootstrap_is_seeded_and_as_wide_as_wilsons():
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 3, 400)
-    predictions = np.where(random.random(400) < 0.7, labels, (labels + 1) % 3)
-    confusion = metrics.confusion_matrix(labels, predictions, 3)
-    intervals = metrics.averages_intervals(confusion)
-    assert intervals == metrics.averages_intervals(confusion)
-    # Recall weighted by the classes' examples is the accuracy, of which Wilson's is known.
-    expected = metrics.wilson_interval(int(confusion.trace()), 400)
-    assert intervals["weighted_recall"] == pytest.approx(expected, abs=0.006)
-    means = metrics.mean_intervals({"right": (labels == predictions).astype(float)})
-    assert means["right"] == pytest.approx(expected, abs=0.006)
 
 
 def test_ranking_scores_are_of_all_examples(tmp_path):
@@ -105,12 +89,39 @@ def test_ranking_scores_are_of_all_examples(tmp_path):
     kept = LogProbabilities(str(tmp_path), 4)
     for part in np.array_split(logs, 7):
         kept.append(part)
-    found = metrics.ranking_scores(kept, labels)
+    found, slopes = metrics.ranking_scores(kept, labels)
     for number in range(3):
         expected = sklearn.roc_auc_score(labels == number, logs[:, number])
         assert found.roc_auc[number] == pytest.approx(expected, abs=1e-6)
         expected = sklearn.average_precision_score(labels == number, logs[:, number])
         assert found.average_precision[number] == pytest.approx(expected, abs=1e-6)
     assert np.isnan(found.roc_auc[3]) and np.isnan(found.average_precision[3])
-    only = metrics.ranking_scores(kept, np.zeros(50, int))
+    only, _ = metrics.ranking_scores(kept, np.zeros(50, int))
     assert np.isnan(only.roc_auc).all()
+    assert np.abs(np.sum(slopes, axis=1)).max() < 1e-9
+    # An example more, or a hundredth of one more, as scikit-learn weighs it.
+    for k in range(0, 50, 6):
+        weights = np.ones(50)
+        weights[k] += 0.001
+        for name, score in (
+            ("roc_auc", sklearn.roc_auc_score),
+            ("average_precision", sklearn.average_precision_score),
+        ):
+            changed, plain = (
+                np.mean(
+                    [
+                        score(labels == number, logs[:, number], sample_weight=w)
+                        for number in range(3)
+                    ]
+                )
+                for w in (weights, np.ones(50))
+            )
+            slope = getattr(slopes, name)[k] / 50
+            assert slope == pytest.approx((changed - plain) / 0.001, abs=1e-4)
+
+
+def test_slopes_of_too_many_numbers_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "_MOST_SLOPES", 7)
+    kept = LogProbabilities(str(tmp_path), 2)
+    kept.append(np.log([[0.2, 0.8]] * 4))
+    assert metrics.ranking_scores(kept, np.array([0, 1, 1, 0]))[1] is None

@@ -69,9 +69,11 @@ def make_page(folder, names, count, language="en", right=0.7):
     found = evaluator.evaluate(
         lambda images: tf.constant(next(parts)), batches, names, show=gallery.add
     )
-    report.write(
-        str(folder), found, ABOUT, step=1, extras=Extras(gallery, language, training=TRAINING)
-    )
+    # The left half of each picture is warm.
+    gallery.explain(lambda inputs, classes: np.tile([[1.0, 0.0]], (len(inputs), 2, 1)))
+    counts = {name: 10 + i for i, name in enumerate(names)}
+    extras = Extras(gallery, language, training=TRAINING, training_counts=counts)
+    report.write(str(folder), found, ABOUT, step=1, extras=extras)
     return found, folder / "report.html"
 
 
@@ -158,6 +160,31 @@ def test_page_sorts_and_shows_the_pictures_of_a_cell(ten, width):
 
 
 @needs_chromium
+def test_heat_is_laid_over_the_pictures_on_demand(ten):
+    script = """
+    const button = document.querySelector("button.heat");
+    result.before = document.querySelectorAll(".thumbnail canvas").length;
+    button.focus(); button.click();
+    const canvases = [...document.querySelectorAll(".thumbnail canvas")];
+    result.pictures = document.querySelectorAll(".thumbnail img").length;
+    result.shown = canvases.length;
+    result.pressed = [...document.querySelectorAll("button.heat")].map(b => b.ariaPressed);
+    const levels = [...canvases[0].getContext("2d").getImageData(0, 0, 2, 1).data];
+    result.warm = levels.slice(0, 4); result.cold = levels.slice(4);
+    const box = canvases[0].getBoundingClientRect();
+    const image = canvases[0].parentNode.querySelector("img").getBoundingClientRect();
+    result.apart = Math.abs(box.width - image.width) + Math.abs(box.top - image.top);
+    button.click();
+    result.after = document.querySelectorAll(".thumbnail canvas").length;
+    """
+    result, console = browse(ten[1], script, width=400)
+    assert console == [] and result["before"] == result["after"] == 0
+    assert result["shown"] == result["pictures"] == 48 and result["pressed"] == ["true"] * 2
+    assert result["warm"][0] > 250 and 150 < result["warm"][3] < 180 and result["cold"][3] == 0
+    assert result["apart"] < 1
+
+
+@needs_chromium
 def test_page_of_many_examples_and_classes_opens_at_once(tmp_path):
     names = [f"breed number {i}" for i in range(120)]
     found, page = make_page(tmp_path, names, 10_000)
@@ -210,4 +237,7 @@ def test_page_says_what_was_evaluated_and_how_it_was_trained(ten):
     assert f"<b>{found.num_correct} of 600 right</b>" in text and "2026-01-31" in text
     num_mistakes = 600 - found.num_correct
     assert f"24 of {num_mistakes} mistakes" in text and "24 of 600 examples" in text
-    assert "learning rate" in text and "http" not in text.replace("http-equiv", "")
+    assert "--learning_rate" in text and "http" not in text.replace("http-equiv", "")
+    # Of the ten classes, with 10 to 19 examples each.
+    assert "Trained on 145 examples, 10 to 19 of a class." in text
+    assert ">trained on<" in text and 'data-value="19"' in text

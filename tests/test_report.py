@@ -154,6 +154,8 @@ def test_events_carry_slims_tags(folder, evaluation):
     assert step == 40 and accuracy == pytest.approx(evaluation.accuracy)
     assert values["eval/Recall_5"][1] == pytest.approx(evaluation.recall_at(5))
     assert "eval/confusion_matrix" in values and "eval/reliability" in values
+    pictures_shown = values["eval/surest_mistakes"][1]  # width, height, and a PNG each
+    assert len(pictures_shown) == 2 + len(evaluation.labels) - evaluation.num_correct
     curves = [tag for tag in values if tag.startswith("eval/precision_recall/")]
     assert curves == [f"eval/precision_recall/{name}" for name in NAMES[:3]]
     assert "eval/accuracy" not in values and "eval/macro_f1" in values

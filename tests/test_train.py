@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from foundation.errors import InputError
+from nets import checkpoints
 from runs import config as run_config
 from runs import train
 from runs.options import TrainOptions
@@ -76,6 +77,25 @@ def test_run_json_says_how_long_the_training_took(colours, tmp_path):
         trained.append(run_config.load(str(tmp_path / "run")).trained)
     assert [part["images"] for part in trained] == [8, 24]
     assert 0 < trained[0]["seconds"] < trained[1]["seconds"] < 300
+
+
+def test_a_crash_counts_up_to_the_last_checkpoint(colours, tmp_path):
+    given = {"max_number_of_steps": 5, "log_every_n_steps": 1, "save_interval_secs": 0.001}
+    chosen = options(colours, tmp_path / "run", **given)
+
+    def crash(line):
+        if line.startswith("step 4"):
+            raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError, match="crash"):
+        train.train(chosen, crash)
+    saved = checkpoints.global_step(checkpoints.read(checkpoints.latest(chosen.training.train_dir)))
+    assert 0 < saved < 4
+    before = run_config.load(str(tmp_path / "run")).trained
+    assert before["images"] == 8 * saved and before["seconds"] > 0
+    train.train(chosen, print)
+    after = run_config.load(str(tmp_path / "run")).trained
+    assert after["images"] == 40 and after["seconds"] > before["seconds"]
 
 
 def test_a_failed_start_leaves_no_folder(colours, tmp_path):

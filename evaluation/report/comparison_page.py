@@ -19,13 +19,15 @@ class Compared:
       name: for tables.
       answers: to the examples.
       numbers: of metrics.json.
-      bytes: size of its export; None where there is none.
+      format: of its export, such as saved_model; None where there is none.
+      bytes: size of its export.
       milliseconds: of a batch, by batch size, measured with the export.
     """
 
     name: str
     answers: Answers
     numbers: Mapping[str, Any]
+    format: str | None = None
     bytes: int | None = None
     milliseconds: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
@@ -65,14 +67,17 @@ def _values(one: Compared) -> dict[str, float | None]:
 def rows(found: Sequence[Compared]) -> Iterable[Sequence[object]]:
     """comparison.csv: a row for each run, and its test against the first."""
     tests = ("only_first_right", "only_this_right", "mcnemar_p")
-    yield "run", "accuracy", "accuracy_low", "accuracy_high", *tests, *list(_COLUMNS)[1:]
+    yield (
+        *("run", "accuracy", "accuracy_low", "accuracy_high"),
+        *(*tests, *list(_COLUMNS)[1:], "export_format"),
+    )
     for one in found:
         values = _values(one)
         test = comparison.mcnemar(found[0].answers.right, one.answers.right)
         low, high = one.numbers["accuracy_interval_95"]
         rest = ["" if value is None else value for value in list(values.values())[1:]]
         test = test if one is not found[0] else ("", "", "")
-        yield one.name, values["accuracy"], low, high, *test, *rest
+        yield one.name, values["accuracy"], low, high, *test, *rest, one.format or ""
 
 
 def lines(found: Sequence[Compared]) -> list[str]:
@@ -91,7 +96,8 @@ def lines(found: Sequence[Compared]) -> list[str]:
                 "" if one is found[0] else f"{test.p:.3g}",
                 _or_dash(values["training_seconds"], ".0f"),
                 _or_dash(values["parameters"], ",.0f"),
-                _or_dash(values["milliseconds_batch_1"], ".2f"),
+                _or_dash(values["milliseconds_batch_1"], ".2f")
+                + (f" ({one.format})" if one.format else ""),
             )
         )
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
@@ -177,7 +183,10 @@ def _cells(one: Compared, words: Words) -> list[tuple[object, str]]:
         text = "–" if value is None else write[kind](value)
         if name == "accuracy":
             low, high = (words.share(end) for end in one.numbers["accuracy_interval_95"])
-            text += f" ({words('{low} to {high}', low=low, high=high)})"
+            interval = words("{low} to {high}", low=low, high=high).replace(" ", "\u00a0")
+            text += f" ({interval})"
+        if name.startswith("milliseconds") and one.format:
+            text += f" ({one.format})"
         cells.append(("" if value is None else value, text))
     return cells
 

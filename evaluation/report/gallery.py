@@ -4,7 +4,8 @@ However many examples there are, at most about 2,000 pictures are in memory.
 """
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -44,6 +45,8 @@ class Gallery:
       surest: positions of the mistakes with the highest probability, highest first.
       unsure: positions of the examples whose likeliest class has the lowest probability, lowest
         first.
+      heat: uint8 [h, w] by position, which places of a listed picture speak for the net's answer;
+        what `explain` made.
     """
 
     def __init__(
@@ -57,6 +60,9 @@ class Gallery:
           num_listed: length of `surest` and of `unsure`.
         """
         self.images: dict[int, bytes] = {}
+        self.heat: dict[int, np.ndarray] = {}
+        self._inputs: dict[int, Any] = {}
+        self._taken: dict[int, int] = {}
         self._uses: dict[int, int] = {}
         self._value_range = value_range
         self._surest, self._unsure = _Shortlist(num_listed), _Shortlist(num_listed)
@@ -65,13 +71,20 @@ class Gallery:
             min(max(total // num_classes, _LEAST), _MOST) for total in (_MISTAKES, _RIGHT)
         ]
 
-    def add(self, images: tf.Tensor, part: Mapping[str, np.ndarray], offset: int) -> None:
+    def add(
+        self,
+        images: tf.Tensor,
+        part: Mapping[str, np.ndarray],
+        offset: int,
+        inputs: Callable[[int], Any] = lambda i: None,
+    ) -> None:
         """Takes what is worth showing of a batch.
 
         Args:
           images: as the net saw them, float32 [B, H, W, channels].
           part: labels int64 [B], top_classes int64 [B, K], top_probabilities float64 [B, K].
           offset: position of the first.
+          inputs: gives what `explain` will want of an example, by its place in the batch.
         """
         columns = part["labels"], part["top_classes"][:, 0], part["top_probabilities"][:, 0]
         for i, (label, taken, sureness) in enumerate(
@@ -86,6 +99,27 @@ class Gallery:
             for shortlist, its_key in lists:
                 self._offer(shortlist, its_key, offset + i, images, i)
         self._drop_mistakes()
+        listed = {*self.surest, *self.unsure}
+        for position in listed - self._inputs.keys():
+            self._inputs[position] = inputs(position - offset)
+            self._taken[position] = int(columns[1][position - offset])
+        self._inputs = {position: self._inputs[position] for position in listed}
+
+    def explain(self, heat: Callable[[list[Any], list[int]], np.ndarray]) -> None:
+        """Finds what speaks for the answers to the listed pictures.
+
+        Args:
+          heat: from what `add` was given of N examples, and their predicted classes, to float32
+            [N, h, w] in 0..1.
+        """
+        positions = sorted(self._inputs)
+        if positions:
+            found = heat(
+                [self._inputs[position] for position in positions],
+                [self._taken[position] for position in positions],
+            )
+            levels = np.round(255 * found).astype(np.uint8)
+            self.heat = dict(zip(positions, levels, strict=True))
 
     def _offer(
         self, shortlist: _Shortlist, key: float, position: int, images: tf.Tensor, i: int

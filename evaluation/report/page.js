@@ -28,6 +28,28 @@ function describe(label, taken) {
   return `${pair(label, taken)}: ${fill("{count} examples, {share} of {label}", values)}`;
 }
 
+// Lays heat over the pictures that have some, or takes it off: from yellow to red, as `explain.overlay` does.
+let isWarm = false;
+function warm() {
+  for (const place of document.querySelectorAll(".thumbnail")) {
+    place.querySelector("canvas")?.remove();
+    const [width, levels] = data.heat[place.dataset.position] ?? [];
+    if (!isWarm || !levels) continue;
+    const heat = Uint8Array.from(atob(levels), letter => letter.charCodeAt(0));
+    const canvas = make("canvas", "", place);
+    canvas.width = width;
+    canvas.height = heat.length / width;
+    canvas.setAttribute("aria-hidden", "true");
+    const pixels = new ImageData(width, canvas.height);
+    heat.forEach((level, i) => pixels.data.set([255, 255 - level, 0, 0.65 * level], 4 * i));
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+  }
+  for (const button of document.querySelectorAll("button.heat")) button.ariaPressed = isWarm;
+}
+
+for (const button of document.querySelectorAll("button.heat"))
+  button.onclick = () => { isWarm = !isWarm; warm(); };
+
 function showCell(label, taken) {
   const cell = byKey.get(`${label},${taken}`);
   if (!cell) return;
@@ -39,7 +61,10 @@ function showCell(label, taken) {
     const [file, probability, jpeg] = data.examples[position];
     const figure = document.createElement("figure");
     figure.title = file;
-    const image = make("img", "", figure);
+    const place = make("span", "", figure);
+    place.className = "thumbnail";
+    place.dataset.position = position;
+    const image = make("img", "", place);
     image.src = `data:image/jpeg;base64,${jpeg}`;
     image.alt = file;
     const caption = make("figcaption", "", figure);
@@ -47,6 +72,7 @@ function showCell(label, taken) {
     make("bdi", file, make("small", "", caption));
     return figure;
   }));
+  warm();
   element("cell").hidden = false;
   element("cell-heading").focus({ preventScroll: true });
   element("cell").scrollIntoView({ block: "nearest" });

@@ -29,12 +29,14 @@ class Extras:
       language: of `evaluation.options.LANGUAGES`.
       curves: path of the run's curves.png; ignored where there is none.
       training: how the net was trained: options "changed" from their defaults, and "all".
+      training_counts: class → how many examples of it the net was trained on, where that is known.
     """
 
     gallery: Gallery = dataclasses.field(default_factory=lambda: Gallery(1))
     language: str = "en"
     curves: str | None = None
     training: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
+    training_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def html(
@@ -57,7 +59,7 @@ def html(
     if extras.curves and os.path.exists(extras.curves):
         with open(extras.curves, "rb") as file:
             figures = {"Training curves": file.read(), **figures}
-    heading, class_rows = _classes(evaluation, words)
+    heading, class_rows = _classes(evaluation, extras.training_counts, words)
     as_table = evaluation.num_classes <= _MOST_CELLS_AS_TABLE
     return (
         environment()
@@ -76,13 +78,19 @@ def html(
             ),
             surest=[_example(evaluation, gallery, i, words) for i in gallery.surest],
             unsure=[_example(evaluation, gallery, i, words) for i in gallery.unsure],
+            has_heat=bool(gallery.heat),
             num_mistakes=evaluation.num_examples - evaluation.num_correct,
             num_examples=evaluation.num_examples,
             class_heading=heading,
             class_rows=class_rows,
             figures={name: data_url("image/png", png) for name, png in figures.items()},
             about=_table(about, words),
-            training={name: _table(part, words) for name, part in extras.training.items() if part},
+            trained_on=_trained_on(extras.training_counts, words),
+            training={
+                name: {f"--{flag}": _words(value, words) for flag, value in part.items()}
+                for name, part in extras.training.items()
+                if part
+            },
         )
     )
 
@@ -96,6 +104,17 @@ def _title(about: Mapping[str, object], words: Words) -> str:
         net=net,
         dataset=dataset,
         split=about["split"],
+    )
+
+
+def _trained_on(counts: Mapping[str, int], words: Words) -> str:
+    if not counts:
+        return ""
+    return words(
+        "Trained on {count} examples, {least} to {most} of a class.",
+        count=words.count(sum(counts.values())),
+        least=words.count(min(counts.values())),
+        most=words.count(max(counts.values())),
     )
 
 
@@ -185,7 +204,7 @@ def _data(evaluation: Evaluation, gallery: Gallery, words: Words) -> dict[str, o
     """What the page's script needs.
 
     `cells` are [true class, predicted class, count, positions of pictures]; `examples` have
-    [file, probability, JPEG in base64] by position.
+    [file, probability, JPEG in base64] by position; `heat` has [width, levels in base64].
     """
     confusion = evaluation.confusion
     cells = [
@@ -203,6 +222,10 @@ def _data(evaluation: Evaluation, gallery: Gallery, words: Words) -> dict[str, o
                 base64.b64encode(jpeg).decode(),
             ]
             for position, jpeg in gallery.images.items()
+        },
+        "heat": {
+            position: [levels.shape[1], base64.b64encode(levels.tobytes()).decode()]
+            for position, levels in gallery.heat.items()
         },
         "words": {
             name: words(name)
@@ -235,6 +258,7 @@ def _example(
 ) -> dict[str, object]:
     label, taken = evaluation.labels[position], evaluation.predictions[position]
     return {
+        "position": position,
         "filename": evaluation.filenames[position],
         "image": data_url("image/jpeg", gallery.images[position]),
         "taken": evaluation.class_names[taken],
@@ -245,7 +269,7 @@ def _example(
 
 
 def _classes(
-    evaluation: Evaluation, words: Words
+    evaluation: Evaluation, training_counts: Mapping[str, int], words: Words
 ) -> tuple[list[str], list[tuple[str, list[tuple[object, str, bool]]]]]:
     """Headings, and of each class its name and its numbers.
 
@@ -253,6 +277,8 @@ def _classes(
     """
     scores, ranking = evaluation.scores._asdict(), evaluation.ranking
     counts = {name: scores.pop(name) for name in ("support", "predicted")}
+    if training_counts:
+        counts["trained_on"] = [training_counts.get(name, 0) for name in evaluation.class_names]
     shares = scores | (ranking._asdict() if ranking else {})
     rows = []
     for i, name in enumerate(evaluation.class_names):

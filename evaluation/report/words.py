@@ -36,6 +36,12 @@ _FRENCH = {
     "probabilité qu'il lui donnait.",
     "{shown} of {count} examples, right or wrong.": "{shown} exemples sur {count}, bons ou "
     "mauvais.",
+    "Show what speaks for the answer": "Montrer ce qui parle pour la réponse",
+    "The warmer a place, the more it speaks for the net's answer (Grad-CAM).": "Plus un endroit "
+    "est chaud, plus il parle pour la réponse du réseau (Grad-CAM).",
+    "Trained on {count} examples, {least} to {most} of a class.": "Entraîné sur {count} exemples, "
+    "de {least} à {most} par classe.",
+    "trained on": "exemples d'apprentissage",
     "is {label}": "est : {label}",
     "right": "bonne réponse",
     "Classes": "Classes",
@@ -82,6 +88,10 @@ _FRENCH = {
     "model name": "réseau",
     "checkpoint": "point de sauvegarde",
     "global step": "pas",
+    "training seconds": "secondes d'apprentissage",
+    "training images": "images d'apprentissage vues",
+    "fitted temperature": "température ajustée",
+    "tensorflow": "TensorFlow",
     "moving averages": "moyennes mobiles",
     "image size": "taille des images",
     "preprocessing name": "prétraitement",
