@@ -2,7 +2,7 @@
 
 python classify_image.py --model=exported photo.jpg
 python classify_image.py --model=exported/frozen_graph.pb --top_k=1 --csv=answers.csv photos/*.jpg
-python classify_image.py --model=train_dir --unsure_below=0.6 --html=page.html photos
+python classify_image.py --model=train_dir --unsure_below=0.6 --html=page.html --explain photos
 python classify_image.py --graph=net.pb --labels=labels.txt --input_layer=input \\
   --output_layer=InceptionV3/Predictions/Reshape_1 --preprocessing_name=inception_v3 photo.jpg
 """

@@ -155,7 +155,14 @@ class DrawnAnswersOptions(Options):
         None, "Write a page of all pictures, sorted by class and confidence.", path=True
     )
     language: str = option("en", "Language of the page.", choices=LANGUAGES)
+    explain: bool = option(
+        False,
+        "In plots and on the page, show what in a picture speaks for its likeliest class "
+        "(Grad-CAM).",
+    )
 
     def check(self) -> None:
+        if self.explain and not (self.plot or self.html):
+            raise UsageError("--explain draws: add --plot=FOLDER or --html=page.html.")
         if "language" in self.given and not self.html:
             raise UsageError("--language is of the page: add --html=page.html.")

@@ -13,6 +13,7 @@ from evaluation.options import DrawnAnswersOptions
 from evaluation.report import answer_pictures, answers_page
 from evaluation.report.answers_page import Shown
 from foundation import files
+from runs.explained import Explainer
 from runs.reading import Picture
 
 
@@ -102,14 +103,16 @@ class Drawings:
         options: DrawnAnswersOptions,
         answers: Answers,
         several: bool,
+        explain: Explainer | None = None,
     ):
         """
         Args:
           options: what is drawn.
           answers: to the pictures.
           several: whether there is more than one picture, so that plots go into a folder.
+          explain: Grad-CAM; None where that is not asked for.
         """
-        self._options, self._answers = options, answers
+        self._options, self._answers, self._explain = options, answers, explain
         self._shown: list[Shown] = []
         self._plots = _PlotFiles(options.plot, several) if options.plot else None
 
@@ -117,8 +120,11 @@ class Drawings:
         """Draws pictures that have their answers; raises OSError."""
         if not pictures or not (self._plots or self._options.html):
             return
-        heat = None
-        for picture in pictures:
+        heats = [None] * len(pictures)
+        if self._explain:
+            found = self._explain([picture.encoded for picture in pictures])
+            heats = [explanation.overlay for explanation in found]
+        for picture, heat in zip(pictures, heats, strict=True):
             path, classes = picture.path, self._answers.classes[picture.path]
             if self._plots:
                 png = answer_pictures.plot(picture.encoded, os.path.basename(path), classes, heat)

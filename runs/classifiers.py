@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from foundation import labels as class_names
 from foundation.options import given_values
-from runs import category_names, checks, opened, plain_graphs, preparation, temperature
+from runs import category_names, checks, explained, opened, plain_graphs, preparation, temperature
 from runs import config as run_config
+from runs.explained import Explainer
 from runs.opened import OpenRun
 from runs.options import AloneOptions
 from serving import classifier
@@ -29,10 +30,12 @@ class OpenModel:
     Attributes:
       classifier: names what is in them.
       labels: its classes as they were trained, which may be called otherwise.
+      explainer: opens Grad-CAM of the same net; raises InputError where its format has none.
     """
 
     classifier: Classifier
     labels: tuple[str, ...]
+    explainer: Callable[[], Explainer]
 
 
 def open_model(
@@ -56,6 +59,8 @@ def open_model(
     alone = alone or AloneOptions()
     opened.share_gpus()
     path = model.model
+    # What gives no gradients is refused by `explained.of_export` in words of its own.
+    explainer = functools.partial(explained.of_export, path)
     if checks.is_plain_graph(path):
         found = plain_graphs.of_file(path, alone, say)
         divisor = temperature.number(asked_temperature or "none", None, path)
@@ -65,13 +70,14 @@ def open_model(
     else:
         run = _opened_run(path, alone, say)
         found = _of_run(run, asked_temperature)
+        explainer = functools.partial(explained.of_run, run)
     labels = found.labels
     if model.category_names:
         names, line = category_names.shown(found.labels, model.category_names)
         found = found.called(names)
         if line:
             say(line)
-    return OpenModel(found, labels)
+    return OpenModel(found, labels, explainer)
 
 
 def _of_export(path: str, alone: AloneOptions, asked: str | None, say: Say) -> Classifier:

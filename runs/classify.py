@@ -55,7 +55,8 @@ def shown(
     given, model = options.classify, opened.classifier
     answers = Answers(given.unsure_below)
     table = _Table(answers, found.pictures, model.labels, say)
-    drawings = answer_files.Drawings(options.drawn, answers, len(found.pictures) > 1)
+    explain = opened.explainer() if options.drawn.explain else None
+    drawings = answer_files.Drawings(options.drawn, answers, len(found.pictures) > 1, explain)
     for batch in reading.batches(found.pictures, given.batch_size, options.crop, found.contents):
         usable = []
         for picture, answer in answered(model, batch):

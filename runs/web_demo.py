@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from datasets.conversion.image_bytes import Photograph
+from foundation.errors import InputError
 from runs import answer_files, checks, classifiers, pictures, reading
 from runs.answer_files import Answers
 from runs.classifiers import OpenModel
 from runs.classify import answered
+from runs.explained import Explainer
 from runs.options import WebDemoOptions
 from serving.demo import server
 from serving.demo.feedback import Feedback
@@ -49,10 +51,15 @@ def prepare(options: WebDemoOptions, say: Callable[[str], None] = print) -> Serv
     opened = classifiers.open_model(
         options.model, options.alone, options.temperature.temperature, say
     )
+    try:
+        explain = opened.explainer()
+    except InputError as error:
+        say(str(error))
+        explain = None
     most_pixels = int(given.max_megapixels * 1e6)
     examples = pictures.find(given.examples).pictures if given.examples else []
     demo = Demo(
-        answer=lambda data: _answer(data, opened, most_pixels),
+        answer=lambda data: _answer(data, opened, explain, most_pixels),
         table=lambda paths: _table(paths, opened, most_pixels),
         labels=list(zip(opened.classifier.labels, opened.labels, strict=True)),
         keep=Feedback(given.feedback_dir).add if given.feedback_dir else None,
@@ -63,7 +70,7 @@ def prepare(options: WebDemoOptions, say: Callable[[str], None] = print) -> Serv
     return server.prepare(demo, given)
 
 
-def _answer(data: bytes, opened: OpenModel, most_pixels: int) -> Answer:
+def _answer(data: bytes, opened: OpenModel, explain: Explainer | None, most_pixels: int) -> Answer:
     """What the model says of a picture's file; raises Refused."""
     encoded = _prepared(data, most_pixels)
     picture = reading.Picture("", encoded)
@@ -72,7 +79,8 @@ def _answer(data: bytes, opened: OpenModel, most_pixels: int) -> Answer:
         raise Refused("unreadable", reason=picture.problem)
     best = probabilities.argsort(kind="stable")[::-1][:_NUM_CLASSES]
     classes = [(opened.classifier.labels[i], float(probabilities[i])) for i in best]
-    return Answer(classes, None)
+    heat = explain([encoded])[0].overlay if explain else None
+    return Answer(classes, heat)
 
 
 def _prepared(data: bytes, most_pixels: int) -> bytes:

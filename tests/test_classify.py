@@ -83,6 +83,7 @@ def done(train_dir, model, folder, tmp_path_factory):
         json=str(place / "answers.json"),
         plot=str(place / "plots"),
         html=str(place / "page.html"),
+        explain=True,
     )
     answers = classify(options, lines.append, warnings.append)
     return types.SimpleNamespace(answers=answers, lines=lines, warnings=warnings, place=place)
@@ -134,7 +135,7 @@ def test_plots_and_the_page_show_each_picture_with_its_explanation(done):
     assert plot.shape[1] > 2 * plot.shape[0]
     assert np.any(np.abs(plot - (0x2F, 0x7F, 0xD0)).sum(axis=2) < 6)  # the bar
     page = (done.place / "page.html").read_text("utf-8")
-    assert page.count("<figure") == 3 and page.count("data:image/jpeg") == 3
+    assert page.count("<figure") == 3 and page.count("data:image/jpeg") == 6
     assert "broken.jpg" in page and "fire lily" in page
 
 
@@ -279,6 +280,7 @@ def test_label_image_s_numbers_prepare_as_it_did(graph, folder, model):
     [
         ({"output_layer": "Nothing"}, "--output_layer=Nothing"),
         ({"image_size": 32}, "--image_size=32: the graph takes images of 28 pixels"),
+        ({"explain": True, "plot": "plots"}, "this format keeps no gradients"),
     ],
 )
 def test_what_a_graph_alone_can_not_be_asked(graph, folder, given, message):

@@ -147,6 +147,9 @@ def test_a_picture_is_answered(browser, server, place, model, width, locale, tab
         bars = page.locator("#classes").inner_text()
         share = tiny_net.probabilities(model, tiny_net.picture(2)).max()
         assert f"{100 * share:.0f}%" in bars and all(name in bars for name in NAMES.values())
+        heat = page.locator("#heat img")
+        heat.wait_for()
+        assert heat.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 300
         assert page.get_by_role("tab", name=tab).is_visible()
         root = "document.documentElement"
         assert page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") == 0
