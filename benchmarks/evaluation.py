@@ -16,8 +16,6 @@ import sys
 import tempfile
 import time
 
-import numpy as np
-
 import command_line
 from foundation.options import Options, option, options
 
@@ -71,19 +69,28 @@ def speed(given: EvaluationBenchmark) -> None:
             predict, read(), dataset.labels, show=gallery.add, log_probabilities=kept
         )
 
-    seconds = {"bare inference": (bare, []), "evaluation": (evaluated, [])}
+    loops = {"bare inference": bare, "evaluation": evaluated}
+    clock, processor = ({name: [] for name in loops} for _ in range(2))
     for turn in range(given.turns + 1):
-        for loop, taken in seconds.values():
-            began = time.perf_counter()
+        for name, loop in loops.items():
+            start = time.perf_counter(), time.process_time()
             loop()
             if turn:
-                taken.append(time.perf_counter() - began)
-    rates = {name: dataset.num_examples / np.array(taken) for name, (_, taken) in seconds.items()}
-    for name, found in rates.items():
-        least, middle, most = min(found), statistics.median(found), max(found)
-        print(f"{name}: {middle:.1f} images/s ({least:.1f} to {most:.1f})")
-    ratios = rates["evaluation"] / rates["bare inference"]
-    print(f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+                clock[name].append(time.perf_counter() - start[0])
+                processor[name].append(time.process_time() - start[1])
+    for kind, taken in (("clock", clock), ("processor time", processor)):
+        for name, seconds in taken.items():
+            rates = sorted(dataset.num_examples / second for second in seconds)
+            middle = statistics.median(rates)
+            print(f"{kind}, {name}: {middle:.1f} images/s ({rates[0]:.1f} to {rates[-1]:.1f})")
+        ratios = [
+            bare / whole
+            for bare, whole in zip(taken["bare inference"], taken["evaluation"], strict=True)
+        ]
+        print(
+            f"{kind}, ratio {statistics.median(ratios):.3f} "
+            f"({min(ratios):.3f} to {max(ratios):.3f})"
+        )
 
 
 _ONE_RUN = """

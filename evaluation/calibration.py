@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from evaluation.log_probabilities import LogProbabilities
+from evaluation.report.words import ENGLISH, Words
 from foundation.errors import InputError
 
 NUM_BINS = 15
@@ -136,12 +137,13 @@ def _divided(log_probabilities: LogProbabilities, temperature: float) -> Iterato
         yield logits - logsumexp(logits, axis=1, keepdims=True)
 
 
-def diagram(found: Reliability, title: str) -> bytes:
+def diagram(found: Reliability, title: str, words: Words = ENGLISH) -> bytes:
     """The reliability diagram as a PNG: accuracy over confidence, and how many examples are where.
 
     Args:
       found: of bins of the same width.
       title: says of what.
+      words: of the language that its axes have.
     """
     # Imported here because it takes a second, which training need not spend.
     from matplotlib.figure import Figure
@@ -150,17 +152,25 @@ def diagram(found: Reliability, title: str) -> bytes:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     widths = found.high - found.low
     bars = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
-    above.bar(found.low, found.accuracy, widths, color="#2f6fab", label="share right", **bars)
+    above.bar(
+        found.low, found.accuracy, widths, color="#2f6fab", label=words("share right"), **bars
+    )
     gap = np.abs(found.confidence - found.accuracy)
     lower = np.minimum(found.confidence, found.accuracy)
-    above.bar(found.low, gap, widths, lower, color="#d1495b", alpha=0.35, label="gap", **bars)
-    above.plot([0, 1], [0, 1], color="#555555", linestyle="--", label="as sure as right")
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of the examples that is right")
-    error = f"Expected calibration error {found.error:.3f}, {found.count.sum():,} examples"
+    above.bar(
+        found.low, gap, widths, lower, color="#d1495b", alpha=0.35, label=words("gap"), **bars
+    )
+    above.plot([0, 1], [0, 1], color="#555555", linestyle="--", label=words("as sure as right"))
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel=words("share of the examples that is right"))
+    error = words(
+        "Expected calibration error {error}, {count} examples",
+        error=words.number(found.error, 3),
+        count=words.count(int(found.count.sum())),
+    )
     above.set_title(f"{title}\n{error}".replace("$", r"\$"), fontsize=11)
     above.legend(loc="upper left")
     below.bar(found.low, found.count / found.count.sum(), widths, color="#7a8794", **bars)
-    below.set(xlabel="probability of the predicted class", ylabel="share")
+    below.set(xlabel=words("probability of the predicted class"), ylabel=words("share"))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -18,6 +18,7 @@ from PIL import Image
 from evaluation import calibration, results, tables
 from evaluation.evaluator import Evaluation
 from evaluation.report import page, pictures
+from evaluation.report.words import Words
 from foundation import files
 
 # What `write` writes, but for the events.
@@ -62,16 +63,10 @@ def write(
     os.makedirs(eval_dir, exist_ok=True)
     numbers = results.numbers(evaluation)
     bins = calibration.reliability(evaluation.top_probabilities[:, 0], evaluation.correct)
-    subject = " ".join(
-        str(about[name]) for name in ("model_name", "dataset", "split") if about.get(name)
-    )
-    right = f"{evaluation.num_correct} of {evaluation.num_examples} right"
-    matrix = pictures.confusion_matrix(
-        evaluation.confusion, evaluation.class_names, f"Confusion of {subject or 'a net'}: {right}"
-    )
-    diagram = calibration.diagram(bins, f"Reliability of {subject or 'a net'}")
+    extras = extras or page.Extras()
+    matrix, diagram = _figures(evaluation, bins, about, Words(extras.language))
     figures = {"Reliability of the probabilities": diagram}
-    html = page.html(evaluation, numbers, about, extras or page.Extras(), figures)
+    html = page.html(evaluation, numbers, about, extras, figures)
     reliability = {name: column.tolist() for name, column in bins._asdict().items()}
     metrics_json = (
         json.dumps({**numbers, **about, "reliability": reliability}, indent=2, ensure_ascii=False)
@@ -88,10 +83,33 @@ def write(
     }
     _write_all(eval_dir, contents)
     images = {"confusion_matrix": [matrix], "reliability": [diagram]}
-    if extras and extras.gallery.surest:
+    if extras.gallery.surest:
         images["surest_mistakes"] = [extras.gallery.images[i] for i in extras.gallery.surest]
     _write_events(eval_dir, evaluation, numbers, images, step)
     return numbers
+
+
+def _figures(
+    evaluation: Evaluation,
+    bins: calibration.Reliability,
+    about: Mapping[str, object],
+    words: Words,
+) -> tuple[bytes, bytes]:
+    """The confusion matrix and the reliability diagram, PNGs with titles."""
+    subject = " ".join(
+        str(about[name]) for name in ("model_name", "dataset", "split") if about.get(name)
+    )
+    right = words(
+        "{right} of {count} right",
+        right=words.count(evaluation.num_correct),
+        count=words.count(evaluation.num_examples),
+    )
+    title = words("Confusion of {subject}", subject=subject or "a net")
+    matrix = pictures.confusion_matrix(
+        evaluation.confusion, evaluation.class_names, f"{title}: {right}", words
+    )
+    title = words("Reliability of {subject}", subject=subject or "a net")
+    return matrix, calibration.diagram(bins, title, words)
 
 
 def _write_all(folder: str, contents: Mapping[str, bytes | tables.Rows]) -> None:

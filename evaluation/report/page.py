@@ -148,7 +148,7 @@ def _numbers(numbers: Mapping[str, object], words: Words) -> list[tuple[str, str
         written = functools.partial(_written, name, words=words)
         rows.append(
             (
-                words(name.replace("_", " ")),
+                _named(name, words),
                 written(value),
                 words("{low} to {high}", low=written(interval[0]), high=written(interval[1]))
                 if interval
@@ -156,6 +156,12 @@ def _numbers(numbers: Mapping[str, object], words: Words) -> list[tuple[str, str
             )
         )
     return rows
+
+
+def _named(number: str, words: Words) -> str:
+    if number.startswith("recall_"):
+        return words("recall at {k}", k=number.removeprefix("recall_"))
+    return words(number.replace("_", " "))
 
 
 def _written(name: str, value: float, words: Words) -> str:

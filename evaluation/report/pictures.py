@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from evaluation import comparison, metrics
+from evaluation.report.words import ENGLISH, Words
 
 _THUMBNAIL_SIDE = 128  # pixels
 _MOST_NAMED_CLASSES = 60  # beyond, names would overlap
@@ -15,7 +16,9 @@ _LONGEST_NAME = 24  # characters
 _MOST_LISTED = 30  # confusions
 
 
-def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: str = "") -> bytes:
+def confusion_matrix(
+    confusion: np.ndarray, class_names: Sequence[str], title: str = "", words: Words = ENGLISH
+) -> bytes:
     """The matrix as a PNG: colours are shares of the true class, numbers are examples.
 
     Where the names of the classes have no place, the most frequent confusions stand beside it.
@@ -33,8 +36,8 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
         axes = figure.subplots()
     else:
         axes, list_axes = figure.subplots(1, 2, width_ratios=(side, 5.0))
-        _list_confusions(list_axes, confusion, class_names)
-    _draw_matrix(figure, axes, confusion)
+        _list_confusions(list_axes, confusion, class_names, words)
+    _draw_matrix(figure, axes, confusion, words)
     if has_names:
         names = [plain(name) for name in class_names]
         size = 9 if count <= _MOST_COUNTED_CLASSES else 6
@@ -45,16 +48,16 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     return buffer.getvalue()
 
 
-def _draw_matrix(figure, axes, confusion: np.ndarray) -> None:
+def _draw_matrix(figure, axes, confusion: np.ndarray, words: Words) -> None:
     from matplotlib.colors import PowerNorm
 
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     # The square root brings out the few errors of a class that is mostly right.
     norm = PowerNorm(0.5, vmin=0.0, vmax=1.0)
     image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
-    figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, label="share of the true class")
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+    figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, label=words("share of the true class"))
+    axes.set_xlabel(words("predicted class"))
+    axes.set_ylabel(words("true class"))
     if len(confusion) <= _MOST_COUNTED_CLASSES:
         for row, column in np.argwhere(confusion):
             colour = "white" if shares[row, column] > 0.35 else "black"
@@ -62,15 +65,20 @@ def _draw_matrix(figure, axes, confusion: np.ndarray) -> None:
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
 
 
-def _list_confusions(axes, confusion: np.ndarray, class_names: Sequence[str]) -> None:
+def _list_confusions(axes, confusion: np.ndarray, class_names: Sequence[str], words: Words) -> None:
     """Writes the most frequent confusions as a list."""
     axes.set_axis_off()
-    axes.set_title("most frequent confusions", fontsize=10, loc="left")
+    axes.set_title(words("most frequent confusions"), fontsize=10, loc="left")
     lines = [
-        f"{times:d} × {plain(class_names[label])} as {plain(class_names[taken])}"
+        words(
+            "{count} × {label} as {taken}",
+            count=words.count(times),
+            label=plain(class_names[label]),
+            taken=plain(class_names[taken]),
+        )
         for label, taken, times in metrics.most_confused(confusion, _MOST_LISTED)
     ]
-    text = "\n".join(lines) or "none"
+    text = "\n".join(lines) or words("none")
     axes.text(0, 1, text, va="top", fontsize=8, linespacing=1.6, transform=axes.transAxes)
 
 

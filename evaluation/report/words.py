@@ -52,6 +52,20 @@ _FRENCH = {
     "f1": "F1",
     "support": "exemples",
     "predicted": "réponses",
+    "share right": "part de bonnes réponses",
+    "gap": "écart",
+    "as sure as right": "aussi sûr que juste",
+    "share of the examples that is right": "part des exemples dont la réponse est bonne",
+    "Expected calibration error {error}, {count} examples": "Erreur de calibration attendue "
+    "{error}, {count} exemples",
+    "probability of the predicted class": "probabilité de la classe prédite",
+    "Reliability of {subject}": "Fiabilité de {subject}",
+    "Confusion of {subject}": "Confusion de {subject}",
+    "share of the true class": "part de la vraie classe",
+    "predicted class": "classe prédite",
+    "most frequent confusions": "confusions les plus fréquentes",
+    "{count} × {label} as {taken}": "{count} × {label} prise pour {taken}",
+    "none": "aucune",
     "Training curves": "Courbes d'apprentissage",
     "Reliability of the probabilities": "Fiabilité des probabilités",
     "Data": "Données",
@@ -61,7 +75,7 @@ _FRENCH = {
     "All options": "Toutes les options",
     "option": "option",
     "accuracy": "exactitude",
-    "recall 5": "rappel parmi 5",
+    "recall at {k}": "rappel parmi {k}",
     "loss": "perte",
     "macro precision": "précision macro",
     "macro recall": "rappel macro",
@@ -153,11 +167,9 @@ _ENGLISH = {
     "matthews": "Matthews correlation",
     "cohen kappa": "Cohen's kappa",
     "num correct": "right answers",
-    "recall 1": "recall at 1",
     "tta": "views of an image",
     "num examples": "examples",
     "num classes": "classes",
-    "recall 5": "recall at 5",
     "macro f1": "macro F1",
     "weighted f1": "weighted F1",
     "f1": "F1",
@@ -193,6 +205,9 @@ class Words:
     def share(self, share: float, digits: int = 1) -> str:
         """0.25 as a percentage."""
         return f"{self.number(100 * share, digits)}\u00a0%"
+
+
+ENGLISH = Words("en")
 
 
 def known_sentences() -> frozenset[str]:
