@@ -15,7 +15,7 @@ from datasets.conversion import image_bytes
 from datasets.splits import TEST, TRAIN
 from foundation import labels
 from foundation.errors import InputError
-from runs import checks, opened, splits, temperature, unusual_pictures
+from runs import checks, opened, registration, splits, temperature, unusual_pictures
 from runs.config import RunConfig
 from runs.opened import OpenRun
 from runs.options import ExportModelOptions
@@ -64,6 +64,8 @@ def export(options: ExportModelOptions, say: Callable[[str], None] = print) -> E
     for name, room in (("onnx", onnx), ("tflite", tflite)):
         if name in options.export.formats:
             room.require()
+    if options.tracking.tracking == "mlflow":
+        tracking.require()
     run = opened.open_run(
         options.checkpoint.checkpoint_path,
         options,
@@ -82,7 +84,7 @@ def export(options: ExportModelOptions, say: Callable[[str], None] = print) -> E
     for line in _described(done):
         say(line)
     if options.tracking.tracking == "mlflow":
-        _track(done, run.config, say)
+        _track(done, run.config, examples.encoded, options, say)
     say(f"Next: python classify_image.py --model={done.path} --image=photo.jpg")
     return done
 
@@ -303,13 +305,25 @@ def _table(done: Export) -> Iterator[str]:
         )
 
 
-def _track(done: Export, config: RunConfig, say: Callable[[str], None]) -> None:
-    """Adds the export to the artifacts of the run in MLflow."""
+def _track(
+    done: Export,
+    config: RunConfig,
+    examples: Sequence[bytes],
+    options: ExportModelOptions,
+    say: Callable[[str], None],
+) -> None:
+    """Adds the export to the artifacts of the run in MLflow, and registers it if that is asked."""
+    name, measured = options.tracking.register, None
+    if name:
+        measured = registration.measure(done.files["saved_model"], config, options, say)
     tracked = tracking.MlflowRun(config.mlflow_uri, "", config.mlflow_run_id, say)
     tracked.file(done.path, "exported_model")
-    tracked.close("FINISHED")
     if not tracked.lost:
         say(f"MLflow: among the artifacts of run {tracked.run_id} as exported_model")
+        if name:
+            saved_model = done.files["saved_model"]
+            registration.register(name, saved_model, examples, tracked, measured, say)
+    tracked.close("FINISHED")
 
 
 @contextlib.contextmanager

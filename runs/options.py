@@ -48,6 +48,7 @@ from serving.options import (
     PlainGraphOptions,
 )
 from training.options import (
+    ExportTrackingOptions,
     MachineOptions,
     SavingOptions,
     TrackingOptions,
@@ -383,7 +384,7 @@ class ExportModelOptions(OpenOptions):
     reading: ThreadsOptions = group(ThreadsOptions)
     export: ExportOptions = group(ExportOptions)
     temperature: TemperatureOptions = group(TemperatureOptions)
-    tracking: TrackingOptions = group(TrackingOptions)
+    tracking: ExportTrackingOptions = group(ExportTrackingOptions)
     legacy: ExportLegacyOptions = group(ExportLegacyOptions)
 
     @property
@@ -393,6 +394,12 @@ class ExportModelOptions(OpenOptions):
     def check(self) -> None:
         if self.export.labels_file and (self.source.dataset_dir or self.source.tfrecord_file):
             raise UsageError("--labels_file and a dataset both name the classes. Give one of them.")
+        if self.tracking.register and (
+            self.export.output_file or "saved_model" not in self.export.formats
+        ):
+            raise UsageError(
+                "--register needs saved_model among --formats, and --output_dir.",
+            )
 
 
 @options

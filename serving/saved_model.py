@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from foundation import labels as class_names
+from foundation import machine
 from foundation.errors import InputError
 from nets import maps
 from serving import explain, frozen_graph
@@ -306,7 +307,8 @@ def _signature(
     directory: str, name: str, outputs: Sequence[str] = ("logits", "probabilities")
 ) -> Callable[..., dict]:
     try:
-        loaded = tf.saved_model.load(directory)
+        with machine.without_collector():
+            loaded = tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{directory}: TensorFlow can't load this SavedModel: {reason}") from error

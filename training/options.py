@@ -491,6 +491,28 @@ class TrackingOptions(Options):
 
 
 @options
+class ExportTrackingOptions(TrackingOptions):
+    """Tracking."""
+
+    register: str | None = option(
+        None,
+        "Name in MLflow's model registry: the SavedModel becomes a version of it, with signature "
+        "and example. The alias best moves to the version that is more accurate on the same "
+        "examples: those of --dataset_split_name.",
+    )
+
+    def check(self) -> None:
+        if self.register is None:
+            return
+        if self.tracking != "mlflow":
+            raise UsageError("--register needs --tracking=mlflow.")
+        if not self.register.strip() or set(self.register) & set("/:"):
+            raise UsageError(
+                "a name is text without / and :.", option="register", value=self.register
+            )
+
+
+@options
 class TrainingTrackingOptions(TrackingOptions):
     """Tracking."""
 

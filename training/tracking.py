@@ -20,6 +20,14 @@ _DIGEST_LENGTH = 36  # MLflow's limit
 _PARAMETER_LENGTH = 6_000
 
 
+def require() -> None:
+    """Raises InputError where the extra `mlflow` is not installed, so that a job stops at once."""
+    try:
+        import mlflow  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("mlflow", "--tracking=mlflow") from error
+
+
 class MlflowRun(Sink):
     """One run of an MLflow experiment, begun or carried on; `lost` once its store is silent.
 
@@ -51,10 +59,9 @@ class MlflowRun(Sink):
           InputError: MLflow is not installed, or the store can't be reached, can't be written or
             has no such run.
         """
-        try:
-            import mlflow
-        except ImportError as error:
-            raise missing_extra("mlflow", "--tracking=mlflow") from error
+        require()
+        import mlflow
+
         self._entities, self._say, self.lost = mlflow.entities, say, False
         self.uri = uri or mlflow.get_tracking_uri()
         _check_writable(self.uri)
