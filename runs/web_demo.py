@@ -1,5 +1,6 @@
 """A page to try a model on: it names pictures, explains itself, and keeps what people correct."""
 
+import signal
 from collections.abc import Callable, Mapping
 
 from datasets.conversion.image_bytes import Photograph
@@ -35,7 +36,11 @@ def serve(options: WebDemoOptions, say: Callable[[str], None] = print) -> None:
     if options.demo.host not in _LOOPBACK:
         say("Whoever reaches this machine over the network can use the page, and see its reports.")
     say(f"Open {prepared.address} in a browser. Ctrl-C ends it.")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The server ends at these and then hands them on, which would end the script with an error.
+        signal.signal(number, lambda *_: None)
     prepared.run()
+    say("The page has ended.")
 
 
 def prepare(options: WebDemoOptions, say: Callable[[str], None] = print) -> Server:

@@ -4,6 +4,7 @@ import concurrent.futures
 import csv
 import io
 import json
+import os
 import threading
 import urllib.error
 import urllib.request
@@ -69,11 +70,13 @@ def server(place, model):
         max_files=4,
     )
     server = web_demo.prepare(options, silent)
+    uploads = os.environ["GRADIO_TEMP_DIR"]
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     yield server
     server.stop()
-    thread.join(10)
+    thread.join(20)
+    assert not os.path.exists(uploads)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import os
 import socket
+import tempfile
 from collections.abc import Mapping
 
 import fastapi
@@ -36,10 +38,11 @@ class Server:
     address: str
     _server: uvicorn.Server
     _socket: socket.socket
+    _uploads: tempfile.TemporaryDirectory
 
     def run(self) -> None:
-        """Serves until a signal, or `stop`, ends it."""
-        with contextlib.closing(self._socket):
+        """Serves until a signal, or `stop`, ends it; what was uploaded goes with it."""
+        with contextlib.closing(self._socket), self._uploads:
             self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
@@ -74,6 +77,8 @@ def prepare(demo: Demo, options: DemoOptions) -> Server:
 
     listening = _listening(options)
     host, port = listening.getsockname()[:2]
+    uploads = tempfile.TemporaryDirectory(prefix="web_demo_")
+    os.environ["GRADIO_TEMP_DIR"] = uploads.name
     app = gr.mount_gradio_app(
         app,
         page.build(demo),
@@ -90,7 +95,7 @@ def prepare(demo: Demo, options: DemoOptions) -> Server:
         css=page.CSS,
     )
     config = uvicorn.Config(app, log_level="warning", access_log=False)
-    return Server(f"http://{host}:{port}/", uvicorn.Server(config), listening)
+    return Server(f"http://{host}:{port}/", uvicorn.Server(config), listening, uploads)
 
 
 def _serve_pages(app: fastapi.FastAPI, paths: Mapping[str, str | None]) -> None:
