@@ -23,7 +23,16 @@ from evaluation.options import (
     WatchingOptions,
 )
 from foundation.errors import UsageError
-from foundation.options import Options, changed, given_values, group, option, options
+from foundation.options import (
+    Options,
+    changed,
+    given_values,
+    group,
+    option,
+    options,
+    values,
+)
+from nets import names
 from nets.names import AUTO
 from nets.options import (
     PRETRAINED,
@@ -39,7 +48,8 @@ from preprocessing.options import (
     PreviewOptions,
     RecipeOptions,
 )
-from runs import recipes
+from runs import recipes, search_space
+from runs.search_space import Dimension
 from serving.options import (
     ClassifyOptions,
     DemoOptions,
@@ -275,6 +285,16 @@ class TuneOptions(TrainOptions):
 
     tuning: TuningOptions = group(TuningOptions)
 
+    @property
+    def space(self) -> dict[str, Dimension]:
+        """What --search tries, by option name; raises UsageError where it makes no sense."""
+        known = search_space.searchable(TrainOptions, NOT_SEARCHED)
+        space = search_space.parse(self.tuning.search, known)
+        search_space.check_used(space, values(self))
+        for name in space["model_name"].choices if "model_name" in space else ():
+            names.check(name)
+        return space
+
     def check(self) -> None:
         super().check()
         length, validation = self.training.length, self.training.validation
@@ -291,6 +311,8 @@ class TuneOptions(TrainOptions):
             )
         if self.training.batch.batch_size == "auto" and not validation.eval_every_n_steps:
             raise UsageError("--batch_size=auto needs --eval_every_n_steps in a search.")
+        if self.tuning.search:
+            _ = self.space  # before TensorFlow is imported
 
 
 @options

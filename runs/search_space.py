@@ -1,6 +1,7 @@
 """What a search may change: options of a training by their names, each with a range or choices."""
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -75,7 +76,9 @@ def parse(text: str, known: Mapping[str, Option]) -> dict[str, Dimension]:
         if not equals or not values:
             raise _problem(f"{part!r} has no values: write it like {_EXAMPLE}")
         if name not in known:
-            raise _problem(f"{name} is no option of a training that can be searched.")
+            close = difflib.get_close_matches(name, known)
+            remedy = f" Did you mean {' or '.join(close)}?" if close else ""
+            raise _problem(f"{name} is no option of a training that can be searched.{remedy}")
         if name in found:
             raise _problem(f"{name} is named twice.")
         found[name] = _dimension(known[name], values)

@@ -15,7 +15,7 @@ from foundation import options as foundation_options
 from foundation.errors import InputError, missing_extra
 from runs import config as run_config
 from runs import recipes, search_space, tuning_page
-from runs.options import NOT_SEARCHED, TrainOptions, TuneOptions
+from runs.options import TrainOptions, TuneOptions
 from runs.search_space import Dimension
 from runs.trial_process import LOG, TrialProcess
 from training import validation
@@ -27,6 +27,7 @@ POLL_SECS = 0.5
 # A process that does not answer for so long is taken for dead, and its trial begun anew.
 HEARTBEAT_SECS, GRACE_SECS = 10, 60
 _MOST_FAILURES = 3  # before any success
+_FAILED = "failed"  # attribute of a trial: what was wrong
 # Of the search itself, or set anew for each trial.
 _NOT_A_TRIAL_S = {"search", "study", "max_trials", "pruner", "train_dir", "max_minutes"}
 
@@ -81,12 +82,16 @@ def tune(options: TuneOptions, say: Callable[[str], None] = print) -> Tuned | No
 
     with search.tracked():
         if len(_ended(study)) < wanted:
-            study.optimize(
-                search.objective,
-                timeout=None if math.isinf(search.seconds_left()) else search.seconds_left(),
-                callbacks=[after],
-                catch=(_TrialFailedError,),
-            )
+            try:
+                study.optimize(
+                    search.objective,
+                    timeout=None if math.isinf(search.seconds_left()) else search.seconds_left(),
+                    callbacks=[after],
+                    catch=(_TrialFailedError,),
+                )
+            except KeyboardInterrupt:
+                _finished(search, study)
+                raise
         return _finished(search, study)
 
 
@@ -113,10 +118,7 @@ class _Search:
 
     @classmethod
     def of(cls, options: TuneOptions, say: Callable[[str], None]) -> "_Search":
-        space = search_space.parse(
-            options.tuning.search, search_space.searchable(TrainOptions, NOT_SEARCHED)
-        )
-        search_space.check_used(space, foundation_options.values(options))
+        space = options.space
         source = options.source
         dataset = tfrecord_dataset.find(
             dataset_dir=source.dataset_dir,
@@ -186,11 +188,14 @@ class _Search:
                         break
                     if not self.seconds_left():
                         raise optuna.TrialPruned
+            except KeyboardInterrupt:
+                trial.study.enqueue_trial(trial.params)  # for who goes on with the study
+                raise
             finally:
                 self._adopt(trial.number)
             if code or not found:
                 words = process.last_words()
-                trial.set_user_attr("failed", words)
+                trial.set_user_attr(_FAILED, words)
                 raise _TrialFailedError(words)
         return max(found)
 
@@ -199,8 +204,7 @@ class _Search:
         tried = "  ".join(f"{k}={v}" for k, v in trial.user_attrs.get("tried", {}).items())
         if trial.state.name == "FAIL":
             log = os.path.join(self.folder(trial.number), LOG)
-            words = trial.user_attrs.get("failed", "its process was killed")
-            return f"trial {trial.number} failed: {words} ({log})  {tried}"
+            return f"trial {trial.number} failed: {trial.user_attrs[_FAILED]} ({log})  {tried}"
         shown = f"trial {trial.number}: {trial.value or 0:.4f}"
         if trial.state.name == "PRUNED":
             shown += f", ended after {len(trial.intermediate_values)} evaluations"
@@ -262,13 +266,21 @@ def _study(optuna, search: _Search):
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     # Heartbeats are experimental since Optuna 2.9.
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{os.path.abspath(path)}",
-        engine_kwargs={"connect_args": {"timeout": 60}},  # for the locks of other processes
-        heartbeat_interval=HEARTBEAT_SECS,
-        grace_period=GRACE_SECS,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(1),
-    )
+    try:
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{os.path.abspath(path)}",
+            engine_kwargs={"connect_args": {"timeout": 60}},  # for the locks of other processes
+            heartbeat_interval=HEARTBEAT_SECS,
+            grace_period=GRACE_SECS,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(1),
+        )
+    except Exception as error:  # no SQLite, another program's, one that can't be opened
+        raise InputError(
+            f"can't be opened as a study of Optuna's: {str(error).splitlines()[0]}",
+            option="study",
+            value=path,
+            remedy="Name another file; one that is not there is made.",
+        ) from error
     wanted = search.options.tuning.max_trials
     study = optuna.create_study(
         storage=storage,
@@ -301,8 +313,16 @@ def _pruner(optuna, name: str):
 
 
 def _ended(study) -> list:
-    """The trials that have come to an end, in whatever process."""
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    """The trials that have come to an end of their own, in whatever process.
+
+    One that was killed or stopped by Ctrl-C is repeated, and does not count.
+    """
+    trials = study.get_trials(deepcopy=False)
+    return [
+        trial
+        for trial in trials
+        if trial.state.is_finished() and (trial.state.name != "FAIL" or _FAILED in trial.user_attrs)
+    ]
 
 
 def _all_failed(trials: list) -> bool:

@@ -1,5 +1,6 @@
 """The search for the best settings: what may be tried, and how trials run, end and are kept."""
 
+import functools
 import json
 import os
 import pathlib
@@ -46,6 +47,9 @@ def searched(colours, tmp_path, monkeypatch):
     script.write_text(TRAINING)
     monkeypatch.setattr(trial_process, "SCRIPT", script)
     monkeypatch.setattr(tune, "POLL_SECS", 0.05)
+    # With this seed both of two choices are tried, the worse one also late enough to be pruned.
+    sampler = functools.partial(optuna.samplers.TPESampler, seed=2)
+    monkeypatch.setattr(optuna.samplers, "TPESampler", sampler)
     lines = []
 
     def search(**given):
@@ -78,7 +82,7 @@ def test_a_search_names_options_with_ranges_and_choices():
         ("", "names no option"),
         ("learning_rate", "has no values"),
         ("train_dir=a,b", "train_dir is no option of a training that can be searched"),
-        ("learning_rat=1:2", "learning_rat is no option"),
+        ("lerning_rate=1:2", "can be searched. Did you mean learning_rate"),
         ("momentum=0.5:2", "--momentum=2.0: write a number from 0 to 1"),
         ("optimizer=adam,adamax", "--optimizer=adamax: unknown. Choose of"),
         ("learning_rate=log:0:1", "needs 0 < LOW < HIGH"),
@@ -108,7 +112,12 @@ def test_an_option_is_tried_only_where_it_means_something():
 
 
 def test_a_search_needs_a_length_and_something_to_try():
-    for given, said in (({}, "--search is missing"), ({"search": "seed=1:2"}, "how long a trial")):
+    known = {"search": "model_name=small_cnn,big_cnn", "num_epochs": 1.0}
+    for given, said in (
+        ({}, "--search is missing"),
+        ({"search": "seed=1:2"}, "how long a trial"),
+        (known, "--model_name=big_cnn"),
+    ):
         options = TuneOptions.of(dataset_dir="animals", **given)
         with pytest.raises(UsageError, match=said):
             options.tuning.check()
@@ -138,6 +147,33 @@ def test_another_search_does_not_go_on_with_the_study(searched):
     search(max_trials=1)
     with pytest.raises(InputError, match="is of another search"):
         search(search="seed=1:9")
+
+
+def test_a_file_that_is_no_study_is_refused(searched, tmp_path):
+    search, _ = searched
+    (tmp_path / "notes.db").write_text("a text " * 200)
+    said = "can't be opened as a study of Optuna's: "
+    for path in (tmp_path / "notes.db", tmp_path):
+        with pytest.raises(InputError, match=f"--study={path}: {said}"):
+            search(study=str(path))
+
+
+def test_ctrl_c_shows_the_best_so_far_and_costs_no_trial(searched, tmp_path, monkeypatch):
+    search, lines = searched
+    wait = trial_process.TrialProcess.wait
+
+    def stopped(self, seconds):
+        if self.folder.endswith("trial_0001"):
+            raise KeyboardInterrupt
+        return wait(self, seconds)
+
+    monkeypatch.setattr(trial_process.TrialProcess, "wait", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search()
+    assert any(line.startswith("The best of 1 trials") for line in lines)
+    assert search().num_trials == 3
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/tuned/study.db")
+    assert len(study.trials) == 4 and study.trials[2].params == study.trials[1].params
 
 
 def test_hopeless_trials_are_ended(searched, tmp_path, monkeypatch):
