@@ -77,29 +77,38 @@ def _in_line(
 ) -> tuple[tuple[str, ...], str]:
     """Names in the order of the records' numbers, by their texts, and a remark if that differs.
 
+    Case is no difference. A text that is none of the names, where others are, is remarked.
+
     Raises:
       InputError: the texts name other classes than the names do, and not by a constant shift.
     """
     if is_converted_here(first):  # which wrote both
         return names, ""
-    texts = [one for one in _first_texts(files) if one.text in names]
+    folded = tuple(name.casefold() for name in names)
+    found = [one for one in _first_texts(files) if one.text]
+    texts = [one for one in found if one.text.casefold() in folded]
+
+    def fits(one: _Text, by: int = 0) -> bool:
+        place = one.number - by
+        return folded[place : place + 1] == (one.text.casefold(),)
 
     def is_shifted(by: int) -> bool:
-        return all(names[one.number - by : one.number - by + 1] == (one.text,) for one in texts)
+        return all(fits(one, by) for one in texts)
 
-    if not texts or is_shifted(0):
+    if not texts:  # such as WordNet's numbers, which say the same in other words
         return names, ""
+    if is_shifted(0):
+        strange = next((one for one in found if one not in texts), None)
+        return names, strange.remark(names) if strange else ""
     if is_shifted(1):
         remark = f"number their classes from 1: {names[0]} is 1, and 0 the background"
         return ("background", *names), f"{first}: the records {remark}."
     if is_shifted(-1):
         remark = f"number their classes from 0 without {names[0]}, the first of the names"
         return names[1:], f"{first}: the records {remark}."
-    wrong = next(one for one in texts if names[one.number : one.number + 1] != (one.text,))
-    called = dict(enumerate(names)).get(wrong.number, "nothing")
+    wrong = next(one for one in texts if not fits(one))
     raise InputError(
-        f"{wrong.file}: record {wrong.record} has the class number {wrong.number} and the name "
-        f"{wrong.text!r}, but labels.txt calls that number {called!r}.",
+        wrong.remark(names),
         remedy="Put its names in the order of the numbers, or remove it: then the records' own "
         "names are used.",
     )
@@ -132,6 +141,13 @@ class _Text:
     record: int
     number: int
     text: str
+
+    def remark(self, names: Sequence[str]) -> str:
+        called = dict(enumerate(names)).get(self.number, "nothing")
+        return (
+            f"{self.file}: record {self.record} has the class number {self.number} and the name "
+            f"{self.text!r}, but labels.txt calls that number {called!r}."
+        )
 
 
 def _first_texts(files: Sequence[str]) -> Iterator[_Text]:

@@ -25,8 +25,14 @@ _NAMES = {word: split for split, words in SYNONYMS.items() for word in words}
 
 
 def named(word: str) -> str:
-    """The split that a folder or a table calls so, such as valid or test_set; else ""."""
-    return _NAMES.get(re.sub(r"[ _-]?(set|data|images)$", "", word.strip().lower()), "")
+    """The split that a folder or a table calls so, such as valid, test_set or val2017; else ""."""
+    return _NAMES.get(re.sub(r"[ _-]?(set|data|images|\d{4})$", "", word.strip().lower()), "")
+
+
+def of_folders(path: str) -> str:
+    """The split that a folder in a path with `/` is called by, the first such; else ""."""
+    *folders, _ = path.split("/")
+    return next(filter(None, map(named, folders)), "")
 
 
 def of_file(path: str) -> str:

@@ -99,6 +99,7 @@ class ComparisonOptions(Options):
         (),
         "Exported models of the runs in the same order, whose size and latency are measured; - "
         "for a run without one.",
+        path=True,
     )
     output_dir: str = option(
         "comparison", "Folder for comparison.csv and comparison.html.", path=True

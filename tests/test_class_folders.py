@@ -147,3 +147,25 @@ def test_photographs_in_no_class_folder_are_listed(tmp_path):
         Finding("train/s.png", reason, Effect.LEFT_OUT),
     ]
     assert [item.path for item in items[2:]] == ["train/cat/1.jpg", "train/dog/2.jpg"]
+
+
+def test_folders_that_are_one_class_are_said(tmp_path):
+    for name in ("healthy", "healthy ", "sick"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(b"")
+    said = []
+    found = list(class_folders.read(ImageFolder(str(tmp_path)), said.append))
+    assert [image.label for image in found] == ["healthy", "healthy", "sick"]
+    assert said == ["The folders 'healthy' and 'healthy ' are one class: healthy."]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_deeper"),
+    [("set/{}/1.jpg", True), ("images/{}/1.jpg", True), ("set/train/{}/1.jpg", True)]
+    + [("dogs/1{}.jpg", False)],
+)
+def test_a_folder_around_all_classes_is_named(tmp_path, path, is_deeper):
+    with pytest.raises(InputError) as error:
+        _read(tmp_path, path.format("cat"), path.format("dog"))
+    inner = f"--image_dir={tmp_path / path.split('/')[0]}. Else give the labels"
+    assert (inner in str(error.value)) is is_deeper

@@ -15,6 +15,7 @@ item { name: "big cat" id: 1 display_name: "Cat" }
     ("content", "form"),
     [
         ("big cat\ndog\n", "a name a line"),
+        ("big cat, dog\n", "names, separated by commas"),
         ("1:dog\r\n0:big cat\r\n", "number:name a line"),
         ("0 big cat\n1 dog\n", "number name"),
         ("dog,1\nbig cat,0\n", "name,number a line"),

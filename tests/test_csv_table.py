@@ -98,7 +98,7 @@ def test_a_photograph_in_several_rows_has_several_objects(read):
     ("row", "file", "reason"),
     [
         ("gone.jpg,cat", "gone.jpg", "missing photograph: gone.jpg"),
-        ("../x.jpg,cat", "../x.jpg", "leaves --image_dir: ../x.jpg"),
+        ("../x.jpg,cat", "../x.jpg", "leaves --image_dir: ../x.jpg, and none in it is called so"),
         ("b.jpg,", "b.jpg", "no label: the cell is empty"),
         (",cat", "table.csv line 3", "no filename"),
         ("b.jpg", "table.csv line 3", "malformed row: 1 columns where 2 are needed"),
@@ -221,6 +221,11 @@ def test_rows_of_several_or_no_classes(read):
         ("a.jpg,cat,test\n", "it has no header, and is read as filename, label, split"),
         ("TEST,a.jpg,cat\n", "it has no header, and is read as split, filename, label"),
         (
+            "TEST,a.jpg,cat,black\n",
+            "it has no header, and is read as split, filename, label; not read: the columns of "
+            "black (1)",
+        ),
+        (
             "id,breed\na,cat\n",
             "the column id is read as filename; the column breed is read as label",
         ),
@@ -284,6 +289,9 @@ def test_photographs_of_refused_rows_are_not_told_as_in_no_row(tmp_path):
     items = list(csv_table.read([str(tmp_path / "t.csv")], folder, "first", lines.append, rest))
     assert items[0] == Finding("b.jpg", "no label: the cell is empty")
     assert lines == ["No usable row names 1 photographs of --image_dir: they are left out."]
+    rest = statements.Rest(folder, lambda path: Finding(path, f"{statements.UNNAMED}: its folder"))
+    list(csv_table.read([str(tmp_path / "t.csv")], folder, "first", lines.append, rest))
+    assert lines[1].startswith(lines[0] + " --unannotated=folder")
 
 
 def test_several_tables_are_each_a_split_by_its_name(tmp_path):

@@ -128,8 +128,9 @@ _CHANGED = {
             _drawn().quantize(256), "GIF", save_all=True, append_images=[Image.new("P", (48, 32))]
         ),
         "png",
-        "GIF",
+        "first frame of GIF",
     ),
+    "GIF of one frame": (_saved(_drawn().quantize(256), "GIF"), "png", "GIF"),
     "BMP": (_saved(_drawn(), "BMP"), "png", "BMP"),
     "PPM": (_saved(_drawn(), "PPM"), "png", "PPM"),
     "TIFF": (_saved(_drawn(), "TIFF"), "png", "TIFF"),

@@ -1,5 +1,7 @@
 """Lists of the photographs of each split: MATLAB's, as Stanford Dogs has them, and text."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 import scipy.io
@@ -101,3 +103,11 @@ def test_a_conversion_takes_them(tmp_path):
         "test": 3,
     }
     assert [str(item) for item in made.findings] == ["n1-dog/7.jpg: in no list of --split_lists"]
+
+
+def test_accents_are_compared_in_one_form(tmp_path):
+    (tmp_path / "train.txt").write_text(unicodedata.normalize("NFD", "é1.jpg\n"))
+    (tmp_path / "test.txt").write_text(unicodedata.normalize("NFC", "é2\n"))
+    names = [unicodedata.normalize("NFC", "é1.jpg"), unicodedata.normalize("NFD", "é2.jpg")]
+    paths = [str(tmp_path / name) for name in ("train.txt", "test.txt")]
+    assert _splits(paths, names) == (dict(zip(names, ["train", "test"], strict=True)), [])

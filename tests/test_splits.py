@@ -77,6 +77,8 @@ def test_names_of_splits(word, split):
         ("training_set", "train"),
         ("Test Images", "test"),
         ("val-data", "validation"),
+        ("val2017", "validation"),
+        ("2017", ""),
         ("set", ""),
         ("testament", ""),
     ],

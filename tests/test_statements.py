@@ -132,3 +132,37 @@ def test_photographs_that_nothing_names_are_counted_or_labelled_in_every_source(
         list(csv_table.read(table, folder, "largest", said.append, Rest(folder, _others))) == images
     )
     assert said == ["No usable row names 1 photographs of --image_dir: they are left out."]
+
+
+def test_files_without_a_label_in_common_are_named_wherever_their_boxes_are():
+    said = _say("weed", by="pat/0.xml"), _say("crop", _FAR, by="kim/0.xml")
+    finding, image = _gather(*said)
+    assert finding.reason.startswith("two labels: weed (pat/0.xml) and crop (kim/0.xml)")
+    assert image.label == "crop" if _FAR.area > _BOX.area else "weed"
+    both = Statement("0.jpg", (LabeledObject("weed", _BOX), LabeledObject("crop", _FAR)))
+    assert len(_gather(both)) == 1  # one file may name several kinds
+
+
+def test_where_no_statement_names_a_split_those_of_the_folders_are_taken():
+    paths = ("images/train/0.jpg", "images/val2017/1.jpg", "images/2.jpg")
+    assert [i.split for i in _gather(*(_say("cat", path=path) for path in paths))] == [
+        "train",
+        "validation",
+        "",
+    ]
+    # Of one folder alone, such as Kaggle's train/, nothing follows.
+    assert [i.split for i in _gather(*(_say("cat", path=path) for path in paths[::2]))] == ["", ""]
+    named = (_say("cat", path=paths[0], split="test"), _say("cat", path=paths[1]))
+    assert [i.split for i in _gather(*named)] == ["test", ""]
+
+
+def test_annotations_below_a_folder_of_all_have_its_splits(tmp_path):
+    for split in ("train", "test"):
+        folder = tmp_path / "set" / split
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / f"{split}.png")
+        (folder / f"{split}.xml").write_text(
+            "<annotation><object><name>cat</name></object></annotation>"
+        )
+    found = voc_xml.read(str(tmp_path), ImageFolder(str(tmp_path)), "largest")
+    assert [image.split for image in found] == ["test", "train"]

@@ -186,6 +186,19 @@ def test_records_that_agree_or_say_nothing_leave_the_names_as_they_are(tmp_path,
     assert found.labels == ("rose", "tulip") and not found.remarks
 
 
+def test_a_shift_is_seen_whatever_the_case_of_the_names(tmp_path):
+    found = _written(tmp_path, [1, 2], ["", "Rose", "TULIP"], "rose\ntulip\n")
+    assert found.labels == ("background", "rose", "tulip")
+
+
+def test_a_text_that_is_none_of_the_names_is_remarked(tmp_path):
+    found = _written(tmp_path, [0, 1], ["rose", "lily"], "rose\ntulip\n")
+    (remark,) = found.remarks
+    assert remark.endswith(
+        "number 1 and the name 'lily', but labels.txt calls that number 'tulip'."
+    )
+
+
 def test_names_in_another_order_than_the_records_are_an_error(tmp_path):
     _write(tmp_path / "pets_train-00000-of-00001.tfrecord", [0, 1, 2], ["a", "b", "c"])
     (tmp_path / "labels.txt").write_text("a\nc\nb\n")

@@ -116,12 +116,29 @@ def test_splits_as_the_data_file_says(tmp_path, data, splits):
     assert [image.split for image in _read(tmp_path)] == splits
 
 
+def test_splits_as_darknets_data_file_says(tmp_path):
+    files = {"data/obj/a.jpg": None, "data/obj/a.txt": _CAT, "data/obj/b.jpg": None}
+    files |= {"data/obj/b.txt": _DOG, "data/obj.names": "cat\ndog\n"}
+    files |= {"data/obj.data": "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\n"}
+    files |= {"data/train.txt": "data/obj/a.jpg\n", "data/valid.txt": "data/obj/b.jpg\n"}
+    _draw(tmp_path, files)
+    found = _read(tmp_path / "data" / "obj")
+    assert [image.split for image in found] == ["train", "validation"]
+
+
 def test_what_is_no_text_file_is_not_opened(tmp_path):
     _draw(tmp_path, {"a.jpg": None, "b.jpg": None, "b.txt": _DOG, "data.yaml": _DATA})
     os.mkfifo(tmp_path / "a.txt")  # opening it would wait for ever
     empty, image = _read(tmp_path)
     assert empty == Finding("a.txt", "no object in the annotation", Effect.LEFT_OUT)
     assert image.path == "b.jpg"
+
+
+def test_names_of_another_dataset_two_folders_above_do_not_count(tmp_path):
+    _draw(tmp_path, {"a/b/c.jpg": None, "a/b/c.txt": _DOG, "other.yaml": "names: [x, y]\n"})
+    assert _read(tmp_path / "a" / "b")[0].label == "y"
+    _draw(tmp_path, {"a/data.yaml": _DATA})
+    assert _read(tmp_path / "a" / "b")[0].label == "dog"
 
 
 def test_the_meaning_of_the_numbers_must_be_known(tmp_path):

@@ -156,7 +156,7 @@ class Photograph:
     def _reason_to_change(self, changes: Changes, verify: bool) -> str:
         """Why the bytes cannot stay; "" when they can."""
         if self.format not in ("JPEG", "PNG"):
-            return self.format
+            return f"first frame of {self.format}" if self._has_frames() else self.format
         if self.orientation != 1:
             return "EXIF orientation"
         if self.format == "PNG" and self._data[24] > 8:
@@ -172,6 +172,13 @@ class Photograph:
         if changes.max_side and max(self.size) > changes.max_side:
             return "max_side"
         return ", ".join(changes.filters)
+
+    def _has_frames(self) -> bool:
+        """Whether it is an animation or has several pages, of which the first is taken."""
+        try:
+            return getattr(opened(self._data), "n_frames", 1) > 1
+        except Exception:  # of a damaged later page, which nobody needs
+            return False
 
     def _check(self) -> None:
         """Reads every byte of an image, without decoding it in full size where that is faster."""

@@ -1,5 +1,7 @@
 """Reads a folder per class, with or without a folder per split above them."""
 
+import collections
+import contextlib
 import os
 import posixpath
 from collections.abc import Callable, Iterator
@@ -38,7 +40,7 @@ def read(
 
     Args:
       images: the folder of the photographs.
-      say: gets a line where there are such annotations.
+      say: gets a line where there are such annotations, and for folders that are one class.
       one_is_enough: whether a single class makes sense, as part of others.
 
     Raises:
@@ -49,6 +51,7 @@ def read(
     for folder in sorted({"", *(within for within, _, _ in found)}):
         yield from _strays(images.path, folder)
     for within, names, split in found:
+        _say_joined(images.path, within, names, say)
         for name in names:
             label, path = _label(images.path, within, name), None
             for path in image_folder.photographs(os.path.join(images.path, within, name)):
@@ -101,8 +104,20 @@ def layout(images: ImageFolder, one_is_enough: bool = False) -> list[tuple[str, 
     elif len(names) == 1 and not one_is_enough:
         problem = f"it has a folder for one class only: {names[0]}."
     if problem:
-        raise InputError(problem, option="image_dir", value=top, remedy=_REMEDY)
+        raise InputError(problem, option="image_dir", value=top, remedy=_remedy(top, names))
     return found
+
+
+def _remedy(top: str, names: list[str]) -> str:
+    """What to do about folders that are no classes; names the one that may hold all of them."""
+    inner = os.path.join(top, *names)
+    if len(names) == 1 and os.path.isdir(inner):
+        with contextlib.suppress(InputError):
+            layout(ImageFolder(inner))
+            return f"If the folders of the classes lie in it: --image_dir={inner}. Else g" + (
+                _REMEDY.removeprefix("G")
+            )
+    return _REMEDY
 
 
 def label_of(path: str) -> tuple[str, str]:
@@ -122,6 +137,16 @@ def _strays(top: str, folder: str) -> Iterator[Finding]:
         is_photograph = posixpath.splitext(name)[1].lower() in _SUFFIXES
         if is_photograph and not image_folder.is_clutter(name):
             yield Finding(posixpath.join(folder, name), "in no class folder", Effect.LEFT_OUT)
+
+
+def _say_joined(top: str, within: str, names: list[str], say: Callable[[str], None]) -> None:
+    """Says which folders have names that are one class's but for blanks or Unicode's form."""
+    folders = collections.defaultdict(list)
+    for name in names:
+        folders[_label(top, within, name)].append(posixpath.join(within, name))
+    for label, alike in folders.items():
+        if len(alike) > 1:
+            say(f"The folders {' and '.join(map(repr, alike))} are one class: {label}.")
 
 
 def _label(top: str, within: str, name: str) -> str:

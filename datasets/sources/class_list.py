@@ -33,7 +33,8 @@ class ClassList(NamedTuple):
 def read(given: str) -> ClassList:
     """Class names from a file or separated by commas.
 
-    A file has one name a line, alone or with its number (`0:name`, `0 name`, `0,name`, `name,0`).
+    A file has one name a line, alone or with its number (`0:name`, `0 name`, `0,name`, `name,0`),
+    or all in one line, separated by commas.
     Or it is JSON (a list, name to number, or number to name), YAML with `names` (a list, or number
     to name), or a label map of the Object Detection API.
 
@@ -80,6 +81,9 @@ def _read_file(path: str) -> tuple[Sequence[str], str]:
         has_header = len(lines) > 1 and not matches[0] and not re.search(r"\d", lines[0])
         if all(found := matches[1:] if has_header else matches):
             return _by_number([(int(m[order[0]]), m[order[1]]) for m in found], path), form
+    if len(lines) == 1 and "," in lines[0]:
+        names = [name.strip() for name in lines[0].split(",")]
+        return [name for name in names if name], "names, separated by commas"
     spaced = [match.groups() for line in lines if (match := _NUMBER_SPACE.fullmatch(line))]
     numbers, names = {int(number) for number, _ in spaced}, {name for _, name in spaced}
     # `1 euro` and `2 euro` are names; of a numbered list every name is another.

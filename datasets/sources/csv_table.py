@@ -145,14 +145,16 @@ def read(
             origin = os.path.basename(path) if len(paths) > 1 else ""
             yield from _statements(path, origin, reading)
 
-    unnamed = 0
+    unnamed, hint = 0, ""
     for item in statements.gather(said(), rule, rest):
         if isinstance(item, Finding) and item.kind == statements.UNNAMED:
             unnamed += item.file not in known
+            if item.reason != statements.UNNAMED:  # its folder is offered
+                hint = " --unannotated=folder labels those in class folders by these."
         else:
             yield item
     if unnamed:
-        say(f"No usable row names {unnamed} photographs of --image_dir: they are left out.")
+        say(f"No usable row names {unnamed} photographs of --image_dir: they are left out.{hint}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -439,8 +441,11 @@ def _columns(path: str, first: list[str], cells: list[str], chosen: Mapping[str,
         places = numbered
         if not {"filename", "label"} <= numbered.keys():
             places = _without_header(path, cells) | numbered
-        order = ", ".join(sorted(places, key=places.get))
-        return _Columns(places, len(cells), note=f"it has no header, and is read as {order}")
+        note = f"it has no header, and is read as {', '.join(sorted(places, key=places.get))}"
+        rest = [cell for i, cell in enumerate(cells) if cell and i not in places.values()]
+        if rest and "xmin" not in places:  # else the other corners of AutoML's boxes
+            note += f"; not read: the columns of {class_labels.shortened(rest)}"
+        return _Columns(places, len(cells), note=note)
     places, width = _columns_of_header(first, chosen) | numbered, len(first)
     if "split" not in places:
         rest = [i for i in range(min(width, len(cells))) if i not in places.values()]

@@ -71,7 +71,7 @@ class ImageFolder:
             if found := self._find(end, "", outside=False):
                 return Found(found.path, f"foreign path: {given}, taken for {found.path}")
         if is_foreign:
-            raise ValueError(f"leaves --image_dir: {given}")
+            raise ValueError(f"leaves --image_dir: {given}, and none in it is called so")
         return None
 
     def _find(self, name: str, near: str, outside: bool = True) -> Found | None:

@@ -4,6 +4,7 @@ Stanford Dogs brings its official split as MATLAB files, Pascal VOC and many oth
 """
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from datasets import splits
@@ -102,7 +103,8 @@ def _ends(path: str) -> list[str]:
 
 
 def _without_extension(name: str) -> str:
-    name = name.replace("\\", "/").removeprefix("./")
+    """A name as all are compared: with `/`, accents in one form, and without its extension."""
+    name = unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
     stem, extension = os.path.splitext(name)
     return name if extension[1:].isdigit() else stem  # "day.1" has none
 

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from datasets import splits
 from datasets.disk_table import DiskTable
 from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
@@ -67,20 +68,24 @@ def gather(
     """Turns statements into examples, the photographs in the order in which they first appear.
 
     All objects of a photograph are brought together, whatever files or rows name them. The first
-    split named holds for all of them. What contradicts it, or another label of the same object, is
-    a finding.
+    split named holds for all of them; where none is named at all, and the photographs lie in
+    folders of several splits, these are taken. What contradicts it, another label of the same
+    object, or files that have no label in common, is a finding.
 
     Args:
       items: statements in any order; findings are handed through.
       rule: see `objects.examples`.
       rest: what to do with photographs that no statement names, where any does; None: nothing.
     """
-    table = DiskTable()
+    table, named, folders = DiskTable(), set(), set()
     for item in items:
         if isinstance(item, Finding):
             yield item
-        else:
-            table.add(_key(item.path), item)
+            continue
+        table.add(_key(item.path), item)
+        named.add(item.split)
+        folders.add(splits.of_folders(item.path))
+    by_folder = named == {""} and len(folders - {""}) > 1
     for path in image_folder.photographs(rest.images.path) if rest and len(table) else ():
         if _key(path) in table:
             continue
@@ -89,14 +94,18 @@ def gather(
         else:
             table.add(_key(path), item)
     for statements in table.by_group():
-        yield from _merged(statements, rule)
+        split = splits.of_folders(statements[0].path) if by_folder else ""
+        yield from _merged(statements, rule, split)
 
 
 def _key(path: str) -> bytes:
     return path.encode(errors="surrogateescape")
 
 
-def _merged(statements: Sequence[Statement], rule: str) -> Iterator[LabeledImage | Finding]:
+def _merged(
+    statements: Sequence[Statement], rule: str, split: str
+) -> Iterator[LabeledImage | Finding]:
+    """One photograph's examples and findings; `split` is for where no statement names one."""
     first = statements[0]
     split_by = next((one for one in statements if one.split), first)
     size = next((one.size for one in statements if one.size), None)
@@ -104,6 +113,7 @@ def _merged(statements: Sequence[Statement], rule: str) -> Iterator[LabeledImage
     by_box = collections.defaultdict(list)
     # Within one file only equal boxes are of one object: thousands need not be compared.
     is_one_file = len({one.origin for one in statements}) == 1
+    told = False
     for statement in statements:
         if statement.split not in ("", split_by.split):
             clash = f"{split_by.split}{split_by.by()} and {statement.split}{statement.by()}"
@@ -114,14 +124,32 @@ def _merged(statements: Sequence[Statement], rule: str) -> Iterator[LabeledImage
             if any(other.label == thing.label for other, _ in same):
                 continue
             if same:
-                other, origin = same[0]
-                labels = f"{other.label}{origin.by()} and {thing.label}{statement.by()}"
-                problem = f"two labels: {labels}; --multiple_objects={rule} decides"
-                yield Finding(first.path, problem, Effect.CORRECTED)
+                told = True
+                yield _two_labels(first.path, *same[0], thing, statement, rule)
             known.append((thing, statement))
             by_box[thing.box].append(known[-1])
+    if not told and (other := _disagreeing(statements)):
+        yield _two_labels(first.path, *other, rule)
     things = [thing for thing, _ in known]
-    yield from objects.examples(first.path, things, rule, split_by.split, size)
+    yield from objects.examples(first.path, things, rule, split_by.split or split, size)
+
+
+def _two_labels(
+    path: str, one: LabeledObject, by: Statement, other: LabeledObject, other_by: Statement, rule
+) -> Finding:
+    labels = f"{one.label}{by.by()} and {other.label}{other_by.by()}"
+    problem = f"two labels: {labels}; --multiple_objects={rule} decides"
+    return Finding(path, problem, Effect.CORRECTED)
+
+
+def _disagreeing(statements: Sequence[Statement]) -> tuple | None:
+    """The first object of the first file and of one that has no label in common with it."""
+    first = statements[0]
+    labels = {thing.label for thing in first.objects}
+    for other in statements[1:]:
+        if other.origin != first.origin and labels.isdisjoint(t.label for t in other.objects):
+            return first.objects[0], first, other.objects[0], other
+    return None
 
 
 def _scaled(statement: Statement, size: tuple[int, int] | None) -> Sequence[LabeledObject]:

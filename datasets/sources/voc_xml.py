@@ -137,7 +137,7 @@ def _read_file(top: str, path: str, images: ImageFolder) -> Iterator[Statement |
             box = None
         things.append(LabeledObject(label, box))
     if things:
-        split = splits.named(path.split("/")[0]) if "/" in path else ""
+        split = splits.of_folders(path)
         yield Statement(photograph.path, tuple(things), split, _size(root), path)
     elif root.find("object") is None:
         yield Finding(path, "no object in the annotation")

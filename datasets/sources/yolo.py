@@ -24,7 +24,9 @@ from foundation.labels import shortened
 _LINE = re.compile(r"\d{1,9}(?:\.0*)?(?:\s+[-+.\deE]+){4,}")
 # A photograph's labels have a few kilobytes, polygons included.
 _MAX_FILE_BYTES = 4 << 20
-_YAML_FIELD = re.compile(r"^(path|train|val|valid|test)[ \t]*:[ \t]*([^\s#][^#\n]*)", re.MULTILINE)
+_DATA_FIELD = re.compile(
+    r"^(path|train|val|valid|test)[ \t]*[:=][ \t]*([^\s#][^#\n]*)", re.MULTILINE
+)
 _SPLIT_NAMES = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
 
 
@@ -142,14 +144,20 @@ def _class_names(labels_dir: str, images: ImageFolder, classes: Sequence[str]) -
     Raises:
       InputError: there is no such file, or two contradict each other.
     """
-    tops = dict.fromkeys(
-        os.path.normpath(os.path.join(os.path.abspath(top), above))
-        for above in (".", "..", "../..")
-        for top in (labels_dir, images.path)
-    )
-    paths = [os.path.join(top, name) for top in tops for name in sorted(os.listdir(top))]
-    paths += [os.path.join(os.path.abspath(labels_dir), path) for path in _texts(labels_dir)]
-    found = [_read_names(path) for path in paths if _has_names(path)]
+
+    def beside(*ways: str) -> list[str]:
+        tops = dict.fromkeys(
+            os.path.normpath(os.path.join(os.path.abspath(top), way))
+            for way in ways
+            for top in (labels_dir, images.path)
+        )
+        return [os.path.join(top, name) for top in tops for name in sorted(os.listdir(top))]
+
+    below = [os.path.join(os.path.abspath(labels_dir), path) for path in _texts(labels_dir)]
+    # Two folders above may be the place of other datasets: looked at where nothing is nearer.
+    for paths in (beside(".", "..") + below, beside("../..")):
+        if found := [_read_names(path) for path in paths if _has_names(path)]:
+            break
     for other in found:
         if other.names != found[0].names:
             raise InputError(
@@ -188,15 +196,18 @@ def _has_names(path: str) -> bool:
 
 
 def _splits(file: str, images: ImageFolder, say: Callable[[str], None]) -> Callable[[str], str]:
-    """The function that gives a photograph's split, by its folders, else by a data.yaml."""
-    stated = _stated_splits(file) if file.lower().endswith((".yaml", ".yml")) else {}
+    """The function that gives a photograph's split, by its folders, else by a data file."""
+    file = _data_file(file)
+    stated = _stated_splits(file) if file else {}
     listed: dict[str, str] = {}
     for place, split in list(stated.items()):
         if not place.endswith(".txt"):
             continue
         del stated[place]
-        path = os.path.join(os.path.dirname(file), place)
-        if not os.path.isfile(path):
+        # Darknet's paths begin at the folder above that of its data file.
+        folder = os.path.dirname(file)
+        places = (os.path.join(top, place) for top in (folder, os.path.dirname(folder)))
+        if not (path := next(filter(os.path.isfile, places), "")):
             say(f"{file}: the {split} split is the list {place}, which is not there.")
             continue
         for name in filter(None, _lines(path, limit=1 << 30)):
@@ -205,20 +216,30 @@ def _splits(file: str, images: ImageFolder, say: Callable[[str], None]) -> Calla
     top = os.path.abspath(images.path).replace(os.sep, "/")
 
     def split_of(path: str) -> str:
-        *folders, _ = path.split("/")
-        if named := next(filter(None, map(splits.named, folders)), ""):
+        if named := splits.of_folders(path):
             return named
-        place = f"{top}/{'/'.join(folders)}/"
+        place = f"{top}/{posixpath.dirname(path)}/"
         by_folder = (split for stem, split in stated.items() if f"/{stem}/" in place)
         return listed.get(path) or next(by_folder, "")
 
     return split_of
 
 
+def _data_file(names: str) -> str:
+    """The file that may say the splits: the data.yaml with the names, or the .data next to them."""
+    if names.lower().endswith((".yaml", ".yml")):
+        return names
+    if not os.path.isfile(names):  # but of --classes
+        return ""
+    folder = os.path.dirname(names)
+    found = [name for name in sorted(os.listdir(folder or ".")) if name.lower().endswith(".data")]
+    return os.path.join(folder, found[0]) if len(found) == 1 else ""
+
+
 def _stated_splits(path: str) -> Mapping[str, str]:
-    """Folders and lists of photographs by what a data.yaml says, each with its split."""
+    """Folders and lists of photographs by what a data file says, each with its split."""
     with open(path, encoding="utf-8", errors="replace") as file:
-        fields = dict(_YAML_FIELD.findall(file.read()))
+        fields = dict(_DATA_FIELD.findall(file.read()))
     stated = {}
     for key, value in fields.items():
         for place in value.strip().strip("[]").split(",") if key in _SPLIT_NAMES else ():
