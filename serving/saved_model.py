@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -85,12 +85,11 @@ def write(
       InputError: the net can't be computed in this precision.
       OSError: can't be written.
     """
-    module = tf.Module()
-    # Those that are constants of the net are left out.
-    module.weights = [variable.value for variable in model.variables]
-    module.labels_file = tf.saved_model.Asset(labels_file)
     recipe = prepare, picture
     signatures = _signatures(model, *recipe, class_names.read(labels_file), precision)
+    module = tf.Module()
+    module.weights = _variables(signatures.values())
+    module.labels_file = tf.saved_model.Asset(labels_file)
     try:
         tf.saved_model.save(module, directory, signatures=signatures)
     except tf.errors.OpError as error:
@@ -124,6 +123,12 @@ def _signatures(
         shared = dataclasses.replace(halves, trunk=lambda images: _between(net(images)))
         signatures[EXPLAIN] = _explaining(read, shared, picture)
     return signatures
+
+
+def _variables(signatures: Iterable) -> list[tf.Variable]:
+    """Those that signatures read: none of the net where its weights are constants."""
+    read = [v for signature in signatures for v in signature.get_concrete_function().variables]
+    return list({id(variable): variable for variable in read}.values())
 
 
 def _net(

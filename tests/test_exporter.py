@@ -242,6 +242,16 @@ def test_the_net_is_stored_once(export):
     functions = stored.meta_graphs[0].graph_def.library.function
     count = sum(node.op == "Conv2D" for function in functions for node in function.node_def)
     assert count == 3 + 1  # Grad-CAM derives the classifier, behind the last maps, once more
+    # Its weights are constants; only the classifier has variables, for Grad-CAM.
+    variables = (export / "saved_model" / "1" / "variables").iterdir()
+    assert sum(file.stat().st_size for file in variables) < 4 * 16 * 64 * 9 / 4
+
+
+def test_the_weights_of_a_large_net_stay_variables(subject, tmp_path, monkeypatch):
+    monkeypatch.setattr(saved_model, "_MOST_CONSTANT_BYTES", 0)
+    export_folder(str(tmp_path / "x"), subject, ["saved_model"])
+    variables = (tmp_path / "x" / "saved_model" / "1" / "variables").iterdir()
+    assert sum(file.stat().st_size for file in variables) > 4 * 16 * 64 * 9
 
 
 def test_the_warm_up_is_what_tensorflow_serving_reads(export, pictures, expected):
