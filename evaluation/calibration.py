@@ -6,6 +6,7 @@ is too sure (T > 1) or not sure enough (T < 1), and changes no prediction.
 """
 
 import io
+import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -167,7 +168,8 @@ def diagram(found: Reliability, title: str, words: Words = ENGLISH) -> bytes:
         error=words.number(found.error, 3),
         count=words.count(int(found.count.sum())),
     )
-    above.set_title(f"{title}\n{error}".replace("$", r"\$"), fontsize=11)
+    lines = "\n".join([*textwrap.wrap(title, 60), error])
+    above.set_title(lines.replace("$", r"\$"), fontsize=11)
     above.legend(loc="upper left")
     below.bar(found.low, found.count / found.count.sum(), widths, color="#7a8794", **bars)
     below.set(xlabel=words("probability of the predicted class"), ylabel=words("share"))

@@ -40,7 +40,7 @@ class EvaluationOptions(Options):
     )
     fit_temperature: bool = option(
         False,
-        "Find the temperature at which the log loss of this split is least, and keep it in the "
+        "Find the temperature at which the log loss of this split is least, and keep it in "
         "the checkpoint's run.json; --temperature=fitted applies it.",
     )
     precision: str = option(

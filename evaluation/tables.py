@@ -16,7 +16,12 @@ Rows = Iterable[Sequence[object]]
 
 def write(file: IO[str], rows: Rows) -> None:
     """Writes rows as CSV, one by one."""
-    csv.writer(file, lineterminator="\n").writerows(rows)
+    plain = csv.writer(file, lineterminator="\n")
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        # Before Python 3.13 a carriage return, which ends a row, is not quoted by itself.
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        (quoted if has_return else plain).writerow(row)
 
 
 def classes(evaluation: Evaluation) -> Rows:

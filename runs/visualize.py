@@ -1,5 +1,6 @@
 """Draws what a net makes of pictures: feature maps, first filters, and Grad-CAM."""
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -102,6 +103,6 @@ def _stems(paths: Sequence[str]) -> list[str]:
     stems: list[str] = []
     for path in paths:
         plain = re.sub(r"[^\w.-]+", "_", os.path.splitext(os.path.basename(path))[0])
-        same = sum(stem == plain or stem.startswith(f"{plain}-") for stem in stems)
-        stems.append(f"{plain}-{same + 1}" if same else plain)
+        numbered = (f"{plain}-{number}" for number in itertools.count(2))
+        stems.append(next(s for s in itertools.chain([plain], numbered) if s not in stems))
     return stems

@@ -195,6 +195,15 @@ def test_what_a_net_makes_of_a_picture(place, tmp_path):
         ValueError, match=r"--end_points: conv9 is not one of .* Choose of conv2, conv1\."
     ):
         visualize(EvaluateOptions.of(**given, visualize=pictures, end_points=("conv9",)), print)
+    # A picture whose name is what a later one of the same name would get has its own files, too.
+    numbered = [tmp_path / name for name in ("n.png", "n-3.png", "other/n.png")]
+    for path in numbered:
+        Image.fromarray(weights.test_image(40, 60)).save(path)
+    paths = visualize(
+        EvaluateOptions.of(**given, visualize=tuple(map(str, numbered)), end_points=("conv2",)),
+        print,
+    )
+    assert len(set(paths)) == 7
     (tmp_path / "bad.png").write_text("nothing")
     with pytest.raises(ValueError, match=r"--visualize: .*bad.png: not an image"):
         visualize(EvaluateOptions.of(**given, visualize=(str(tmp_path / "bad.png"),)), print)

@@ -43,6 +43,9 @@ ABOUT = {
     "date": "2026-01-31 12:00",
     "files": ["pets_test-00000-of-00001.tfrecord"],
     "moving_averages": False,
+    "parameters": 2452930,
+    "training_seconds": 207.74457224400066,
+    "fitted_temperature": {"value": 1.2345678, "split": "validation", "ece": [0.1, 0.05]},
 }
 TRAINING = {"changed": {"learning_rate": 0.1}, "all": {"learning_rate": 0.1, "seed": 0}}
 
@@ -244,6 +247,8 @@ def test_page_says_what_was_evaluated_and_how_it_was_trained(ten):
     num_mistakes = 600 - found.num_correct
     assert f"24 of {num_mistakes} mistakes" in text and "24 of 600 examples" in text
     assert "--learning_rate" in text and "http" not in text.replace("http-equiv", "")
+    assert ">2,452,930<" in text and ">207.7<" in text
+    assert ">value 1.235, split validation, calibration error 0.100, 0.050<" in text
     # Of the ten classes, with 10 to 19 examples each.
     assert "Trained on 145 examples, 10 to 19 of a class." in text
     assert ">trained on<" in text and 'data-value="19"' in text

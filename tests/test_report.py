@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from evaluation import evaluator
+from evaluation import calibration, evaluator, tables
 from evaluation import folder as report
 from evaluation.log_probabilities import LogProbabilities
 from evaluation.report import pictures
@@ -107,6 +107,32 @@ def test_picture_of_any_number_of_classes(count):
     png = pictures.confusion_matrix(confusion, [f"class number {i}" for i in range(count)])
     with Image.open(io.BytesIO(png)) as picture:
         assert max(picture.size) <= 2000
+
+
+def test_names_of_many_lines_leave_the_picture_its_place(recwarn):
+    names = [f"class\n{i}\twith\r\na long \x00 name" for i in range(120)]
+    pictures.confusion_matrix(np.eye(120, dtype=int)[::-1] + 1, names, "a\ntitle")
+    # matplotlib warns where it has no glyph, and where axes would have no size.
+    assert not recwarn.list
+    assert pictures.plain("line\nbreak\t \x00 $") == r"line break \$"
+
+
+def test_long_titles_are_whole():
+    """No ink of a title reaches the sides of its picture."""
+    title = "Confusion of inception_resnet_v2 stanford_dogs_120 validation: 7,123 of 12,345 right"
+    bins = calibration.reliability(np.linspace(0, 1, 50), np.arange(50) % 2 == 0)
+    matrix = pictures.confusion_matrix(np.eye(5, dtype=int), list("abcde"), title)
+    for png in (matrix, calibration.diagram(bins, title)):
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+        assert (pixels[:40, :4] == 255).all() and (pixels[:40, -4:] == 255).all()
+
+
+@pytest.mark.parametrize("name", ["Icon\r", "a\rb.jpg", "a\nb.jpg", 'a, "b".jpg', "\u202eb"])
+def test_any_name_is_read_back_from_a_table(name):
+    file = io.StringIO(newline="")
+    tables.write(file, [("filename", "share"), (name, 0.5), ("b", 1)])
+    file.seek(0)
+    assert list(csv.reader(file)) == [["filename", "share"], [name, "0.5"], ["b", "1"]]
 
 
 def test_page_stands_alone_and_escapes(folder, evaluation, gallery):

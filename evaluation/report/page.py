@@ -300,7 +300,20 @@ def _classes(
 
 
 def _table(values: Mapping[str, object], words: Words) -> dict[str, str]:
-    return {words(name.replace("_", " ")): _words(value, words) for name, value in values.items()}
+    """Names and values in words, numbers as the language writes them."""
+    return {words(name.replace("_", " ")): _said(value, words) for name, value in values.items()}
+
+
+def _said(value: object, words: Words) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {said}" for name, said in _table(value, words).items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_said(entry, words) for entry in value) or "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _words(value, words)
+    if isinstance(value, int):
+        return words.count(value)
+    return words.number(value, 1 if abs(value) >= 100 else 3)
 
 
 def _words(value: object, words: Words) -> str:

@@ -1,6 +1,7 @@
 """Pictures of an evaluation: the confusion matrix, and thumbnails of what the net saw."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,7 +32,8 @@ def confusion_matrix(
     side = min(max(4.5, 2.0 + 0.42 * count), 14.0 if has_names else 11.0)  # inches
     figure = Figure(figsize=(side + (1.0 if has_names else 6.0), side), layout="constrained")
     if title:
-        figure.suptitle(plain(title, 100))
+        # Some ten of its letters take an inch.
+        figure.suptitle(textwrap.fill(plain(title, 160), int(9 * figure.get_figwidth())))
     if has_names:
         axes = figure.subplots()
     else:
@@ -115,8 +117,12 @@ def pareto(
 
 
 def plain(name: str, longest: int = _LONGEST_NAME) -> str:
-    """A name shortened, its dollar signs escaped: matplotlib reads a pair of them as a formula."""
-    short = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    """A name on one line, shortened.
+
+    Its dollar signs are escaped: matplotlib reads a pair of them as a formula.
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    short = line if len(line) <= longest else f"{line[: longest - 1]}…"
     return short.replace("$", r"\$")
 
 
