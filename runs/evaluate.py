@@ -67,11 +67,9 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
         with contextlib.suppress(InputError):
             gallery.explain(subject.heat)
     about = _about(subject, dataset, dropped, options)
+    unfitted = None
     if options.evaluation.fit_temperature:
-        about["fitted_temperature"] = temperature.fit(
-            subject.run, found, dataset.name, dataset.split
-        )
-        say(temperature.described(about["fitted_temperature"]))
+        unfitted = _fit_temperature(subject, found, dataset, about, say)
     numbers = report.write(
         options.evaluation.eval_dir,
         found,
@@ -90,7 +88,22 @@ def evaluate(options: EvaluateOptions, say: Callable[[str], None] = print) -> Ev
         _track(subject, numbers, dataset.split, options.evaluation.eval_dir, say)
     for line in _closing(subject, found, dropped, options):
         say(line)
+    if unfitted:
+        raise unfitted
     return found
+
+
+def _fit_temperature(
+    subject: Evaluated, found: Evaluation, dataset: Dataset, about: dict, say: Callable[[str], None]
+) -> InputError | None:
+    """Adds the fitted temperature to `about`; what is wrong, where none is best."""
+    try:
+        fitted = temperature.fit(subject.run, found, dataset.name, dataset.split)
+    except InputError as error:
+        return error  # for the end: the evaluation itself is kept
+    about["fitted_temperature"] = fitted
+    say(temperature.described(fitted))
+    return None
 
 
 def _config(options: EvaluateOptions) -> RunConfig | None:

@@ -108,6 +108,17 @@ def answers(place, model, **options):
     return np.array([[dict(best)[name] for name in LABELS] for best in found.values()])
 
 
+def test_an_evaluation_is_kept_where_no_temperature_is_best(place, monkeypatch):
+    def none_is_best(*args):
+        raise InputError("every answer is right", option="fit_temperature")
+
+    monkeypatch.setattr(temperature, "fit", none_is_best)
+    with pytest.raises(InputError, match="every answer is right"):
+        evaluated(place, fit_temperature=True)
+    metrics = json.loads((place / "eval/metrics.json").read_text())
+    assert metrics["num_examples"] and "fitted_temperature" not in metrics
+
+
 def test_from_fitting_to_the_answers_of_an_export(place):
     before = evaluated(place, fit_temperature=True)
     fitted = run_config.load(str(place / "train")).temperature
