@@ -75,7 +75,8 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
         printer.end(0)
     except flags.UnrecognizedFlagError as error:
         today = former_flags.TODAY.get(error.flagname)
-        _fail(f"{error}{f'. Today: {today}' if today else ''}", _USAGE_ERROR)
+        unknown = f"Unknown command line flag '{error.flagname}'. Today: {today}"
+        _fail(unknown if today else str(error), _USAGE_ERROR)
     except flags.Error as error:
         _fail(str(error), _USAGE_ERROR)
     except KeyboardInterrupt:

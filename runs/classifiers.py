@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from foundation import labels as class_names
+from foundation.errors import InputError
 from foundation.options import given_values
+from nets import checkpoints
 from runs import category_names, checks, explained, opened, plain_graphs, preparation, temperature
 from runs import config as run_config
 from runs.explained import Explainer
@@ -91,8 +94,11 @@ def _of_export(path: str, alone: AloneOptions, asked: str | None, say: Say) -> C
         export = classifier.config_of(path)
         wanted = temperature.number(asked, export.run.get("temperature"), path)
         found = found.at_temperature(wanted / export.temperature)
-    if alone.graph.labels:
-        found = found.called(class_names.read(alone.graph.labels))
+    if given := alone.graph.labels:
+        try:
+            found = found.called(class_names.read(given))
+        except InputError as error:
+            raise InputError(error.problem, option="labels", value=given) from error
     return found
 
 
@@ -110,6 +116,13 @@ def _recipe(export: ExportConfig, path_of: Callable[[str], str]) -> Prepare:
 def _opened_run(path: str, alone: AloneOptions, say: Say) -> OpenRun:
     given = alone.graph.labels
     names = class_names.read(given) if given else None
+    if os.path.isdir(path) and checkpoints.latest(path) is None:
+        raise InputError(
+            "is neither an export (no export.json) nor a training folder (no checkpoint).",
+            option="model",
+            value=path,
+            remedy="Name a folder that export_model.py or train_image_classifier.py wrote.",
+        )
     run = opened.open_run(path, alone.of_run, names=names, say=say)
     say(f"{run}")
     return run

@@ -31,6 +31,8 @@ def freeze(options: ExportModelOptions, say: Callable[[str], None] = print) -> s
     given = options.export
     exporter.check_destination(given)
     path, target = given.freeze_graph, given.output_file
+    if not os.path.isfile(path):
+        raise InputError("there is no such file.", option="freeze_graph", value=path)
     graph_def = freezing.read(path)
     reader = checkpoints.read(options.checkpoint.checkpoint_path)
     averages = bool(options.checkpoint.moving_average_decay)

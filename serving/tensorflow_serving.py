@@ -38,8 +38,9 @@ def write_warm_up(directory: str, pictures: Sequence[bytes]) -> None:
     """Writes assets.extra/tf_serving_warmup_requests of a SavedModel of `saved_model.write`.
 
     A server that loads the model sends it these requests first: one picture and several to
-    `serving_default`, one to each other signature. Only then it answers requests of others, which
-    so don't wait for what the first calls compile and allocate.
+    `serving_default`, one to each other signature but `explain`, which people wait for. Only then
+    it answers requests of others, which so don't wait for what the first calls compile and
+    allocate.
 
     Args:
       directory: the SavedModel, such as `saved_model/1`.

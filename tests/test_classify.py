@@ -107,6 +107,12 @@ def test_a_training_folder_answers_as_its_net_and_broken_files_are_named(done, m
     assert len(done.lines) == 1 + 3 * 2
 
 
+def test_a_folder_without_a_model_is_said_to_be_none(folder):
+    options = ClassifyImageOptions.of(model=str(folder), image=[str(folder / "0.png")])
+    with pytest.raises(InputError, match=r"--model=.*: is neither an export .* nor a training"):
+        classify(options, lambda line: None)
+
+
 def test_unsure_pictures_are_named_and_each_has_a_row(done, folder):
     rows = list(csv.DictReader((done.place / "new/answers.csv").read_text("utf-8").splitlines()))
     assert list(rows[0]) == [

@@ -112,6 +112,8 @@ def test_tensorflows_notices_are_shown_on_request():
         ("train_image_classifier.py", "--image_file=a.jpg", "classify_image.py --image=FILE"),
         ("eval_image_classifier.py", "--num_top_predictions=3", "classify_image.py --top_k=NUMBER"),
         ("convert_data.py", "--input_graph=g.pb", "export_model.py --freeze_graph=GRAPH"),
+        # absl guesses that --output_dir is meant, which is another script's.
+        ("convert_data.py", "--output_graph=g.pb", "export_model.py --output_file=X.pb"),
     ],
 )
 def test_a_flag_of_an_old_script_is_answered_with_todays(script, flag, today):

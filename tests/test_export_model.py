@@ -14,10 +14,14 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets import schema
+from foundation.errors import InputError
 from nets import checkpoints, nets_factory, slim_names
 from preprocessing import preprocessing_factory
+from runs import classifiers
 from runs import config as run_config
+from runs.options import AloneOptions
 from serving import frozen_graph
+from serving.options import ModelOptions
 from tests.conftest import run_script, write_colours
 from tests.fixtures.slim_parity import weights
 
@@ -240,6 +244,13 @@ def test_the_frozen_graph_is_given_the_recipe_of_its_export(export, picture, exp
     found = {found["label"]: found["probability"] for found in answer["classes"]}
     assert found == pytest.approx(dict(expected), abs=1e-5)
     assert len(said.splitlines()) == 4
+
+
+def test_names_for_another_number_of_classes_are_refused(export, tmp_path):
+    (tmp_path / "names.txt").write_text("one\ntwo\n")
+    given = AloneOptions.of(labels=str(tmp_path / "names.txt"))
+    with pytest.raises(InputError, match=r"--labels=.*names\.txt: 2 names for a model of 3"):
+        classifiers.open_model(ModelOptions.of(model=f"{export}/saved_model/1"), given)
 
 
 def test_names_of_any_script_on_a_terminal_of_any_encoding(export, picture, tmp_path):

@@ -173,6 +173,12 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing(slim, tmp_path, change, m
         freezing.read(str(tmp_path / "page.pb"))
 
 
+def test_a_graph_that_is_not_there_is_named_with_its_flag(tmp_path):
+    given = options(tmp_path, freeze_graph="x.pb", output_file=str(tmp_path / "frozen.pb"))
+    with pytest.raises(InputError, match=r"--freeze_graph=x\.pb: there is no such file"):
+        freeze(given, lambda line: None)
+
+
 @pytest.mark.parametrize(
     "given, message",
     [

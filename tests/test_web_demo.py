@@ -341,6 +341,16 @@ def test_feedback_of_many_at_once_is_whole_and_the_last_word_counts(tmp_path):
             feedback.add(data[0], label)
 
 
+def test_a_table_of_feedback_that_people_edited(tmp_path):
+    Feedback(str(tmp_path)).add(b"\xff\xd8\xff", "first")
+    table = tmp_path / "labels.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes() + b"\r\n")
+    assert Feedback(str(tmp_path)).add(b"\xff\xd8\xff\x01", "second") == 2
+    table.write_text("filename;label\na.jpg;cat\n")
+    with pytest.raises(InputError, match=r"--feedback_dir: .*labels\.csv: its rows are not of"):
+        Feedback(str(tmp_path))
+
+
 def test_both_languages_say_the_same():
     assert words.ENGLISH.keys() == words.FRENCH.keys()
     for key, sentence in words.ENGLISH.items():

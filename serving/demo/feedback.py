@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from foundation import files, labels, picture_formats
+from foundation.errors import InputError
 
 IMAGES, TABLE = "images", "labels.csv"
 _HEADING = ("filename", "label")
@@ -21,7 +22,11 @@ class Feedback:
     """
 
     def __init__(self, folder: str):
-        """Raises OSError where the folder can't be made or read."""
+        """
+        Raises:
+          InputError: labels.csv is no table of pictures and labels.
+          OSError: the folder can't be made or read.
+        """
         self._images, self._table = os.path.join(folder, IMAGES), os.path.join(folder, TABLE)
         self._lock = threading.Lock()
         os.makedirs(self._images, exist_ok=True)
@@ -56,5 +61,13 @@ class Feedback:
     def _rows(self) -> Sequence[tuple[str, str]]:
         if not os.path.exists(self._table):
             return ()
-        with open(self._table, newline="", encoding="utf-8") as file:
-            return [(name, label) for name, label, *_ in list(csv.reader(file))[1:]]
+        # People edit it: spreadsheets begin it with a mark, and leave empty lines.
+        with open(self._table, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in list(csv.reader(file))[1:] if any(row)]
+        if any(len(row) < len(_HEADING) for row in rows):
+            raise InputError(
+                f"{self._table}: its rows are not of {' and '.join(_HEADING)}, between commas.",
+                option="feedback_dir",
+                remedy="Mend the file, or name another folder.",
+            )
+        return [(name, label) for name, label, *_ in rows]
