@@ -225,7 +225,7 @@ def test_page_in_french(tmp_path):
     assert console == [] and result["heading"] == "chat reconnue"
     text = page.read_text(encoding="utf-8")
     assert "Matrice de confusion" in text and '<html lang="fr">' in text
-    assert "bonnes réponses sur 40" in text and "intervalle à 95 %" in text
+    assert "bonnes réponses sur 40" in text and "intervalle à 95\u00a0%" in text
 
 
 def test_every_sentence_of_pages_and_pictures_is_known_in_french():

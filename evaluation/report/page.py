@@ -110,12 +110,13 @@ def _title(about: Mapping[str, object], words: Words) -> str:
 def _trained_on(counts: Mapping[str, int], words: Words) -> str:
     if not counts:
         return ""
-    return words(
-        "Trained on {count} examples, {least} to {most} of a class.",
-        count=words.count(sum(counts.values())),
-        least=words.count(min(counts.values())),
-        most=words.count(max(counts.values())),
-    )
+    numbers = {
+        name: words.count(reduce(counts.values()))
+        for name, reduce in (("count", sum), ("least", min), ("most", max))
+    }
+    if numbers["least"] == numbers["most"]:
+        return words("Trained on {count} examples, {least} of each class.", **numbers)
+    return words("Trained on {count} examples, {least} to {most} of a class.", **numbers)
 
 
 def _sentences(

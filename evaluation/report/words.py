@@ -6,11 +6,11 @@ _FRENCH = {
     "partie {split}",
     "{right} of {count} right": "{right} bonnes réponses sur {count}",
     "{value} right, 95 % interval {low} to {high}": "{value} de bonnes réponses, intervalle à "
-    "95 % de {low} à {high}",
+    "95\u00a0% de {low} à {high}",
     "Numbers": "Chiffres",
     "number": "mesure",
     "value": "valeur",
-    "95 % interval": "intervalle à 95 %",
+    "95 % interval": "intervalle à 95\u00a0%",
     "{low} to {high}": "{low} à {high}",
     "Confusion matrix": "Matrice de confusion",
     "Rows are the true classes, columns what the net took them for; the darker, the larger the "
@@ -41,7 +41,9 @@ _FRENCH = {
     "est chaud, plus il parle pour la réponse du réseau (Grad-CAM).",
     "Trained on {count} examples, {least} to {most} of a class.": "Entraîné sur {count} exemples, "
     "de {least} à {most} par classe.",
-    "trained on": "exemples d'apprentissage",
+    "Trained on {count} examples, {least} of each class.": "Entraîné sur {count} exemples, {least} "
+    "par classe.",
+    "trained on": "apprentissage",
     "is {label}": "est : {label}",
     "right": "bonne réponse",
     "Classes": "Classes",
