@@ -93,9 +93,3 @@ def overlay(picture: np.ndarray, warmth: np.ndarray) -> np.ndarray:
     colours = 255 * colormaps["autumn_r"](warm)[..., :3]
     share = _STRONGEST * warm[..., None]
     return (share * colours + (1 - share) * picture + 0.5).astype(np.uint8)
-
-
-def beside(picture: np.ndarray, warmth: np.ndarray) -> np.ndarray:
-    """A picture, and to its right the same with heat over it: uint8 [H, 2 W + gap, 3]."""
-    gap = np.full((len(picture), max(2, picture.shape[1] // 40), 3), 255, np.uint8)
-    return np.concatenate([picture, gap, overlay(picture, warmth)], axis=1)
