@@ -52,6 +52,7 @@ def write(path: str, function, calibration: Sequence[np.ndarray] | None = None) 
 
 def _quantize(path: str, calibration: Sequence[np.ndarray]) -> None:
     """Turns the file into one that computes in int8."""
+    import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization import shape_inference
 
@@ -59,10 +60,13 @@ def _quantize(path: str, calibration: Sequence[np.ndarray]) -> None:
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".") as folder:
         folded = os.path.join(folder, "folded.onnx")
         shape_inference.quant_pre_process(path, folded, skip_symbolic_shape=True)
+        # In 256 steps probabilities would not sum to one.
+        softmax = [node.name for node in onnx.load(folded).graph.node if node.op_type == "Softmax"]
         quantization.quantize_static(
             folded,
             path,
             images,
+            nodes_to_exclude=softmax,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
