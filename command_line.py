@@ -162,7 +162,7 @@ def load_tensorflow() -> None:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", hidden)
     held_back = contextlib.nullcontext() if printer.shows("debug") else lines.errors_held_back()
-    with machine.without_collector(for_ever=True), held_back:
+    with machine.quick_imports(), held_back:
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
 

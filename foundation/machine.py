@@ -7,7 +7,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+
+# What Keras imports for functions of its own that are not used here.
+_OF_KERAS = ("matplotlib", "pandas", "sklearn")
 
 
 def num_processors() -> int:
@@ -61,23 +64,39 @@ def end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def without_collector(for_ever: bool = False) -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Keeps the garbage collector off while many objects are made.
 
     It would go through all of them again and again: that is a quarter of TensorFlow's import.
-
-    Args:
-      for_ever: the objects stay as long as the process, so that it passes them over later, too.
     """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if for_ever:
-            gc.freeze()
         if was_on:
             gc.enable()
+
+
+@contextlib.contextmanager
+def quick_imports(hidden: Collection[str] = _OF_KERAS) -> Iterator[None]:
+    """Imports that take less time while the block runs.
+
+    What is imported stays, so the garbage collector passes it over from then on.
+
+    Args:
+      hidden: packages that what is imported takes along where they are installed, and does without
+        where not. They can be imported once the block has ended.
+    """
+    absent = {name: None for name in hidden if name not in sys.modules}
+    sys.modules.update(absent)
+    try:
+        with without_collector():
+            yield
+            gc.freeze()
+    finally:
+        for name in absent:
+            sys.modules.pop(name, None)
 
 
 def keep_freed_memory() -> None:

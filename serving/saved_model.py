@@ -1,9 +1,10 @@
 """The SavedModel: pictures in, labels out, with the preprocessing and the labels inside."""
 
+import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -324,9 +325,13 @@ def _signature(
             remedy="Export again with export_model.py.",
         )
 
+    # Weights that are constants come with a graph that has been rewritten for the processor.
+    is_rewritten = not loaded.signatures[name].variables
+
     def run(**inputs):
-        # Through `loaded`: a signature by itself does not keep the weights alive.
-        answer = loaded.signatures[name](**inputs)
+        with _without_rewriting() if is_rewritten else contextlib.nullcontext():
+            # Through `loaded`: a signature by itself does not keep the weights alive.
+            answer = loaded.signatures[name](**inputs)
         problems = (
             [text.decode() for text in answer["status"].numpy()] if "status" in answer else []
         )
@@ -336,3 +341,15 @@ def _signature(
         return {key: answer[key].numpy() for key in outputs}
 
     return run
+
+
+@contextlib.contextmanager
+def _without_rewriting() -> Iterator[None]:
+    """Has TensorFlow run graphs as they are: rewriting one takes longer than the first answer."""
+    option = "disable_meta_optimizer"
+    before = tf.config.optimizer.get_experimental_options().get(option, False)
+    tf.config.optimizer.set_experimental_options({option: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({option: before})

@@ -255,6 +255,23 @@ def test_the_weights_of_a_large_net_stay_variables(subject, tmp_path, monkeypatc
     assert sum(file.stat().st_size for file in variables) > 4 * 16 * 64 * 9
 
 
+def test_a_graph_of_constants_is_run_as_it_was_exported(export, pictures, expected, monkeypatch):
+    """TensorFlow would rewrite it anew, which takes longer than the first answer."""
+    model, asked = classifier.load(str(export), recipe_for), []
+    before = tf.config.optimizer.get_experimental_options()
+    real = tf.config.optimizer.set_experimental_options
+
+    def note(options):
+        asked.append(options["disable_meta_optimizer"])
+        real(options)
+
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", note)
+    np.testing.assert_allclose(model.outputs(pictures)["probabilities"], expected, atol=1e-5)
+    assert asked == [True, False]
+    after = tf.config.optimizer.get_experimental_options()
+    assert {"disable_meta_optimizer": False} | before == after
+
+
 def test_the_warm_up_is_what_tensorflow_serving_reads(export, pictures, expected):
     serving = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     path = export / "saved_model" / "1" / "assets.extra" / "tf_serving_warmup_requests"

@@ -1,6 +1,8 @@
 """What the machine gives this process."""
 
+import gc
 import os
+import sys
 
 import pytest
 
@@ -20,3 +22,29 @@ def test_processors_are_counted_by_affinity(monkeypatch):
         os.sched_setaffinity(0, allowed)
     monkeypatch.delattr(os, "sched_getaffinity")
     assert machine.num_processors() == os.cpu_count()
+
+
+def test_imports_are_quick_without_the_collector_and_what_is_hidden(monkeypatch):
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    with machine.quick_imports(hidden=("wave", "os")):
+        assert not gc.isenabled()
+        with pytest.raises(ImportError):
+            import wave
+        import os  # was there before, and stays
+
+        assert os.path
+    assert gc.isenabled() and gc.get_freeze_count()
+    import wave
+
+    assert wave.open
+    gc.unfreeze()
+
+
+def test_the_collector_stays_off_for_who_wants_it_off():
+    gc.disable()
+    try:
+        with machine.without_collector():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
