@@ -34,6 +34,7 @@ from runs.export import export
 from runs.registration import Measured
 from runs.train import train
 from tests.conftest import ROOT
+from training import tracking
 
 mlflow = pytest.importorskip("mlflow", reason='needs pip install ".[mlflow]"')
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -107,13 +108,20 @@ def exported(place):
 
 
 @pytest.fixture(scope="module")
-def said(place):
-    """What was said when the page's command registered an export, and again when another did."""
+def said(place, uri, pictures):
+    """What was said when the page's command registered an export, and a second time."""
     lines, (_, registering) = [], commands()
     with inside(place):
-        for folder in ("first", "second"):
-            given = options.given_values(registering) | {"output_dir": folder}
-            export(job.ExportModelOptions.of(**given), say=lines.append)
+        given = options.given_values(registering) | {"output_dir": "registered"}
+        export(job.ExportModelOptions.of(**given), say=lines.append)
+        tags = mlflow.MlflowClient(uri).get_model_version(NAME, "1").tags
+        run_id = json.loads((place / "output" / "run.json").read_text())["mlflow_run_id"]
+        tracked = tracking.MlflowRun(uri, "", run_id)
+        examples = [open(pictures[0], "rb").read()]
+        saved_model = os.path.join("registered", "saved_model", "1")
+        registration.register(
+            NAME, saved_model, examples, tracked, Measured.of(tags), say=lines.append
+        )
     return lines
 
 
@@ -258,7 +266,7 @@ def test_an_export_becomes_a_version_with_signature_and_example(place, said, uri
     accuracy = float(version.tags["accuracy"])
     assert f"Accuracy of the export: {accuracy:.4f} on 24 examples of split validation" in said
     assert "The alias best is now on version 1." in said
-    # The second has the same weights: it is no better.
+    # The second is the same: it is no better.
     assert version.tags == client.get_model_version(NAME, "2").tags
     assert (
         f"The alias best stays on version 1, whose accuracy on these examples is {accuracy:.4f}."
