@@ -220,11 +220,15 @@ class _Choice:
         yield "  ~: estimated. ImageNet: top-1 accuracy of the net's published weights."
 
     def _verdict(self, one: _Candidate, chosen: _Candidate) -> str:
+        all_fits = self._time(chosen) <= self._limit
+        cost = self._time if all_fits else self._first_epoch
         if one is chosen:
-            return "chosen: the best of those that fit"
+            return (
+                f"chosen: the best of those {'that fit' if all_fits else 'whose first epoch fits'}"
+            )
         if one.problem:
             return f"can't be built: {one.problem}"
-        if self._time(one) > self._limit:
+        if cost(one) > self._limit:
             return "too slow"
         return "fits, but is less accurate" if one.rank <= chosen.rank else "not measured"
 
