@@ -81,7 +81,7 @@ def write(folder: str, name: str, size: int) -> dict:
         frozen_graph.write(path, forward, nodes, numbers)
         found[f"frozen graph, {numbers}"] = frozen_graph.load(path, nodes)[0]
         path = paths[f"saved{suffix}"]
-        saved_model.write(path, model, prepare, labels_file, numbers)
+        saved_model.write(path, model, prepare, prepare, labels_file, numbers)
         found[f"SavedModel, {numbers}"] = saved_model.load_images(path)
     tflite.write(paths["x.tflite"], forward, model, names)
     found["TFLite"] = tflite.load(paths["x.tflite"])[0]
