@@ -14,7 +14,7 @@ from datasets import tfrecord_dataset
 from foundation import options as foundation_options
 from foundation.errors import InputError, missing_extra
 from runs import config as run_config
-from runs import recipes, search_space, tuning_page
+from runs import recipes, search_space, splits, tuning_page
 from runs.options import TrainOptions, TuneOptions
 from runs.search_space import Dimension
 from runs.trial_process import LOG, TrialProcess
@@ -121,12 +121,7 @@ class _Search:
         space = options.space
         source = options.source
         dataset = tfrecord_dataset.find(
-            dataset_dir=source.dataset_dir,
-            dataset_name=source.dataset_name,
-            split=source.dataset_split_name,
-            tfrecord_file=source.tfrecord_file,
-            path_to_csv=source.path_to_csv,
-            labels_offset=source.labels_offset,
+            split=source.dataset_split_name, **splits.place(None, source)
         )
         by_hand = foundation_options.given_values(options)
         name = options.recipe_file.recipe
