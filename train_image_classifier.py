@@ -7,12 +7,14 @@ import command_line
 from command_line import say
 from runs import checks
 from runs.options import TrainOptions
-from training import compile_cache
+from training import compile_cache, threads
 
 
 def main(options: TrainOptions) -> None:
     checks.training(options)
     compile_cache.use(options.training.machine.compile_cache_dir)
+    batch = options.training.batch
+    threads.suit(options.net.model_name, batch.train_image_size, batch.batch_size)
     command_line.load_tensorflow()
     from runs import listing, train
 

@@ -20,6 +20,7 @@ import time
 import command_line
 from foundation import machine
 from foundation.options import Options, option, options
+from training import threads
 
 
 @options
@@ -48,6 +49,7 @@ def measure(side: str, given: StepBenchmark) -> float:
     """Images per second of our step, after a warm-up call."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     machine.keep_freed_memory()
+    threads.suit(given.model_name, given.image_size, given.batch_size)
     import numpy as np
     import tensorflow as tf
 
