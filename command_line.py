@@ -4,7 +4,6 @@ This is the only module that knows absl's flags. TensorFlow is not imported here
 answers at once; a script calls `load_tensorflow` when it has work to do.
 """
 
-import contextlib
 import os
 import sys
 import traceback
@@ -161,8 +160,7 @@ def load_tensorflow() -> None:
     if printer.shows("debug"):
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", hidden)
-    held_back = contextlib.nullcontext() if printer.shows("debug") else lines.errors_held_back()
-    with machine.quick_imports(), held_back:
+    with machine.quick_imports(), lines.errors_held_back():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
 

@@ -99,8 +99,12 @@ def _plain(value: Any) -> Any:
 def errors_held_back() -> Iterator[None]:
     """Keeps what libraries write to standard error meanwhile, and shows it if there is an error.
 
-    Some write to the file descriptor itself, before any log level is read.
+    Some write to the file descriptor itself, whatever the log level is. Where TensorFlow's own
+    (TF_CPP_MIN_LOG_LEVEL) is 0, which shows all, so are these.
     """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as notices:

@@ -84,12 +84,12 @@ def open_model(
 
 
 def _of_export(path: str, alone: AloneOptions, asked: str | None, say: Say) -> Classifier:
+    found = classifier.load(path, _recipe)
     if unused := sorted(name for name in given_values(alone) if name != "labels"):
         say(
             f"export.json knows how {path} is fed: "
             f"{', '.join(f'--{name}' for name in unused)} is left aside."
         )
-    found = classifier.load(path, _recipe)
     if asked:
         export = classifier.config_of(path)
         wanted = temperature.number(asked, export.run.get("temperature"), path)

@@ -54,8 +54,8 @@ def shown(
     """Shows pictures to an open model; see `classify`."""
     given, model = options.classify, opened.classifier
     answers = Answers(given.unsure_below)
-    table = _Table(answers, found.pictures, model.labels, say)
     explain = opened.explainer() if options.drawn.explain else None
+    table = _Table(answers, found.pictures, model.labels, say)
     drawings = answer_files.Drawings(options.drawn, answers, len(found.pictures) > 1, explain)
     for batch in reading.batches(found.pictures, given.batch_size, options.crop, found.contents):
         usable = []

@@ -89,8 +89,8 @@ def load(
     path = model_file(path)
     if os.path.isdir(path):
         return Classifier(*saved_model.load(path))
-    labels = class_names.read(_companion(path, class_names.FILE_NAME))
     config = export_config.load(_companion(path, export_config.FILE_NAME))
+    labels = class_names.read(_companion(path, class_names.FILE_NAME))
     if len(labels) != config.num_classes:
         raise InputError(
             f"{path}: {len(labels)} labels for a model of {config.num_classes} classes.",

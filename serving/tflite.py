@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from foundation import labels as class_names
+from foundation import lines
 from foundation.errors import InputError, missing_extra
 from serving.frozen_graph import INPUT_NODE, Net
 
@@ -78,7 +79,8 @@ def write(
     if wanted.is_uint8:
         converter.inference_input_type = converter.inference_output_type = tf.uint8
     try:
-        content = converter.convert()
+        with lines.errors_held_back():
+            content = converter.convert()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         if wanted.kind != "int8":
             raise
@@ -112,9 +114,12 @@ def load(path: str) -> tuple[Net, int | None]:
 
     with open(path, "rb") as file:
         content = file.read()
+    if not content:
+        raise InputError(f"{path} is empty.", remedy="Export again with export_model.py.")
     try:
-        interpreter = litert.Interpreter(model_content=content, num_threads=os.cpu_count())
-        runner = interpreter.get_signature_runner()
+        with lines.errors_held_back():
+            interpreter = litert.Interpreter(model_content=content, num_threads=os.cpu_count())
+            runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{path}: can't be loaded as a TensorFlow Lite model: {error}") from error
     outputs = runner.get_output_details()

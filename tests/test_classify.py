@@ -291,8 +291,10 @@ def test_label_image_s_numbers_prepare_as_it_did(graph, folder, model):
 )
 def test_what_a_graph_alone_can_not_be_asked(graph, folder, given, message):
     options = ClassifyImageOptions.of(model=str(graph), image=[str(folder / "1.png")], **given)
+    table = []
     with pytest.raises(InputError, match=message):
-        classify(options, lambda line: None)
+        classify(options, table.append, lambda line: None)
+    assert not table
 
 
 def test_two_ways_to_prepare_are_one_too_many():

@@ -1,11 +1,12 @@
 """Lines for people and for machines."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
-from foundation.lines import LEVELS, Line, Printer
+from foundation.lines import LEVELS, Line, Printer, errors_held_back
 
 LINES = (
     "step 1",
@@ -49,3 +50,18 @@ def test_notes_go_beside_answers(capsys):
     assert capsys.readouterr() == ("", "photo.tiff was left out\n")
     Printer(as_json=True).note("photo.tiff was left out")
     assert json.loads(capsys.readouterr().out)["level"] == "warning"
+
+
+def test_what_libraries_write_is_held_back_unless_asked_for_or_needed(capfd, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    with errors_held_back():
+        os.write(2, b"chatter\n")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(ValueError), errors_held_back():
+        os.write(2, b"the reason\n")
+        raise ValueError
+    assert capfd.readouterr().err == "the reason\n"
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    with errors_held_back():
+        os.write(2, b"chatter\n")
+    assert capfd.readouterr().err == "chatter\n"
