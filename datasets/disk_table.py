@@ -4,8 +4,10 @@ import contextlib
 import pickle
 import sqlite3
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
 
+_Value = TypeVar("_Value")
 _FETCHED_AT_ONCE = 256
 
 
@@ -77,6 +79,43 @@ class DiskTable:
             while rows := cursor.fetchmany(_FETCHED_AT_ONCE):
                 for (value,) in rows:
                     yield value
+
+
+class SortedOnDisk(Collection, Generic[_Value]):
+    """Values in the order of some text of theirs, kept as a DiskTable keeps them."""
+
+    def __init__(self, text: Callable[[_Value], Sequence[str]], distinct: bool = False):
+        """Nothing is in it yet.
+
+        Args:
+          text: of a value, what it is sorted by; equal ones stay as they were added.
+          distinct: of values with the same text, the first is kept alone.
+        """
+        self._text, self._distinct = text, distinct
+        self._table = DiskTable()
+
+    def add(self, value: _Value) -> None:
+        """Not while the values are being yielded."""
+        key = self._key(value)
+        if not self._distinct or key not in self._table:
+            self._table.add(key, value)
+
+    def update(self, values: Iterable[_Value]) -> None:
+        for value in values:
+            self.add(value)
+
+    def __iter__(self) -> Iterator[_Value]:
+        return self._table.by_key()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._table.get(self._key(value))
+
+    def _key(self, value: _Value) -> bytes:
+        # Bytes in UTF-8 sort as the characters do; a file's name may hold some that are no text.
+        return "\0".join(self._text(value)).encode(errors="surrogatepass")
 
 
 @contextlib.contextmanager

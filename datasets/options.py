@@ -339,6 +339,29 @@ class ConversionOptions(CropOptions):
 
 
 @options
+class EngineOptions(Options):
+    """Conversion on many machines."""
+
+    runner: str | None = option(
+        None,
+        "Runner of Apache Beam that reads the photographs and writes the records (extra beam); the "
+        "dataset is the same to the byte. Its workers must reach --image_dir and --output_dir: a "
+        "shared folder, or for the latter a bucket. Unset: threads of this process.",
+        choices=("DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"),
+    )
+    runner_options: str | None = option(
+        None,
+        "The runner's own options, in one pair of quotation marks, such as "
+        "'--direct_num_workers=8 --direct_running_mode=multi_processing' or '--project=p "
+        "--region=r --temp_location=gs://bucket/tmp --sdk_container_image=IMAGE'.",
+    )
+
+    def check(self) -> None:
+        if self.runner_options and not self.runner:
+            raise UsageError("--runner_options belongs to --runner, which is not set.")
+
+
+@options
 class ServiceOptions(Options):
     """tf.data service."""
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datasets import tfrecord_dataset
 from datasets.conversion import convert as conversion
 from datasets.conversion import image_bytes, near_duplicates, summary
-from datasets.conversion.convert import Job, Progress, Source
+from datasets.conversion.beam_engine import BeamEngine
 from datasets.conversion.destination import Destination
+from datasets.conversion.job import Engine, Job, Progress, Source, unshown
+from datasets.conversion.local_engine import LocalEngine
 from datasets.conversion.survey import Survey
 from datasets.conversion.tally import Conversion
 from datasets.findings import Effect, Finding, until_error
-from datasets.options import ConversionOptions
+from datasets.options import ConversionOptions, EngineOptions
 from datasets.schema import LabeledImage
 from datasets.sources import class_folders, class_list, csv_table, image_folder, tfds, voc_xml, yolo
 from datasets.sources.image_folder import ImageFolder
@@ -41,9 +43,7 @@ _NOTED = (
 _NOTED_IF_CHANGED = ("split_lists", "unannotated", "sixteen_bit", "csv_columns")
 
 
-def convert(
-    options: ConvertOptions, say: _Say = print, progress: Progress = conversion.unshown
-) -> Conversion:
+def convert(options: ConvertOptions, say: _Say = print, progress: Progress = unshown) -> Conversion:
     """Converts photographs into a dataset, and says what came of it.
 
     Args:
@@ -66,6 +66,7 @@ def convert(
     job = Job(
         options.destination,
         _searching(options),
+        _engine(options.engine),
         flags={name: values[name] for name in (*_NOTED, *_changed(values))},
         whitening=whitening,
         say=say,
@@ -84,6 +85,10 @@ def convert(
     if page:
         say(f"\n{page} shows the dataset, and what was found in it.")
     return made
+
+
+def _engine(given: EngineOptions) -> Engine:
+    return BeamEngine(given.runner, given.runner_options) if given.runner else LocalEngine()
 
 
 def _searching(options: ConvertOptions) -> ConversionOptions:

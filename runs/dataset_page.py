@@ -4,7 +4,7 @@ import collections
 import datetime
 import io
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from PIL import Image, ImageDraw
 
@@ -62,7 +62,9 @@ def write(made: Conversion, survey: Survey, folder: ImageFolder, destination: De
             ],
             num_duplicates=len(made.duplicates),
             duplicates_file=destination.side(DUPLICATES),
-            near=None if near is None else [_near_pair(folder, pair) for pair in near[:_PAIRS]],
+            near=None
+            if near is None
+            else [_near_pair(folder, pair) for pair in itertools.islice(near, _PAIRS)],
             num_near=len(near or ()),
             near_file=destination.side(NEAR_DUPLICATES),
             **_findings(made),
@@ -147,7 +149,7 @@ def _share(count: int, most: int) -> float:
     return round(count / most, 4)
 
 
-def _worst_first(duplicates: Sequence) -> list:
+def _worst_first(duplicates: Iterable) -> list:
     """Those that contradict each other first."""
     return sorted(duplicates, key=lambda pair: not pair.problem)
 
@@ -211,6 +213,6 @@ def _findings(made: Conversion) -> dict[str, object]:
         "num_findings": len(made.findings),
         "findings": [
             (printable(one.file), printable(one.reason), _EFFECTS[one.effect])
-            for one in made.findings[:_FINDINGS]
+            for one in itertools.islice(made.findings, _FINDINGS)
         ],
     }

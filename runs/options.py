@@ -7,6 +7,7 @@ from datasets.options import (
     AnnotatedCropOptions,
     ConversionOptions,
     DestinationOptions,
+    EngineOptions,
     PhotographsOptions,
     ReadingOptions,
     ServiceOptions,
@@ -431,8 +432,16 @@ class ConvertOptions(Options):
     photographs: PhotographsOptions = group(PhotographsOptions)
     destination: DestinationOptions = group(DestinationOptions)
     conversion: ConversionOptions = group(ConversionOptions)
+    engine: EngineOptions = group(EngineOptions)
 
     def check(self) -> None:
+        others = self.destination.report, self.conversion.zca_size, self.destination.from_tfds
+        for name, given in zip(("report", "zca_size", "dataset_name=tfds:…"), others, strict=True):
+            if self.engine.runner and given:
+                raise UsageError(
+                    f"--{name} goes through the photographs on one machine: leave it or --runner "
+                    "out."
+                )
         names = ("image_dir", "annotations_dir", "csv_file", "split_lists", "multiple_objects")
         given = [name for name in names if name in self.photographs.given]
         if self.destination.from_tfds and given:

@@ -132,7 +132,7 @@ def test_a_mixture_of_depths_is_said_and_values_that_are_cut_off_are_listed(tmp_
             (tmp_path / "images" / name / f"{i}.png").write_bytes(_png(values))
     images, place = f"{tmp_path}/images", f"{tmp_path}/o.tfrecord"
     options, lines = ConvertOptions.of(image_dir=images, output_file=place), []
-    assert convert(options, lines.append).findings == []
+    assert len(convert(options, lines.append).findings) == 0
     (line,) = [line for line in lines if "different numbers of bits" in line]
     assert "4 use 12 (a/0.png, …), 2 use 16 (a/1.png, …). All are scaled by 16" in line
     made = convert(changed(options, {"sixteen_bit": "12", "overwrite": True}), lines.append)

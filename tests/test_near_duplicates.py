@@ -55,8 +55,8 @@ def test_who_is_kept():
 
     same = pair("aa", (splits.TRAIN, splits.VALIDATION), "1.jpg")
     other = pair("ab", (splits.TRAIN, splits.TRAIN), "")
-    assert near_duplicates.dropped([same]) == {"0.jpg"}
-    assert near_duplicates.dropped([other]) == {"0.jpg", "1.jpg"}
+    assert set(near_duplicates.dropped([same])) == {"0.jpg"}
+    assert set(near_duplicates.dropped([other])) == {"0.jpg", "1.jpg"}
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_thousands_of_equal_pictures_are_a_few_thousand_pairs(monkeypatch, tmp_p
     choice = splits.Choice({""}, 0.0, 0.0)
     found = near_duplicates.find(images, ImageFolder(str(tmp_path)), choice, 1)
     assert len(found) == 3999
-    assert near_duplicates.dropped(found) == {image.path for image in images}
+    assert set(near_duplicates.dropped(found)) == {image.path for image in images}
 
 
 def test_labels_of_one_photograph_are_no_contradiction(monkeypatch, tmp_path):
@@ -135,7 +135,7 @@ def test_exact_copies_go_with_what_they_are_copies_of(monkeypatch, tmp_path):
     monkeypatch.setattr(near_duplicates, "_hashes", lambda *_: hashes)
     choice = splits.Choice({"train", "test"})
     found = near_duplicates.find(images, ImageFolder(str(tmp_path)), choice, 1)
-    assert near_duplicates.dropped(found) == {"0.jpg", "1.jpg"}
+    assert set(near_duplicates.dropped(found)) == {"0.jpg", "1.jpg"}
 
 
 def test_a_turned_phone_picture_is_the_same(tmp_path):

@@ -171,5 +171,5 @@ def test_a_conversion_takes_yolos_layout(tmp_path, given):
         destination=DestinationOptions(output_dir=str(tmp_path / "out"), validation_fraction=0.0),
     )
     made = convert(options, said.append)
-    assert made.counts == {"train": {"cat": 4, "dog": 4}} and made.findings == []
+    assert made.counts == {"train": {"cat": 4, "dog": 4}} and len(made.findings) == 0
     assert f"class names come from {tmp_path}/data.yaml: cat, dog (2)." in "\n".join(said)

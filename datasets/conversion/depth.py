@@ -4,8 +4,10 @@ Cameras, microscopes and detectors put 10, 12 or 14 bits into files of 16: of su
 eight bits are almost black. So values are scaled by the bits that a set uses.
 """
 
+import collections
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -52,21 +54,66 @@ def stated_bits(image: Image.Image) -> int | None:
     return bits if not others and bits in _STEPS[1:-1] else None
 
 
-def mixture(counts: Mapping[int, int], examples: Mapping[int, str]) -> str:
-    """A line on photographs that use different numbers of bits; "" where all use the same.
+class DeepPhotograph(Protocol):
+    """What `Used` asks of a photograph."""
 
-    Args:
-      counts: how many use each number of bits.
-      examples: the path of one that does.
+    is_deep: bool
+    stated_bits: int | None
+
+    def bits_used(self) -> int: ...
+
+
+class Used:
+    """The bits that the 16-bit photographs of a set use, where their files do not state them.
+
+    Attributes:
+      counts: how many photographs use each number of bits.
+      examples: of each number the path that sorts first.
     """
-    if len(counts) < 2:
-        return ""
-    parts = [f"{count} use {bits} ({examples[bits]}, …)" for bits, count in sorted(counts.items())]
-    return (
-        f"16-bit photographs use different numbers of bits: {', '.join(parts)}. All are scaled by "
-        f"{max(counts)}, so that the others are darker than if they were alone. Of several "
-        "cameras, convert each by itself, or take --sixteen_bit=percentile."
-    )
+
+    def __init__(self):
+        self.counts = collections.Counter()
+        self.examples: dict[int, str] = {}
+
+    def add(self, path: str, photograph: DeepPhotograph) -> None:
+        """Takes a photograph in; raises any exception for one that is damaged."""
+        if photograph.is_deep and photograph.stated_bits is None:
+            self._add(photograph.bits_used(), 1, path)
+
+    def merge(self, other: "Used") -> None:
+        """Adds what another part of the set uses."""
+        for bits, count in other.counts.items():
+            self._add(bits, count, other.examples[bits])
+
+    def content(self) -> list[list]:
+        """All of it, for JSON."""
+        return [[bits, count, self.examples[bits]] for bits, count in self.counts.items()]
+
+    @classmethod
+    def of(cls, content: Iterable[tuple[int, int, str]]) -> "Used":
+        """What gave this `content`."""
+        used = cls()
+        for bits, count, example in content:
+            used._add(bits, count, example)
+        return used
+
+    def mixture(self) -> str:
+        """A line on photographs that use different numbers of bits; "" where all use the same."""
+        if len(self.counts) < 2:
+            return ""
+        parts = [
+            f"{count} use {bits} ({self.examples[bits]}, …)"
+            for bits, count in sorted(self.counts.items())
+        ]
+        return (
+            f"16-bit photographs use different numbers of bits: {', '.join(parts)}. All are scaled "
+            f"by {max(self.counts)}, so that the others are darker than if they were alone. Of "
+            "several cameras, convert each by itself, or take --sixteen_bit=percentile."
+        )
+
+    def _add(self, bits: int, count: int, path: str) -> None:
+        self.counts[bits] += count
+        self.examples[bits] = min(path, self.examples.get(bits, path))
 
 
 def is_deep(image: Image.Image, data: bytes) -> bool:

@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from datasets.conversion.destination import (
@@ -46,11 +45,7 @@ def fingerprint(photographs: Iterable[LabeledImage], folder: ImageFolder) -> str
     digest = hashlib.sha256()
     names = [field.name for field in dataclasses.fields(LabeledImage)]
     for image in photographs:
-        try:
-            status = os.stat(os.path.join(folder.path, image.path))
-            version = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            version = None
+        version = folder.version(image.path)
         content = tuple(getattr(image, name) for name in names)
         digest.update(repr((content, version)).encode(errors="surrogateescape"))
     return digest.hexdigest()
@@ -79,8 +74,7 @@ def difference(earlier: Mapping[str, object], identity: Identity, destination: D
         return "of other photographs or labels"
     for part in earlier["splits"].values():
         for shard in part["shards"]:
-            path = os.path.join(destination.folder, shard["file"])
-            if not os.path.isfile(path) or os.path.getsize(path) != shard["bytes"]:
+            if destination.size(shard["file"]) != shard["bytes"]:
                 return f"whose {shard['file']} is missing or cut off"
     return ""
 

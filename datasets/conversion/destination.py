@@ -6,6 +6,8 @@ rejected.csv. A single file FILE has the same in its folder, as FILE.labels.txt,
 Files are written in a hidden folder next to their place. Once they are whole, one rename of that
 folder says so; then they are moved, dataset.json last. A conversion that was killed before the
 rename has changed nothing, and one that was killed after it is finished by the next.
+
+In a bucket, which has no folders to rename, dataset.json alone says that a dataset is whole.
 """
 
 import contextlib
@@ -13,8 +15,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
 
+from datasets import buckets
 from datasets.options import DestinationOptions
 from foundation import files, labels
 from foundation.errors import InputError
@@ -29,7 +34,7 @@ _SIDE_FILES = (DATASET_JSON, labels.FILE_NAME, WHITENING, *_LISTS)
 
 
 class Destination:
-    """A dataset's place.
+    """A dataset's place, a folder of this machine.
 
     Attributes:
       folder: where the files lie.
@@ -46,7 +51,15 @@ class Destination:
 
     @classmethod
     def of(cls, options: DestinationOptions) -> "Destination":
-        """Raises InputError where the path of a file is a folder's."""
+        """The place that options name, in a bucket where that is a URL.
+
+        Raises:
+          InputError: the path of a file is a folder's; no installed package reaches the bucket.
+        """
+        option = "output_file" if options.output_file else "output_dir"
+        given = getattr(options, option)
+        buckets.check(given, option)
+        kind = BucketDestination if buckets.is_url(given) else cls
         if path := options.output_file:
             if os.path.isdir(path) or not os.path.basename(path):
                 raise InputError(
@@ -54,11 +67,11 @@ class Destination:
                     option="output_file",
                     value=path,
                 )
-            return cls(os.path.dirname(path) or ".", os.path.basename(path), is_file=True)
-        folder_name = os.path.basename(os.path.abspath(options.output_dir))
-        given = None if options.from_tfds else options.dataset_name
-        name = given or re.sub(r"[^\w.-]+", "_", folder_name) or "dataset"
-        return cls(options.output_dir, name)
+            return kind(os.path.dirname(path) or ".", os.path.basename(path), is_file=True)
+        folder_name = os.path.basename(os.path.abspath(given))
+        stated = None if options.from_tfds else options.dataset_name
+        name = stated or re.sub(r"[^\w.-]+", "_", folder_name) or "dataset"
+        return kind(given, name)
 
     def shard(self, split: str, i: int, num_shards: int) -> str:
         """The name of a shard."""
@@ -72,7 +85,11 @@ class Destination:
 
     def side_path(self, name: str) -> str:
         """The path of labels.txt and the other files that are no shards, once published."""
-        return os.path.join(self.folder, self.side(name))
+        return buckets.join(self.folder, self.side(name))
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file that was published; None where there is none."""
+        return buckets.size(buckets.join(self.folder, name))
 
     def finished(self) -> dict | None:
         """What the dataset.json of a finished dataset says; None where there is none.
@@ -85,7 +102,7 @@ class Destination:
                 self._move_ready_files()
         path = self.side_path(DATASET_JSON)
         try:
-            with open(path, encoding="utf-8") as file:
+            with buckets.open_file(path) as file:
                 content = json.load(file)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -105,7 +122,35 @@ class Destination:
     def files_in_the_way(self) -> list[str]:
         """Files there that publishing would replace or remove, except the lists of findings."""
         lists = [self.side(name) for name in _LISTS]
-        return sorted(n for n in _list(self.folder) if self._owns(n) and n not in lists)
+        return [n for n in buckets.names(self.folder) if self._owns(n) and n not in lists]
+
+    @contextlib.contextmanager
+    def beside(self, name: str) -> Iterator[str]:
+        """The path to write a file to that is no part of the dataset; there when the block ends."""
+        yield self.side_path(name)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[str]:
+        """Keeps a folder beside the dataset that all workers of a cluster reach, for the block.
+
+        What killed conversions left in such folders is removed, where it can be told that nobody
+        is at work there.
+        """
+        parent = os.path.join(self.folder, f".{self.name}.working")
+        existed = os.path.isdir(self.folder)
+        folder = os.path.join(parent, uuid.uuid4().hex)
+        os.makedirs(folder)
+        try:
+            with files.locked(folder):
+                for name in os.listdir(parent):
+                    with contextlib.suppress(OSError), files.locked(os.path.join(parent, name)):
+                        buckets.remove_folder(os.path.join(parent, name))
+                yield folder
+        finally:
+            buckets.remove_folder(folder)
+            for left in (parent, *([] if existed else [self.folder])):
+                with contextlib.suppress(OSError):  # others are at work, or it holds the dataset
+                    os.rmdir(left)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -131,6 +176,10 @@ class Destination:
         """Where to write a file in the block of `writing`."""
         return os.path.join(self._writing, name)
 
+    def adopt(self, paths: Mapping[str, str]) -> None:
+        """Takes files that lie elsewhere, each a path under the name that it gets here."""
+        buckets.move((path, self.path(name)) for name, path in paths.items())
+
     def publish(self) -> None:
         """Moves the files to their place, in place of those of an earlier dataset."""
         os.rename(self._writing, self._ready)
@@ -154,12 +203,18 @@ class Destination:
             with open(os.path.join(self._ready, last), encoding="utf-8") as file:
                 keep = set(json.load(file)["files"])
             # The old dataset.json goes first: without one, no dataset is taken for finished.
-            stale = [name for name in _list(self.folder) if self._owns(name) and name not in keep]
-            for name in sorted({*stale, last}, key=lambda name: name != last):
-                _remove(os.path.join(self.folder, name))
+            self._remove_stale(keep)
             for name in sorted(os.listdir(self._ready), key=lambda name: name == last):
                 os.replace(os.path.join(self._ready, name), os.path.join(self.folder, name))
         os.rmdir(self._ready)
+
+    def _remove_stale(self, keep: set[str]) -> None:
+        """Removes an earlier dataset's files, its dataset.json first."""
+        last = self.side(DATASET_JSON)
+        names = buckets.names(self.folder)
+        buckets.remove([buckets.join(self.folder, last)])
+        stale = (name for name in names if self._owns(name) and name not in {*keep, last})
+        buckets.remove(buckets.join(self.folder, name) for name in stale)
 
     def _owns(self, name: str) -> bool:
         if self.is_file and name == self.name:
@@ -169,10 +224,43 @@ class Destination:
         return bool(is_shard) or name in map(self.side, _SIDE_FILES)
 
 
-def _list(folder: str) -> list[str]:
-    return os.listdir(folder) if os.path.isdir(folder) else []
+class BucketDestination(Destination):
+    """A dataset's place in a bucket.
 
+    Files are made on this machine, or by workers elsewhere in the bucket, and put into their place
+    when all are whole. Nothing keeps a second conversion out.
+    """
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps an empty folder of this machine for the files while the block runs."""
+        with tempfile.TemporaryDirectory(prefix=f"{self.name}.") as self._writing:
+            self._elsewhere: dict[str, str] = {}
+            yield
+
+    @contextlib.contextmanager
+    def beside(self, name: str) -> Iterator[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, name)
+            yield path
+            buckets.move([(path, self.side_path(name))])
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[str]:
+        folder = buckets.join(self.folder, f".{self.name}.working", uuid.uuid4().hex)
+        try:
+            yield folder
+        finally:
+            buckets.remove_folder(folder)
+
+    def adopt(self, paths: Mapping[str, str]) -> None:
+        self._elsewhere |= paths
+
+    def publish(self) -> None:
+        last = self.side(DATASET_JSON)
+        here = {name: self.path(name) for name in os.listdir(self._writing)} | self._elsewhere
+        with open(here[last], encoding="utf-8") as file:
+            self._remove_stale(set(json.load(file)["files"]))
+        described = here.pop(last)
+        buckets.move((path, buckets.join(self.folder, name)) for name, path in here.items())
+        buckets.move([(described, buckets.join(self.folder, last))])

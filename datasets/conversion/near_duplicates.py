@@ -42,7 +42,7 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Picture:
+class Picture:
     """A photograph with its perceptual hash, the split it goes to, and all labels it has."""
 
     image: LabeledImage
@@ -63,7 +63,7 @@ def require():
 def find(
     photographs: Sequence[LabeledImage],
     folder: ImageFolder,
-    choice: splits.Choice,
+    choice: splits.Choice | None,
     num_workers: int,
 ) -> list[Pair]:
     """Pairs of almost equal pictures that lie in different splits or bear different labels.
@@ -71,7 +71,7 @@ def find(
     Args:
       photographs: the photographs of the source.
       folder: where they are.
-      choice: which split each goes to.
+      choice: which split each goes to; None where all go into one file.
       num_workers: processes that read and hash them.
 
     Returns:
@@ -89,15 +89,15 @@ def find(
     unique = sorted({image.path: image for image in photographs}.values(), key=lambda i: i.path)
     hashes = _hashes([image.path for image in unique], folder.path, num_workers)
     pictures = [
-        _Picture(image, found[0], choice.of(image.split, found[1]), frozenset(labels[image.path]))
+        Picture(image, found[0], split_of(choice, image, found[1]), frozenset(labels[image.path]))
         for image, found in zip(unique, hashes, strict=True)
         if found
     ]
-    found = [_pair(pictures[i], pictures[j], distance) for i, j, distance in _alike(pictures)]
+    found = [pair_of(pictures[i], pictures[j], distance) for i, j, distance in _alike(pictures)]
     return sorted(filter(None, found), key=lambda pair: (pair.first.path, pair.second.path))
 
 
-def _alike(pictures: Sequence[_Picture]) -> Iterator[tuple[int, int, int]]:
+def _alike(pictures: Sequence[Picture]) -> Iterator[tuple[int, int, int]]:
     """Yields i < j and the number of different bits of pictures that are almost the same.
 
     Of equal pictures with one split and one label, the first is paired with those of others: of
@@ -117,8 +117,14 @@ def _alike(pictures: Sequence[_Picture]) -> Iterator[tuple[int, int, int]]:
             yield min(i, j), max(i, j), distance
 
 
-def _pair(first: _Picture, second: _Picture, distance: int) -> Pair | None:
-    """The pair, unless it does no harm."""
+def split_of(choice: splits.Choice | None, image: LabeledImage, digest: bytes) -> str:
+    """The split of a photograph with this SHA-256."""
+    return choice.of(image.split, digest) if choice else splits.TRAIN
+
+
+def pair_of(one: Picture, other: Picture, distance: int) -> Pair | None:
+    """The pair, unless it does no harm; the path of its first sorts first."""
+    first, second = sorted((one, other), key=lambda picture: picture.image.path)
     same_label = first.labels & second.labels
     if same_label and first.split == second.split:
         return None
@@ -129,12 +135,10 @@ def _pair(first: _Picture, second: _Picture, distance: int) -> Pair | None:
     return Pair(first.image, second.image, (first.split, second.split), distance, kept)
 
 
-def dropped(found: Iterable[Pair]) -> set[str]:
-    """The paths to leave out so that no pair is left."""
-    gone = set()
+def dropped(found: Iterable[Pair]) -> Iterator[str]:
+    """Yields the paths to leave out so that no pair is left; some several times."""
     for pair in found:
-        gone |= {pair.first.path, pair.second.path} - {pair.kept}
-    return gone
+        yield from {pair.first.path, pair.second.path} - {pair.kept}
 
 
 def write(path: str, found: Iterable[Pair]) -> None:
@@ -168,27 +172,40 @@ def pairs(
       (i, j, number of different bits) with i < j, sorted.
     """
     found: dict[tuple[int, int], int] = {}
+    kinds = np.arange(len(hashes)) if kinds is None else kinds
     for band in range(_BANDS):
         keys = (hashes >> np.uint64(16 * band)) & np.uint64(0xFFFF)
         order = np.argsort(keys, kind="stable")
         starts = np.flatnonzero(np.diff(keys[order], prepend=-1.0))
         for group in np.split(order, starts[1:]):
-            for start in range(0, len(group) - 1):
-                rest = group[start + 1 :]
-                bits = np.bitwise_count(hashes[rest] ^ hashes[group[start]])
-                near = bits <= distance
-                if kinds is not None:
-                    near &= kinds[rest] != kinds[group[start]]
-                for other in np.flatnonzero(near):
-                    i, j = sorted((int(group[start]), int(rest[other])))
-                    found[i, j] = int(bits[other])
+            if len(group) < 2:
+                continue
+            for one, other, bits in compared(hashes[group], kinds[group], distance):
+                i, j = sorted((int(group[one]), int(group[other])))
+                found[i, j] = bits
     return [(i, j, bits) for (i, j), bits in sorted(found.items())]
+
+
+def compared(
+    hashes: np.ndarray, kinds: np.ndarray, distance: int = DISTANCE
+) -> Iterator[tuple[int, int, int]]:
+    """Yields i < j and the number of different bits of near hashes, each compared with each."""
+    for i in range(len(hashes) - 1):
+        bits = np.bitwise_count(hashes[i + 1 :] ^ hashes[i])
+        near = (bits <= distance) & (kinds[i + 1 :] != kinds[i])
+        for offset in np.flatnonzero(near):
+            yield i, i + 1 + int(offset), int(bits[offset])
+
+
+def bands(value: int) -> list[int]:
+    """The four bands of a hash; two near ones have at least one in common."""
+    return [value >> 16 * band & 0xFFFF for band in range(_BANDS)]
 
 
 def _hashes(
     paths: Sequence[str], folder: str, num_workers: int
 ) -> Iterable[tuple[int, bytes] | None]:
-    hash_one = functools.partial(_hash, ImageFolder(folder))
+    hash_one = functools.partial(hashed, ImageFolder(folder))
     if num_workers < 2 or len(paths) < _WORTH_A_PROCESS:
         return list(map(hash_one, paths))
     context = multiprocessing.get_context("spawn")
@@ -196,7 +213,7 @@ def _hashes(
         return list(pool.map(hash_one, paths, chunksize=32))
 
 
-def _hash(folder: ImageFolder, path: str) -> tuple[int, bytes] | None:
+def hashed(folder: ImageFolder, path: str) -> tuple[int, bytes] | None:
     """Perceptual hash and SHA-256 of a picture; None for what the conversion will reject."""
     from PIL import ImageOps
 

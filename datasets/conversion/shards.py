@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from datasets.conversion.destination import Destination
 
@@ -24,6 +24,11 @@ class Shard(NamedTuple):
     fingerprint: str
 
 
+def is_full(size: int, more: int) -> bool:
+    """Whether a record of `more` bytes begins another shard where their number is not given."""
+    return size > 0 and size + more > SHARD_BYTES
+
+
 class ShardWriter:
     """Writes the shards of all splits side by side, in the block of `Destination.writing`."""
 
@@ -31,7 +36,7 @@ class ShardWriter:
         """With `num_shards` 0, each shard takes about 128 MiB."""
         self._destination = destination
         self._num_shards = 1 if destination.is_file else num_shards
-        self._open: dict[str, list[_Open]] = {}
+        self._open: dict[str, list[OpenShard]] = {}
         self._counts: dict[str, int] = {}
 
     def add(self, split: str, framed: bytes) -> None:
@@ -44,7 +49,7 @@ class ShardWriter:
                 shards.extend(self._new(split, i) for i in range(self._num_shards))
             shards[(count - 1) % self._num_shards].add(framed)
             return
-        if not shards or shards[-1].size + len(framed) > SHARD_BYTES and shards[-1].size:
+        if not shards or is_full(shards[-1].size, len(framed)):
             if shards:
                 shards[-1].close()
             shards.append(self._new(split, len(shards)))
@@ -59,8 +64,7 @@ class ShardWriter:
                 shard.close()
                 name = self._destination.shard(split, i, len(shards))
                 os.rename(shard.path, self._destination.path(name))
-                description = Shard(name, shard.count, shard.size, shard.digest.hexdigest())
-                named[split].append(description)
+                named[split].append(shard.described(name))
         return named
 
     def close(self) -> None:
@@ -70,16 +74,17 @@ class ShardWriter:
                 with contextlib.suppress(OSError):  # closing writes what is buffered
                     shard.close()
 
-    def _new(self, split: str, i: int) -> "_Open":
-        return _Open(self._destination.path(f"{split}-{i:05d}"))
+    def _new(self, split: str, i: int) -> "OpenShard":
+        path = self._destination.path(f"{split}-{i:05d}")
+        return OpenShard(path, open(path, "wb"))
 
 
-class _Open:
-    """A shard that is being written."""
+class OpenShard:
+    """A shard that is being written to a file, which `path` names for messages."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, file: BinaryIO):
         self.path = path
-        self.file = open(path, "wb")
+        self.file = file
         self.digest = hashlib.sha256()
         self.count = 0
         self.size = 0
@@ -90,6 +95,10 @@ class _Open:
         self.digest.update(framed[:12] + framed[-4:])
         self.count += 1
         self.size += len(framed)
+
+    def described(self, name: str) -> Shard:
+        """What was written so far, under the name that the file gets."""
+        return Shard(name, self.count, self.size, self.digest.hexdigest())
 
     def close(self) -> None:
         with self._named_errors():

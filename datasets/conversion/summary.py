@@ -1,6 +1,7 @@
 """What a conversion says at its end, as lines for the screen."""
 
 import collections
+import itertools
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -29,12 +30,12 @@ def lines(
         yield "\nNothing was written (--dry_run)."
     else:
         yield f"\nFiles in {destination.folder}:"
-        yield from _some(conversion.files)
+        yield from _some(conversion.files, len(conversion.files))
         yield "\nNext:"
         yield from following
     if conversion.near_duplicates is not None:
         yield f"\nNear duplicates across splits or labels: {len(conversion.near_duplicates)} pairs"
-        yield from _some(list(map(str, conversion.near_duplicates)))
+        yield from _some(map(str, conversion.near_duplicates), len(conversion.near_duplicates))
         if conversion.num_dropped:
             yield f"  {conversion.num_dropped} photographs were left out."
         if conversion.near_duplicates and not dry_run:
@@ -58,7 +59,7 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
     present = set().union(*(count.keys() for count in conversion.counts.values()))
     if absent := [name for name in conversion.classes if name not in present]:
         yield f"\nWARNING: no example of {len(absent)} of the classes:"
-        yield from _some(absent)
+        yield from _some(absent, len(absent))
     for alike in _alike(conversion.classes):
         yield "\nWARNING: classes that differ only in case, blanks or accents: " + (
             printable(", ".join(alike))
@@ -67,15 +68,15 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
         yield f"\nWARNING: class names are numbers, and not those of the labels: {other}."
     if unseen := _without_validation(conversion):
         yield f"\nWARNING: no validation photograph of {len(unseen)} of the classes:"
-        yield from _some(unseen)
+        yield from _some(unseen, len(unseen))
     if set(conversion.counts) == {splits.TRAIN}:
         yield "\nNo photograph is held back for an evaluation; --validation_fraction says how many."
     if len(conversion.classes) == 1:
         yield f"\nWARNING: there is one class only, {printable(conversion.classes[0])}: whatever a "
         yield "  net says of it is right."
-    left_out = [item for item in conversion.findings if item.kind == UNNAMED]
-    if 2 * len(left_out) > conversion.num_examples + len(left_out):
-        yield f"\nWARNING: {len(left_out)} photographs have no annotation and are left out; with"
+    left_out = sum(item.kind == UNNAMED for item in conversion.findings)
+    if 2 * left_out > conversion.num_examples + left_out:
+        yield f"\nWARNING: {left_out} photographs have no annotation and are left out; with"
         yield "  --unannotated=folder the names of their folders are their labels."
     if conversion.mixed_splits:
         mixed = ", ".join(split or "none" for split in conversion.mixed_splits)
@@ -86,13 +87,14 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
     if conversion.findings:
         kinds = collections.Counter(item.kind for item in conversion.findings)
         yield f"\nRejected or corrected{place}: {_counted(kinds)}"
-        yield from _some(list(map(str, conversion.findings)))
+        yield from _some(map(str, conversion.findings), len(conversion.findings))
     if conversion.duplicates:
         yield f"\nExact duplicates of other photographs: {len(conversion.duplicates)}"
-        yield from _some(list(map(str, conversion.duplicates)))
-        if problems := [item for item in conversion.duplicates if item.problem]:
-            yield f"\nWARNING: {len(problems)} of the duplicates contradict each other:"
-            yield from _some([f"{item}: {item.problem}" for item in problems])
+        yield from _some(map(str, conversion.duplicates), len(conversion.duplicates))
+        problems = (f"{item}: {item.problem}" for item in conversion.duplicates if item.problem)
+        if number := sum(bool(item.problem) for item in conversion.duplicates):
+            yield f"\nWARNING: {number} of the duplicates contradict each other:"
+            yield from _some(problems, number)
 
 
 def _alike(names: Sequence[str]) -> Iterator[list[str]]:
@@ -123,11 +125,12 @@ def _without_validation(conversion: Conversion) -> list[str]:
     return [name for name in conversion.classes if training.get(name) and not validation.get(name)]
 
 
-def _some(entries: Sequence[str]) -> Iterator[str]:
-    for entry in entries[:_LISTED]:
+def _some(entries: Iterable[str], number: int) -> Iterator[str]:
+    """The first few of so many entries."""
+    for entry in itertools.islice(entries, _LISTED):
         yield f"  {printable(entry)}"
-    if len(entries) > _LISTED:
-        yield f"  … and {len(entries) - _LISTED} more"
+    if number > _LISTED:
+        yield f"  … and {number - _LISTED} more"
 
 
 def _counted(kinds: Mapping[str, int]) -> str:

@@ -17,6 +17,7 @@ from foundation.errors import InputError
 
 # A record holds an image whole, and protobuf ends at two gibibytes; no photograph comes near.
 MAX_FILE_BYTES = 1 << 29
+MISSING = "missing file"  # why there is no photograph where a source names one
 
 # Files that accompany photographs, and are not reported as a photograph that could not be read.
 _OTHER_SUFFIXES = (
@@ -126,9 +127,17 @@ class ImageFolder:
             with open(full_path, "rb") as file:
                 return file.read()
         except FileNotFoundError as error:
-            raise ValueError("missing file") from error
+            raise ValueError(MISSING) from error
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from error
+
+    def version(self, path: str) -> tuple[int, int] | None:
+        """Size and time of the last change of a photograph, in ns; None where there is none."""
+        try:
+            status = os.stat(os.path.join(self.path, path))
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns
 
     def _contains(self, folder: str) -> bool:
         """Tells whether a folder lies in this one when all symbolic links are followed."""

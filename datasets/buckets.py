@@ -1,0 +1,157 @@
+"""Files in folders of this machine and in buckets (gs://, s3://, …), without TensorFlow.
+
+A bucket is reached through fsspec, which has a package for each kind: gcsfs, s3fs, adlfs, … What
+is said of a path here holds for the URL of a bucket too.
+"""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
+
+from foundation.errors import InputError, missing_extra
+
+_THREADS = 32  # that wait for the answers of a bucket
+
+
+def is_url(path: str) -> bool:
+    return "://" in path
+
+
+def join(folder: str, *names: str) -> str:
+    """The path of a file in a folder."""
+    if is_url(folder):
+        return "/".join((folder.rstrip("/"), *names))
+    return os.path.join(folder, *names)
+
+
+def check(path: str, option: str) -> None:
+    """Raises InputError where a path is the URL of what no installed package can reach."""
+    if is_url(path):
+        try:
+            _bucket(path)
+        except (ImportError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{error}.", option=option, value=path) from error
+
+
+def open_file(path: str) -> BinaryIO:
+    """A file to be read; raises FileNotFoundError and other kinds of OSError."""
+    if not is_url(path):
+        return open(path, "rb")
+    bucket, place = _bucket(path)
+    return bucket.open(place, "rb")
+
+
+@contextlib.contextmanager
+def whole(path: str) -> Iterator[BinaryIO]:
+    """Opens a file that is there when the block ends without an error, and not before.
+
+    Several processes may write one at the same time; the last one's stays. Folders are made.
+    """
+    bucket, place = _bucket(path) if is_url(path) else (None, path)
+    if bucket:
+        file = bucket.open(place, "wb", autocommit=False)
+        try:
+            with file:
+                yield file
+        except BaseException:
+            with contextlib.suppress(Exception):
+                file.discard()
+            raise
+        file.commit()
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    partial = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+        raise
+
+
+def names(folder: str) -> list[str]:
+    """The names in a folder, sorted; none where there is no such folder."""
+    if not is_url(folder):
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    bucket, place = _bucket(folder)
+    try:
+        found = bucket.ls(place, detail=False, refresh=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted({path.rstrip("/").rsplit("/", 1)[-1] for path in found})
+
+
+def size(path: str) -> int | None:
+    """Bytes of a file; None where there is none."""
+    if not is_url(path):
+        return os.path.getsize(path) if os.path.isfile(path) else None
+    bucket, place = _bucket(path)
+    try:
+        return bucket.size(place) if bucket.isfile(place) else None
+    except FileNotFoundError:
+        return None
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Removes files, of which some may be gone already."""
+
+    def one(path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if is_url(path):
+                bucket, place = _bucket(path)
+                bucket.rm_file(place)
+            else:
+                os.remove(path)
+
+    _each(one, paths)
+
+
+def remove_folder(folder: str) -> None:
+    """Removes a folder and what is in it, as far as that can be done."""
+    if not is_url(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    bucket, place = _bucket(folder)
+    with contextlib.suppress(OSError):
+        bucket.rm(place, recursive=True)
+
+
+def move(pairs: Iterable[tuple[str, str]]) -> None:
+    """Moves files, each from one path to another, which may be there: from this machine or not."""
+
+    def one(pair: tuple[str, str]) -> None:
+        source, target = pair
+        if not is_url(target):
+            os.replace(source, target)
+            return
+        bucket, place = _bucket(target)
+        if is_url(source):
+            bucket.mv(_bucket(source)[1], place)
+        else:
+            bucket.put_file(source, place)
+
+    _each(one, pairs)
+
+
+def _each(act, items: Iterable) -> None:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(act, items):
+            pass
+
+
+def _bucket(url: str):
+    """fsspec's file system of a URL, and the path there."""
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise missing_extra("beam", f"fsspec, which reaches {url},") from error
+    # Buckets have no folders that would have to be made before a file in them.
+    return url_to_fs(url, **({"auto_mkdir": True} if url.startswith("file:") else {}))
