@@ -6,7 +6,7 @@ DEMO := demo_output
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench licences clean
+.PHONY: help install demo test lint fuzz bench licences audit clean
 
 help:            ## List what make can do
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1	/'
@@ -46,6 +46,10 @@ test: $(INSTALLED)  ## The whole suite
 lint: $(INSTALLED)  ## Style and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+fuzz: $(INSTALLED)  ## 100,000 unsound files for each reader (INPUTS=…, SEED=…): hours
+	@$(BIN)/python -m pytest -m fuzz -p no:xdist -q tests/test_fuzz.py \
+	  --fuzz_inputs=$(or $(INPUTS),100000) --fuzz_seed=$(or $(SEED),0)
 
 bench: $(INSTALLED)  ## The benchmarks that need nothing but this repository
 	@$(BIN)/python -m benchmarks.run

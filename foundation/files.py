@@ -32,6 +32,19 @@ def whole(path: str | os.PathLike, mode: str = "w", **how) -> Iterator[IO]:
         raise
 
 
+def check_is_name(name: object) -> None:
+    """Raises ValueError for what is no name of a file in a folder, but a path or no text at all."""
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise ValueError(f"{str(name)[:80]!r} is no name of a file")
+
+
+def check_is_inside(path: object) -> None:
+    """Raises ValueError for what is no relative path, or one that leads out of its folder."""
+    parts = path.split("/") if isinstance(path, str) else [path]
+    for part in parts:
+        check_is_name(part)
+
+
 @contextlib.contextmanager
 def locked(path: str | os.PathLike) -> Iterator[None]:
     """Holds the lock of a folder or a file while the block runs; a file is made and stays.

@@ -34,10 +34,15 @@ def parse(content: bytes, path: str) -> tuple[str, ...]:
     numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
     if not all(numbered):
         return tuple(lines)
-    names = {int(match[1]): match[2].strip() for match in numbered}
+    names = {number(match[1]): match[2].strip() for match in numbered}
     if sorted(names) != list(range(len(lines))):
         raise InputError(f"{path}: the numbers before the names must be 0 to {len(lines) - 1}.")
     return tuple(names[i] for i in range(len(lines)))
+
+
+def number(digits: str) -> int:
+    """A class number in decimal digits; -1 where it is larger than any number of classes."""
+    return int(digits) if len(digits) < 10 else -1  # of thousands of digits Python makes no number
 
 
 def clean(name: str) -> str:

@@ -1,8 +1,8 @@
 """Names to show in place of a model's classes, from a file such as cat_to_name.json."""
 
-import json
 from collections.abc import Sequence
 
+from foundation import documents
 from foundation.errors import InputError
 
 _OPTION = "category_names"
@@ -16,7 +16,7 @@ def read(path: str) -> dict[str, str]:
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            content = json.load(file)
+            content = documents.parsed(file.read())
     except OSError as error:
         raise InputError(f"{error.strerror}.", option=_OPTION, value=path) from error
     except ValueError as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from datasets import storage
-from foundation import files
+from foundation import documents, files
 from foundation.errors import InputError
 from foundation.options import Options, values
 from nets.options import PRETRAINED
@@ -66,6 +66,13 @@ class RunConfig:
     mlflow_uri: str | None = None
     temperature: dict[str, Any] | None = None
     trained: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if min(self.num_classes, self.image_size) < 1:
+            raise ValueError("it has no classes, or images of no size")
+        if self.labels and len(self.labels) != self.num_classes:
+            raise ValueError(f"{len(self.labels)} labels for {self.num_classes} classes")
+        files.check_is_name(self.preprocessing_options.get("zca_file", "none"))
 
     @property
     def channels(self) -> int:
@@ -133,8 +140,8 @@ def load(path: str) -> RunConfig | None:
             raise InputError(f"{path}: there is no such folder or checkpoint.")
         return None
     try:
-        with open(file_path, encoding="utf-8") as file:
-            content = json.load(file)
+        with open(file_path, "rb") as file:
+            content = documents.parsed(file.read())
         if content.pop("format") != _FORMAT:
             raise ValueError("another format version")
         return _with_data_found(parsed(content), directory)
@@ -146,8 +153,8 @@ def load(path: str) -> RunConfig | None:
 
 
 def parsed(content: Mapping[str, Any]) -> RunConfig:
-    """The configuration that a dictionary of its fields stands for."""
-    return RunConfig(**{**content, "labels": tuple(content["labels"])})
+    """The configuration that a dictionary of its fields stands for; ValueError where none does."""
+    return documents.of(RunConfig, content)
 
 
 def _with_data_found(config: RunConfig, folder: str) -> RunConfig:
@@ -157,6 +164,8 @@ def _with_data_found(config: RunConfig, folder: str) -> RunConfig:
     which are relative to the working directory of the training.
     """
     train_dir = config.flags.get("train_dir") or ""
+    if not isinstance(train_dir, str):
+        raise ValueError(f"flags.train_dir is {train_dir!r}")
     now = os.path.abspath(folder)
     if os.path.basename(now) == validation.FOLDER:
         now = os.path.dirname(now)

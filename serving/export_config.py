@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from foundation import files
+from foundation import documents, files
 from foundation.errors import InputError
 
 FILE_NAME = "export.json"
@@ -49,6 +49,15 @@ class ExportConfig:
     check: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self):
+        for name in ("num_classes", "image_size"):
+            if not isinstance(self.run.get(name), int) or self.run[name] < 1:
+                raise ValueError(f"run.{name} is {self.run.get(name)!r}")
+        if not isinstance(self.run.get("preprocessing_options"), dict):
+            raise ValueError("run has no preprocessing_options")
+        for path in (*self.files.values(), *self.companions):
+            files.check_is_inside(path)
+
     @property
     def num_classes(self) -> int:
         return self.run["num_classes"]
@@ -76,14 +85,14 @@ def load(path: str) -> ExportConfig:
       OSError: there is no such file.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        with open(path, "rb") as file:
+            content = documents.parsed(file.read())
         version = content.pop("format")
         if version == 1:
             content = _from_format_1(content)
         elif version != _FORMAT:
             raise ValueError("another format version")
-        return ExportConfig(**content)
+        return documents.of(ExportConfig, content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} can't be read ({error}). It was damaged, or written by another version.",

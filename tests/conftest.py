@@ -34,6 +34,11 @@ LONGEST = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz_inputs", type=int, default=100_000, help="Inputs of each fuzz test.")
+    parser.addoption("--fuzz_seed", type=int, default=0, help="Another one gives other inputs.")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the files of the longest tests, which at the end would keep one worker alone."""
     items.sort(key=lambda item: item.path.name not in LONGEST)

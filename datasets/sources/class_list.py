@@ -1,12 +1,11 @@
 """The class names that --classes gives: a file of them in a form people have, or the names."""
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from foundation import labels
+from foundation import documents, labels
 from foundation.errors import InputError
 
 _ITEM = re.compile(r"\bitem\s*\{(.*?)\}", re.DOTALL)
@@ -51,7 +50,7 @@ def read(given: str) -> ClassList:
         if any(numbered) and not all(numbered):
             raise InputError("only some of the names have a number.", option="classes", value=given)
         if all(numbered):
-            pairs = [(int(match[1]), match[2]) for match in numbered]
+            pairs = [(labels.number(match[1]), match[2]) for match in numbered]
             return ClassList(_distinct(_by_number(pairs, "--classes"), given), "number:name")
         return ClassList(_distinct(names, given), "names")
     raise InputError(
@@ -80,22 +79,24 @@ def _read_file(path: str) -> tuple[Sequence[str], str]:
         matches = [pattern.fullmatch(line) for line in lines]
         has_header = len(lines) > 1 and not matches[0] and not re.search(r"\d", lines[0])
         if all(found := matches[1:] if has_header else matches):
-            return _by_number([(int(m[order[0]]), m[order[1]]) for m in found], path), form
+            pairs = [(labels.number(m[order[0]]), m[order[1]]) for m in found]
+            return _by_number(pairs, path), form
     if len(lines) == 1 and "," in lines[0]:
         names = [name.strip() for name in lines[0].split(",")]
         return [name for name in names if name], "names, separated by commas"
     spaced = [match.groups() for line in lines if (match := _NUMBER_SPACE.fullmatch(line))]
-    numbers, names = {int(number) for number, _ in spaced}, {name for _, name in spaced}
+    pairs = [(labels.number(number), name) for number, name in spaced]
+    numbers, names = {number for number, _ in pairs}, {name for _, name in pairs}
     # `1 euro` and `2 euro` are names; of a numbered list every name is another.
     if len(spaced) == len(lines) == len(names) and numbers == set(range(len(lines))):
-        return _by_number([(int(number), name) for number, name in spaced], path), "number name"
+        return _by_number(pairs, path), "number name"
     is_numbered = all(re.match(r"\d+:", line) for line in lines)
     return labels.parse(content, path), "number:name a line" if is_numbered else "a name a line"
 
 
 def _of_json(text: str, path: str) -> tuple[Sequence[str], str]:
     try:
-        content = json.loads(text)
+        content = documents.parsed(text)
     except ValueError as error:
         raise InputError(f"{path} is no JSON: {error}.") from error
     if isinstance(content, dict) and len(content) == 1:
@@ -114,7 +115,7 @@ def _of_json(text: str, path: str) -> tuple[Sequence[str], str]:
         and all(number.isdecimal() for number, _ in pairs)
         and all(isinstance(name, str) for name in names)
     ):
-        numbers = [int(number) for number, _ in pairs]
+        numbers = [labels.number(number) for number, _ in pairs]
         return _by_number(list(zip(numbers, names, strict=True)), path), "JSON, number to name"
     raise InputError(
         f"{path} is JSON, but no list of names, no name to number and no number to name."
@@ -148,7 +149,7 @@ def _of_yaml(text: str, path: str) -> tuple[Sequence[str], str]:
             raise _not_yaml(path)
         entries = [match.groups() for match in matches]
     if is_map:
-        pairs = [(int(number), _of_scalar(name)) for number, name in entries]
+        pairs = [(labels.number(number), _of_scalar(name)) for number, name in entries]
         return _by_number(pairs, path), "YAML, number to name"
     return [_of_scalar(name) for (name,) in entries], "YAML, a list"
 
@@ -177,7 +178,7 @@ def _of_label_map(items: Sequence[str], path: str) -> tuple[Sequence[str], str]:
         names, form = shown, "label map, by display_name"
     if None in names or None in numbers:
         raise InputError(f"{path}: an item has no id or no name.")
-    pairs = list(zip(map(int, numbers), names, strict=True))
+    pairs = list(zip(map(labels.number, numbers), names, strict=True))
     if sorted(number for number, _ in pairs) == list(range(1, len(pairs) + 1)):
         pairs = [(number - 1, name) for number, name in pairs]
         form += " with ids from 1, which become numbers from 0"

@@ -35,6 +35,9 @@ _MISSING = "missing photograph"
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _UNASSIGNED = "UNASSIGNED"  # AutoML's word for no split
 _NEEDED = "it needs one called label, or one of 0 and 1 for each class."
+_ONE_COLUMN = (
+    "it has one column; it needs filename and label, separated by comma, semicolon or tab."
+)
 _NAME_LABEL = "Say which one is: --csv_columns=label:HEADING."
 _FINDINGS_COLUMNS = ["file", "reason", "harmless"]
 _PICTURES = ("image", "img", "photo", "photograph", "picture", "pic", "file")
@@ -347,10 +350,7 @@ def _delimiter(path: str) -> str:
         first = next((line for line in file if line.strip()), "")
     best = max(",;\t|", key=first.count)
     if first and not first.count(best):
-        raise _bad(
-            path,
-            "it has one column; it needs filename and label, separated by comma, semicolon or tab.",
-        )
+        raise _bad(path, _ONE_COLUMN)
     return best
 
 
@@ -476,6 +476,8 @@ def _is_zero_or_one(cell: str) -> bool:
 
 def _without_header(path: str, cells: list[str]) -> dict[str, int]:
     """Where each column is by its position, from the first row."""
+    if len(cells) < 2:
+        raise _bad(path, _ONE_COLUMN)
     if len(cells) > 2 and _is_split(cells[0]) and not _is_split(cells[2]):
         # As AutoML has it; of a box it gives all four corners, of which two may be left out.
         names = {"split": 0, "filename": 1, "label": 2}

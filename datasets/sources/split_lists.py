@@ -11,6 +11,7 @@ from datasets import splits
 from datasets.disk_table import DiskTable
 from datasets.findings import Effect, Finding
 from datasets.schema import LabeledImage
+from datasets.sources import matlab
 from foundation.errors import InputError
 
 _OPTION = "split_lists"
@@ -135,14 +136,12 @@ def _name(line: str) -> str:
 
 
 def _of_matlab(path: str) -> list[str]:
-    import scipy.io
-
+    with open(path, "rb") as file:
+        data = file.read()
     try:
-        found = scipy.io.loadmat(path, variable_names=[_NAMES]).get(_NAMES)
-    except OSError:
-        raise
-    except Exception as error:  # damaged bytes make the parser raise anything
-        raise InputError(f"no MATLAB file: {error}", option=_OPTION, value=path) from error
+        found = matlab.texts(data, _NAMES)
+    except matlab.NotMatlab as error:
+        raise InputError(f"no MATLAB file: {error}.", option=_OPTION, value=path) from error
     if found is None:
         raise InputError(
             f"it has no variable {_NAMES}, as Stanford Dogs' train_list.mat has it.",
@@ -150,4 +149,4 @@ def _of_matlab(path: str) -> list[str]:
             value=path,
             remedy="Write the names into a text file, one a line.",
         )
-    return [str(cell.item() if hasattr(cell, "item") else cell) for cell in found.ravel()]
+    return found

@@ -7,15 +7,17 @@ import re
 import shutil
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import tensorflow as tf
 
 from foundation.errors import InputError
 from nets import exported
-from nets.checkpoints import find
+from nets.checkpoints import find, formats
+from nets.checkpoints.tables import Damaged
+
+# No net's checkpoint is as large, the variables of its optimizer included.
+_MOST_UNPACKED = 16 << 30
 
 
 class Reader:
@@ -43,11 +45,10 @@ class Reader:
             raise InputError(f"{path}: no checkpoint there.{_missing_index(path)}")
         self._prefix = prefix
         with self._input_errors([find.first_file(prefix)]):
-            self._reader = tf.train.load_checkpoint(prefix)
-            dtypes = self._reader.get_variable_to_dtype_map()
-            shapes = self._reader.get_variable_to_shape_map()
-        self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shapes[name]) for name in shapes}
-        self.dtypes: dict[str, str] = {name: dtypes[name].name for name in dtypes}
+            self._stored = formats.opened(prefix)
+        tensors = self._stored.tensors
+        self.shapes: dict[str, tuple[int, ...]] = {name: tensors[name].shape for name in tensors}
+        self.dtypes: dict[str, str] = {name: tensors[name].dtype.name for name in tensors}
 
     @property
     def names(self) -> list[str]:
@@ -58,21 +59,16 @@ class Reader:
         if name not in self.shapes:
             raise InputError(f"{self.path}: has no {name}.")
         with self._input_errors(find.data_files(self._prefix)):
-            return self._reader.get_tensor(name)
+            return self._stored.get(name)
 
     @contextlib.contextmanager
     def _input_errors(self, files: list[str]) -> Iterator[None]:
-        """Errors of TensorFlow in this block become InputErrors that name these files."""
-        # TensorFlow raises different kinds for different damages: IndexError for a short file.
+        """What is wrong with these files in this block becomes an InputError that names them."""
         try:
             yield
-        except (tf.errors.OpError, IndexError, RuntimeError) as error:
-            missing = [file for file in files if not os.path.exists(file)]
-            reason = " ".join(str(getattr(error, "message", error)).split())[:200]
-            if missing:
-                reason = "it is missing"
-            elif isinstance(error, IndexError):
-                reason = "it is cut short"
+        except (Damaged, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            missing = [file for file in files if not os.path.isfile(file)]
+            reason = "it is missing" if missing else str(error)
             at_fault = " or ".join(map(os.path.basename, missing or files))
             folder, name = os.path.split(self.path)
             rescue = "Copy or download it again, with all its files."
@@ -128,14 +124,20 @@ def _is_archive(path: str) -> bool:
 
 def _unpack(archive: str, directory: str) -> None:
     """Copies the checkpoint files of an archive, whatever folders they are in there."""
+    end = size = 0
     try:
         with tarfile.open(archive) as members:
             for member in members:
+                if members.offset <= end:  # of negative sizes, which lead round and round
+                    raise tarfile.ReadError("its parts overlap")
+                end, size = members.offset, size + member.size
+                if size > _MOST_UNPACKED:
+                    raise tarfile.ReadError(f"more than {_MOST_UNPACKED >> 30} GiB are in it")
                 name = os.path.basename(member.name)
                 if member.isfile() and (name.endswith(".ckpt") or find.OTHER_ENDINGS.search(name)):
                     with open(os.path.join(directory, name), "wb") as file:
                         shutil.copyfileobj(members.extractfile(member), file)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except Exception as error:  # damaged bytes make the parsers raise anything
         raise InputError(
             f"{archive}: not a whole archive ({error}).", remedy="Download it again."
         ) from error
