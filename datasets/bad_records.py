@@ -171,13 +171,13 @@ def _reason(record: tuple[_Record, bool], dataset: Dataset) -> str:
     return ""
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _parse(record):
     example = schema.parse_example(record)
     return example["encoded"], example["label"], example["boxes"]
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _decode(encoded):
     return tf.shape(tf.io.decode_image(encoded, channels=3, expand_animations=False))
 

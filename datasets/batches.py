@@ -53,6 +53,7 @@ class Preparation:
     def example(self, dataset: Dataset, shard: "Shard"):
         """(number of an example in the shard's sequence, its record) → image and label."""
 
+        @tf.autograph.experimental.do_not_convert
         def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, Any]:
             example = schema.parse_example(record)
             label = _label(example["label"], dataset)
@@ -68,6 +69,7 @@ class Preparation:
         The number decides how a batch is mixed, so that a resumed run mixes alike.
         """
 
+        @tf.autograph.experimental.do_not_convert
         def whole(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, tf.Tensor]:
             images, labels = batch["image"], batch["label"]
             images = self.to_input(images) if self.to_input else images
@@ -218,6 +220,7 @@ def evaluation_batches(
     """
     _check(dataset)
 
+    @tf.autograph.experimental.do_not_convert
     def prepare(index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
         example = schema.parse_example(record)
         unnamed = tf.strings.join(["record ", tf.strings.as_string(index)])

@@ -152,16 +152,22 @@ class _Text:
 
 def _first_texts(files: Sequence[str]) -> Iterator[_Text]:
     """Yields the numbers and names in the first records of files spread over all of them."""
-    import tensorflow as tf
-
     for path in files[:: max(1, len(files) // _CHECKED_FILES)]:
-        for _, record, content in itertools.islice(_sound_records([path]), _CHECKED_RECORDS):
-            try:
-                example = schema.parse_example(content)
-            except tf.errors.OpError:
-                continue  # it is reported in training or evaluation
-            text = labels.clean(example["text"].numpy().decode(errors="replace"))
-            yield _Text(path, record, int(example["label"]), text)
+        yield from itertools.islice(_texts(path), _CHECKED_RECORDS)
+
+
+def _texts(path: str) -> Iterator[_Text]:
+    """Yields the number and the name in each record of a file that has a right checksum.
+
+    TensorFlow's own reader leaves out all that stands behind a wrong one. A record that cannot be
+    read is reported where it matters, in training or evaluation.
+    """
+    with contextlib.suppress(BrokenFrame):
+        for i, (_, record, footer) in enumerate(frames(path, compression_of(path))):
+            found = schema.label_and_text(record) if schema.masked_crc(record) == footer else None
+            if found:
+                number, text = found
+                yield _Text(path, i, number, labels.clean(text.decode(errors="replace")))
 
 
 def _labels_of_table(path: str) -> tuple[str, ...]:
@@ -244,20 +250,10 @@ def _names_in(files: Sequence[str]) -> dict[int, str]:
     Raises:
       InputError: records give a number two names, or a number that can hardly be a class's.
     """
-    import tensorflow as tf
-
-    def labels_and_texts(file, record, content):
-        example = schema.parse_example(content)
-        return file, record, example["label"], example["text"]
-
-    spec = tuple(tf.TensorSpec([], dtype) for dtype in (tf.int64, tf.int64, tf.string))
-    ds = tf.data.Dataset.from_generator(lambda: _sound_records(files), output_signature=spec)
-    # A record that cannot be read is reported where it matters, in training or evaluation.
-    ds = ds.map(labels_and_texts, num_parallel_calls=4).ignore_errors().batch(256)
     names, first = {}, {}
-    for batch in ds.as_numpy_iterator():
-        for file, record, number, text in zip(*(part.tolist() for part in batch), strict=True):
-            name = labels.clean(text.decode(errors="replace"))
+    for path in files:
+        for one in _texts(path):
+            number, name = one.number, one.text
             known = names.setdefault(number, name) or name
             if name and name != known:
                 raise InputError(
@@ -266,26 +262,14 @@ def _names_in(files: Sequence[str]) -> dict[int, str]:
                     remedy="If they belong together, write the names into labels.txt.",
                 )
             names[number] = known
-            first.setdefault(number, (files[file], record))
+            first.setdefault(number, one)
     likely = max(_LIKELY_CLASSES, _LIKELY_GAP * len(names))
     for number in names:
         if not 0 <= number < likely:
-            path, record = first[number]
+            place = f"{first[number].file}: record {first[number].record}"
             raise InputError(
-                f"{path}: record {record}: its label {number} can hardly be a class number.",
+                f"{place}: its label {number} can hardly be a class number.",
                 remedy="Write the names of the classes, one a line, into labels.txt in its folder; "
                 "then --max_bad_records passes over such records.",
             )
     return names
-
-
-def _sound_records(files: Sequence[str]) -> Iterator[tuple[int, int, bytes]]:
-    """Number of the file, number in it, and content of each record with a right checksum.
-
-    TensorFlow's own reader leaves out all that stands behind a wrong one.
-    """
-    for i, path in enumerate(files):
-        with contextlib.suppress(BrokenFrame):
-            for j, (_, record, footer) in enumerate(frames(path, compression_of(path))):
-                if schema.masked_crc(record) == footer:
-                    yield i, j, record

@@ -138,21 +138,34 @@ class Example:
 
 def is_for_detection(record: bytes) -> bool:
     """Whether a record labels the objects in an image, and not the image."""
-    try:
-        names = {entry.key for entry in _Message.FromString(record).features.feature}
-    except message.DecodeError:
-        return False
+    names = _features(record).keys()
     return bool(names & set(_OBJECT_LABELS)) and not names & set(_LABEL_NAMES)
 
 
 def encoded_image(record: bytes) -> bytes:
     """The encoded image of a record, by any of the names that it may have; empty without one."""
+    return _encoded(_features(record))
+
+
+def label_and_text(record: bytes) -> tuple[int, bytes] | None:
+    """The class number and name of a record, b"" without a name; None without number or image."""
+    features = _features(record)
+    numbers = [features[name].int64_list.value for name in _LABEL_NAMES if name in features]
+    if not numbers or len(numbers[0]) != 1 or not _encoded(features):
+        return None
+    texts = features[TEXT].bytes_list.value if TEXT in features else []
+    return numbers[0][0], b"".join(texts[:1])
+
+
+def _features(record: bytes) -> dict:
+    """The features of a record by name; none where it is no tf.Example."""
     try:
-        features = {
-            entry.key: entry.value for entry in _Message.FromString(record).features.feature
-        }
+        return {entry.key: entry.value for entry in _Message.FromString(record).features.feature}
     except message.DecodeError:
-        return b""
+        return {}
+
+
+def _encoded(features: dict) -> bytes:
     images = (features[name].bytes_list.value for name in _ENCODED_NAMES if name in features)
     return next((values[0] for values in images if values), b"")
 

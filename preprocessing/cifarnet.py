@@ -44,7 +44,7 @@ def augment(
 
 
 # Compiled into few passes over the pixels.
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def to_input(
     batch: dict[str, tf.Tensor], use_grayscale: bool = False, standardize: bool = True
 ) -> tf.Tensor:

@@ -41,7 +41,9 @@ def customized(
         needs_color=new.needs_color,
         augment=recipe.augment if steps.keeps_halves else steps.augment,
         # Compiled into few passes over the pixels; but a matrix is multiplied faster as it is.
-        to_input=steps.to_input if new.size else tf.function(steps.to_input, jit_compile=True),
+        to_input=steps.to_input
+        if new.size
+        else tf.function(steps.to_input, jit_compile=True, autograph=False),
     )
 
 

@@ -77,7 +77,7 @@ def augment(
 
 
 # Compiled into one pass over the pixels: op by op, memory traffic costs ten times as much.
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def to_input(batch: dict[str, tf.Tensor], use_grayscale: bool = False) -> tf.Tensor:
     """Turns a batch of what `augment` returns into float32 [B, size, size, 3 or 1] in -1..1.
 

@@ -152,4 +152,4 @@ def _of_run(run: OpenRun, asked: str | None) -> Classifier:
 
 def _compiled(prepare: Prepare) -> Prepare:
     """A recipe as one graph, which takes less time than its operations one by one."""
-    return tf.function(prepare, input_signature=[tf.TensorSpec([], tf.string)])
+    return tf.function(prepare, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)

@@ -86,4 +86,5 @@ def _preparation(size: int, channels: int, alone: AloneOptions) -> tuple[Prepare
             image = ops.grayscale(image) if channels == 1 else image
             return (image - mean) / std
 
-    return tf.function(prepare, input_signature=[tf.TensorSpec([], tf.string)]), how
+    signature = [tf.TensorSpec([], tf.string)]
+    return tf.function(prepare, input_signature=signature, autograph=False), how

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import functools
 import os
 import pathlib
 import signal
@@ -38,7 +37,7 @@ class TrialProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # So that a search which is killed leaves no training behind.
-                preexec_fn=functools.partial(machine.end_with_parent, os.getpid()),
+                preexec_fn=machine.end_with_parent,
             )
         return self
 

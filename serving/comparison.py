@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from foundation.errors import InputError
-from serving import classifier, latency
+from serving import classifier, latency, saved_model
 from serving.frozen_graph import Net
 from serving.options import ExportOptions
 from serving.subject import Subject
@@ -124,13 +124,14 @@ def prove(paths: Mapping[str, str], subject: Subject, options: ExportOptions) ->
         )
     proofs, differences = {}, {}
     for name, path in paths.items():
-        net, shape = classifier.load_net(path)
         if name == "saved_model":
-            encoded = classifier.load(path, lambda *_: subject.decode).outputs
+            encoded, net = saved_model.load_both(path)
+            shape = (*subject.model.input.shape[1:3], 3)
             logits = _in_batches(encoded, subject.examples)
             differences[name] = _difference(logits, expected)
             differences |= _further_differences(encoded, net, subject)
         else:
+            net, shape = classifier.load_net(path)
             logits = _in_batches(lambda batch, net=net: net(np.stack(batch)), pixels)
             differences[name] = _difference(logits, expected)
         proofs[name] = Proof(

@@ -42,8 +42,9 @@ def forward(model: keras.Model, nodes: Nodes, batch_size: int | None = None):
       a tf.function with one signature, from `input` to {"logits", "probabilities"}.
     """
     shape = (batch_size, *model.inputs[0].shape[1:])
+    images = tf.TensorSpec(shape, tf.float32, name=INPUT_NODE)
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_NODE)])
+    @tf.function(input_signature=[images], autograph=False)
     def run(images):
         logits = tf.cast(model(images, training=False)["logits"], tf.float32)
         return {

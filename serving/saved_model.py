@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -87,9 +87,13 @@ def write(
       OSError: can't be written.
     """
     recipe = prepare, picture
-    signatures = _signatures(model, *recipe, class_names.read(labels_file), precision)
+    functions = _signatures(model, *recipe, class_names.read(labels_file), precision)
+    # Of a function that was not traced yet, `save` would trace another.
+    signatures = {name: one.get_concrete_function() for name, one in functions.items()}
     module = tf.Module()
-    module.weights = _variables(signatures.values())
+    # Those that signatures read: none of the net where its weights are constants.
+    read = [variable for one in signatures.values() for variable in one.variables]
+    module.weights = list({id(variable): variable for variable in read}.values())
     module.labels_file = tf.saved_model.Asset(labels_file)
     try:
         tf.saved_model.save(module, directory, signatures=signatures)
@@ -124,12 +128,6 @@ def _signatures(
         shared = dataclasses.replace(halves, trunk=lambda images: _between(net(images)))
         signatures[EXPLAIN] = _explaining(read, shared, picture)
     return signatures
-
-
-def _variables(signatures: Iterable) -> list[tf.Variable]:
-    """Those that signatures read: none of the net where its weights are constants."""
-    read = [v for signature in signatures for v in signature.get_concrete_function().variables]
-    return list({id(variable): variable for variable in read}.values())
 
 
 def _net(
@@ -179,7 +177,7 @@ def _reading(
 ) -> Callable[[tf.Tensor], reading.Pictures]:
     """`reading.read` as one function, too: its graph is larger than that of many nets."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def read(encoded):
         return reading.read(encoded, prepare, pixels)
 
@@ -191,8 +189,9 @@ def _of_encoded(
     answer: Callable[[tf.Tensor], dict[str, tf.Tensor]],
 ):
     """A signature on encoded pictures; `answer` is of those that could be read."""
+    encoded = tf.TensorSpec([None], tf.string, name="encoded_images")
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded_images")])
+    @tf.function(input_signature=[encoded], autograph=False)
     def signature(encoded_images):
         pictures = read(encoded_images)
         answers = {
@@ -212,7 +211,7 @@ def _of_decoded(
 ):
     """A signature on decoded pictures."""
 
-    @tf.function(input_signature=[images])
+    @tf.function(input_signature=[images], autograph=False)
     def signature(images):
         return answer(tf.map_fn(prepare, images, fn_output_signature=pixels))
 
@@ -226,8 +225,9 @@ def _explaining(
 ):
     """The signature `explain`."""
     encoded = tf.TensorSpec([None], tf.string, name="encoded_images")
+    classes = tf.TensorSpec([None], tf.int32, name="classes")
 
-    @tf.function(input_signature=[encoded, tf.TensorSpec([None], tf.int32, name="classes")])
+    @tf.function(input_signature=[encoded, classes], autograph=False)
     def signature(encoded_images, classes):
         pictures = read(encoded_images)
         is_read = pictures.rows >= 0
@@ -277,20 +277,26 @@ def load(directory: str) -> tuple[Callable[[Sequence[bytes]], dict], tuple[str, 
       InputError: no SavedModel, damaged, or without our signatures and labels. The function
         raises it for pictures that the model can't read.
     """
-    run = _signature(directory, ENCODED)
+    run = _on_encoded(directory, _loaded(directory))
     labels_file = os.path.join(directory, "assets", class_names.FILE_NAME)
     if not os.path.exists(labels_file):
         raise InputError(
             f"{directory}: a SavedModel without labels, so not one of export_model.py."
         )
-    labels = class_names.read(labels_file)
-    return lambda encoded: run(encoded_images=tf.constant(encoded, tf.string)), labels
+    return run, class_names.read(labels_file)
 
 
 def load_images(directory: str) -> Callable[[np.ndarray], dict]:
     """The same on decoded pictures, float32 [N, H, W, 3] in 0..255."""
-    run = _signature(directory, IMAGES)
-    return lambda images: run(images=tf.constant(images, tf.float32))
+    return _on_images(directory, _loaded(directory))
+
+
+def load_both(
+    directory: str,
+) -> tuple[Callable[[Sequence[bytes]], dict], Callable[[np.ndarray], dict]]:
+    """What `load` and `load_images` give, both of one SavedModel that was loaded once."""
+    loaded = _loaded(directory)
+    return _on_encoded(directory, loaded), _on_images(directory, loaded)
 
 
 def load_explainer(directory: str) -> Callable[[Sequence[bytes], Sequence[int]], dict]:
@@ -303,21 +309,36 @@ def load_explainer(directory: str) -> Callable[[Sequence[bytes], Sequence[int]],
     Raises:
       InputError: as `load`, or a SavedModel without Grad-CAM.
     """
-    run = _signature(directory, EXPLAIN, ("heat", "pictures"))
+    run = _signature(directory, _loaded(directory), EXPLAIN, ("heat", "pictures"))
     return lambda encoded, classes: run(
         encoded_images=tf.constant(encoded, tf.string), classes=tf.constant(classes, tf.int32)
     )
 
 
-def _signature(
-    directory: str, name: str, outputs: Sequence[str] = ("logits", "probabilities")
-) -> Callable[..., dict]:
+def _on_encoded(directory: str, loaded) -> Callable[[Sequence[bytes]], dict]:
+    run = _signature(directory, loaded, ENCODED)
+    return lambda encoded: run(encoded_images=tf.constant(encoded, tf.string))
+
+
+def _on_images(directory: str, loaded) -> Callable[[np.ndarray], dict]:
+    run = _signature(directory, loaded, IMAGES)
+    return lambda images: run(images=tf.constant(images, tf.float32))
+
+
+def _loaded(directory: str):
+    """What TensorFlow makes of a SavedModel; raises InputError where that is nothing."""
     try:
         with machine.without_collector():
-            loaded = tf.saved_model.load(directory)
+            return tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{directory}: TensorFlow can't load this SavedModel: {reason}") from error
+
+
+def _signature(
+    directory: str, loaded, name: str, outputs: Sequence[str] = ("logits", "probabilities")
+) -> Callable[..., dict]:
+    """A signature of what `_loaded` gave, from arrays to those of its outputs."""
     if name not in loaded.signatures:
         raise InputError(
             f"{directory}: a SavedModel without the signature {name!r}, so not one of "

@@ -139,11 +139,13 @@ def for_gpu(batches: tf.data.Dataset) -> tf.data.Dataset:
     they are of types that TensorFlow keeps on a card: int32 it leaves with the processor.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def on_card(batch):
         return tf.nest.map_structure(
             lambda part: tf.cast(part, tf.int64) if part.dtype == tf.int32 else part, batch
         )
 
+    @tf.autograph.experimental.do_not_convert
     def taken_out(batch):
         return tf.nest.map_structure(lambda part: tf.squeeze(part, 0), batch)
 

@@ -183,6 +183,7 @@ class Features:
         count = len(self.labels)
         epoch, position = divmod(skip_examples, count)
 
+        @tf.autograph.experimental.do_not_convert
         def rows(number: tf.Tensor) -> tf.data.Dataset:
             first = tf.cast(tf.stack(seeds.pair(seed, number)), tf.int32)
             order = tf.random.experimental.stateless_shuffle(
@@ -198,6 +199,7 @@ class Features:
             parts = [np.float32(array[chosen[order]])[back] for array in self.arrays]
             return [*parts, self.labels[chosen % count]]
 
+        @tf.autograph.experimental.do_not_convert
         def gather(chosen: tf.Tensor) -> dict[str, object]:
             types = [tf.float32] * len(self.arrays) + [tf.int32]
             *parts, labels = tf.numpy_function(take, [chosen], types, stateful=False)

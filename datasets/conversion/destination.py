@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -97,11 +98,8 @@ class Destination:
           InputError: dataset.json is there but cannot be read, or is another dataset's.
         """
         if os.path.isdir(self._ready):
-            try:
-                with files.locked(self._ready):
-                    self._move_ready_files()
-            except BlockingIOError as error:
-                raise self._taken() from error
+            with self._locked(self._ready):
+                self._move_ready_files()
         path = self.side_path(DATASET_JSON)
         try:
             with buckets.open_file(path) as file:
@@ -162,14 +160,17 @@ class Destination:
           InputError: another conversion is writing there.
           OSError: it cannot be written.
         """
-        with contextlib.ExitStack() as stack:
+        try:
+            os.makedirs(self._writing, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{self.folder} cannot be written: {error.strerror}.") from error
+        with self._locked(self._writing):
+            for name in os.listdir(self._writing):  # left by a conversion that was killed
+                os.remove(os.path.join(self._writing, name))
             try:
-                stack.enter_context(files.own_folder(self._writing))
-            except BlockingIOError as error:
-                raise self._taken() from error
-            except OSError as error:
-                raise OSError(f"{self.folder} cannot be written: {error.strerror}.") from error
-            yield
+                yield
+            finally:
+                shutil.rmtree(self._writing, ignore_errors=True)
 
     def path(self, name: str) -> str:
         """Where to write a file in the block of `writing`."""
@@ -184,8 +185,16 @@ class Destination:
         os.rename(self._writing, self._ready)
         self._move_ready_files()
 
-    def _taken(self) -> InputError:
-        return InputError(f"{self.folder}: another conversion is writing {self.name} there.")
+    @contextlib.contextmanager
+    def _locked(self, folder: str) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(files.locked(folder))
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.folder}: another conversion is writing {self.name} there."
+                ) from error
+            yield
 
     def _move_ready_files(self) -> None:
         """Moves files that are whole; a second call does what an interrupted one left."""
