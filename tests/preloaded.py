@@ -1,4 +1,5 @@
 """What the processes of `forked` have imported when they begin: TensorFlow and the rooms."""
+# ruff: noqa: E402, F401
 
 import gc
 
@@ -6,12 +7,20 @@ import command_line
 
 command_line.load_tensorflow()
 
-import runs.classify  # noqa: E402
-import runs.compare  # noqa: E402
-import runs.convert  # noqa: E402
-import runs.evaluate  # noqa: E402
-import runs.export  # noqa: E402
-import runs.listing  # noqa: E402
-import runs.train  # noqa: E402, F401
+# What most scripts import once they draw, log or open a picture.
+import matplotlib.backends.backend_agg
+import matplotlib.figure
+import PIL.Image
+import tensorboard.summary
+
+import runs.classify
+import runs.compare
+import runs.convert
+import runs.evaluate
+import runs.export
+import runs.listing
+import runs.train
+
+PIL.Image.init()
 
 gc.freeze()  # so that no process's collector writes to the pages that they share

@@ -150,8 +150,8 @@ def test_one_plot_is_a_file_and_several_are_refused(train_dir, folder, tmp_path)
     first = str(folder / "0.png")
     silent = (lambda line: None,) * 2
     classify(ClassifyImageOptions.of(image=[first], **given), *silent)
-    image = Image.open(tmp_path / "one.png")
-    assert image.width > 1.5 * image.height
+    with Image.open(tmp_path / "one.png") as image:
+        assert image.width > 1.5 * image.height
     with pytest.raises(UsageError, match="--plot=.*one.png: one file, and 2 pictures. Name a fol"):
         classify(ClassifyImageOptions.of(image=[first, str(folder / "1.png")], **given), *silent)
 
@@ -164,7 +164,8 @@ def test_a_picture_is_cut_to_its_box(train_dir, folder, model, tmp_path):
     )
     answers = classify(options, lambda line: None)
     cut = io.BytesIO()
-    Image.open(paths[0]).crop(BOX).save(cut, "PNG")
+    with Image.open(paths[0]) as image:
+        image.crop(BOX).save(cut, "PNG")
     assert answers.classes[paths[0]][0][1] == pytest.approx(
         probabilities(model, cut.getvalue()).max(), abs=1e-5
     )
@@ -272,7 +273,8 @@ def test_label_image_s_numbers_prepare_as_it_did(graph, folder, model):
     )
     lines = []
     answers = classify(options, lambda line: None, lines.append)
-    pixels = np.asarray(Image.open(folder / "1.png").convert("RGB"))[None].astype(np.float32)
+    with Image.open(folder / "1.png") as image:
+        pixels = np.asarray(image.convert("RGB"))[None].astype(np.float32)
     # What label_image's own lines do.
     resized = tf.compat.v1.image.resize_bilinear(pixels, [28, 28])
     expected = tf.nn.softmax(model((resized - 127.5) / 127.5, training=False)["logits"])[0]

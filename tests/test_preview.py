@@ -19,7 +19,8 @@ def test_a_sheet_is_written_and_nothing_trained(colours, tmp_path):
     result = run_script(SCRIPT, *flags)
     assert result.returncode == 0, result.stderr
     assert "sheet.png shows 8 images" in result.stdout
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    with Image.open(tmp_path / "sheet.png") as image:
+        sheet = np.asarray(image)
     assert sheet.shape == (8 * 180 + 6, 7 * 166 + 6, 3)
     # The first record is blue; its original is in the upper left corner.
     assert np.abs(sheet[60:100, 60:100].mean((0, 1)) - (40, 60, 200)).max() < 30

@@ -8,6 +8,7 @@ import contextlib
 import http.server
 import json
 import os
+import pathlib
 import re
 import shlex
 import signal
@@ -117,7 +118,7 @@ def said(place, uri, pictures):
         tags = mlflow.MlflowClient(uri).get_model_version(NAME, "1").tags
         run_id = json.loads((place / "output" / "run.json").read_text())["mlflow_run_id"]
         tracked = tracking.MlflowRun(uri, "", run_id)
-        examples = [open(pictures[0], "rb").read()]
+        examples = [pathlib.Path(pictures[0]).read_bytes()]
         saved_model = os.path.join("registered", "saved_model", "1")
         registration.register(
             NAME, saved_model, examples, tracked, Measured.of(tags), say=lines.append
@@ -151,7 +152,7 @@ def classify(exported):
 @pytest.fixture(scope="module")
 def answers(classify, pictures):
     """What the SavedModel itself says of the files."""
-    return classify("serving_default", [open(path, "rb").read() for path in pictures])
+    return classify("serving_default", [pathlib.Path(path).read_bytes() for path in pictures])
 
 
 def lines_of(pictures, answers):
@@ -309,7 +310,7 @@ def test_the_server_of_mlflow_answers_over_http(place, said, uri, pictures, answ
         given = {"pictures": [*pictures, str(place / "page.jpg")]}
         *found, broken = run("mlflow", given, **{"localhost:5000": f"127.0.0.1:{port}"})["answers"]
         wrong = json.dumps({"dataframe_split": {"columns": ["photo"], "data": [["eA=="]]}}).encode()
-        with pytest.raises(urllib.error.HTTPError, match="400"):
+        with pytest.raises(urllib.error.HTTPError, match="400") as refused:
             urllib.request.urlopen(
                 urllib.request.Request(
                     f"http://127.0.0.1:{port}/invocations",
@@ -317,6 +318,7 @@ def test_the_server_of_mlflow_answers_over_http(place, said, uri, pictures, answ
                     {"Content-Type": "application/json"},
                 )
             )
+        refused.value.close()
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)

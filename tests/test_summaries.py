@@ -47,7 +47,8 @@ def test_a_log_line_reaches_tensorboard_history_and_curves(tmp_path):
         (20, 2.0),
     ]
     assert {"losses/main", "learning_rate", "speed/images_per_second", "inputs"} <= set(found)
-    assert Image.open(tmp_path / "curves.png").size == (800, 900)
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.size == (800, 900)
 
 
 def test_rows_of_a_lost_stretch_go_when_the_run_resumes(tmp_path):

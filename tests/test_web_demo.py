@@ -311,6 +311,7 @@ def test_the_server_fetches_nothing_for_others_and_shows_no_other_file(server, p
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(server.address + closed)
         assert refused.value.code in (403, 404)
+        refused.value.close()
     with urllib.request.urlopen(server.address) as page:
         assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     assert server.address.startswith("http://127.0.0.1:")

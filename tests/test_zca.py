@@ -17,6 +17,12 @@ SMALL = ("--model_name=small_cnn", "--small_cnn_filters=4", "--small_cnn_dense_u
 SMALL += (f"--train_image_size={SIDE}", "--batch_size=8", "--max_number_of_steps=4")
 
 
+def _fitted(path):
+    """What a file of a whitening holds."""
+    with np.load(path) as file:
+        return dict(file)
+
+
 def _smooth(rng):
     """A picture whose pixels hang together, as PNG."""
     coarse = rng.integers(0, 256, (3, 3, 3), np.uint8)
@@ -47,7 +53,7 @@ def test_whitened_images_are_not_correlated(tmp_path):
     np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(48), atol=2e-3)
     np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-3)
     # Of all whitening matrices, ZCA's is the symmetric one: pictures stay like themselves.
-    matrix = np.load(tmp_path / "zca.npz")["matrix"]
+    matrix = _fitted(tmp_path / "zca.npz")["matrix"]
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-4)
     one = recipe.evaluate_image(batch[0], 4).numpy()
     np.testing.assert_allclose(one.ravel(), white[0], atol=1e-3)
@@ -62,7 +68,7 @@ def test_epsilon_keeps_what_hardly_varies_small(tmp_path):
         for image in images:
             fit.add(image.tobytes())
         fit.save(str(tmp_path / "zca.npz"))
-        largest[epsilon] = np.abs(np.load(tmp_path / "zca.npz")["matrix"]).max()
+        largest[epsilon] = np.abs(_fitted(tmp_path / "zca.npz")["matrix"]).max()
     assert largest[1e-8] > 100 > 11 > largest[1e-2]
 
 
@@ -76,7 +82,7 @@ def test_no_more_than_a_limit_is_taken(monkeypatch, tmp_path):
         for image in images[:count]:
             fit.add(image)
         fit.save(str(tmp_path / "zca.npz"))
-        means.append(np.load(tmp_path / "zca.npz")["mean"])
+        means.append(_fitted(tmp_path / "zca.npz")["mean"])
     np.testing.assert_array_equal(*means)
 
 
@@ -110,7 +116,7 @@ def test_conversion_fits_to_training_photographs_only(data):
             encoded = example.features.feature["image/encoded"].bytes_list.value[0]
             fit.add(fit.shrunk(encoded))
     fit.save(str(data / "own.npz"))
-    own, written = np.load(data / "own.npz"), np.load(data / "data" / "zca.npz")
+    own, written = _fitted(data / "own.npz"), _fitted(data / "data" / "zca.npz")
     for name in ("size", "mean", "matrix"):
         np.testing.assert_array_equal(own[name], written[name])
     again = _convert(data)
