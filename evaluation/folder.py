@@ -116,9 +116,10 @@ def _write_all(folder: str, contents: Mapping[str, bytes | tables.Rows]) -> None
     """Writes files, whose content is bytes or rows of CSV.
 
     None takes its name before all are written, and the first is the last to do so: what an
-    interrupted evaluation leaves is the former one.
+    interrupted evaluation leaves is the former one. Two evaluations do so one after the other.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(files.locked(folder, wait=True))
         for name, content in contents.items():
             path = os.path.join(folder, name)
             if isinstance(content, bytes):

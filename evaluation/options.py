@@ -1,6 +1,6 @@
 """Options of the evaluation."""
 
-from foundation.errors import UsageError
+from foundation.errors import InputError, UsageError
 from foundation.options import Options, option, options
 
 # What `views` can average over.
@@ -55,6 +55,17 @@ class EvaluationOptions(Options):
         choices=VIEWS,
     )
     language: str = option("en", "Language of report.html.", choices=LANGUAGES)
+
+    def too_large(self) -> InputError:
+        """What to say where memory is short."""
+        if self.batch_size == 1:
+            return InputError("Memory is short of a single image; --eval_image_size must be less.")
+        return InputError(
+            "is more than memory holds.",
+            option="batch_size",
+            value=self.batch_size,
+            remedy=f"Try --batch_size={self.batch_size // 2}; the answers are the same.",
+        )
 
 
 @options

@@ -2,8 +2,15 @@
 
 import contextlib
 import os
+import platform
+import shutil
 from collections.abc import Iterator
 from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 @contextlib.contextmanager
@@ -46,32 +53,92 @@ def check_is_inside(path: object) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike) -> Iterator[None]:
-    """Holds the lock of a folder or a file while the block runs; a file is made and stays.
+def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[None]:
+    """Holds the lock of a folder or a file while the block runs; a file is made, and stays.
 
     The kernel drops the lock with the process, however that ends. Systems without `fcntl`
     (Windows) and file systems without locks have none: there nothing keeps a second process out.
 
+    Args:
+      path: the folder or the file.
+      wait: until no other process holds it.
+
     Raises:
-      BlockingIOError: another process holds it.
+      BlockingIOError: another process holds it, whose name `holder` knows of a file.
       OSError: the file can't be made.
     """
-    flags = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT
-    handle = os.open(path, flags, 0o666)
-    try:
-        _lock(handle)
+    with _held(path, os.path.isdir(path), wait):
         yield
-    finally:
-        os.close(handle)
 
 
-def _lock(handle: int) -> None:
+def holder(path: str | os.PathLike) -> str:
+    """Who holds the lock of a file, for the start of a sentence: "process 123 on host"."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(path, encoding="utf-8") as file:
+            return file.read() or "another process"
+    return "another process"
+
+
+@contextlib.contextmanager
+def own_folder(path: str | os.PathLike) -> Iterator[None]:
+    """Keeps an empty folder to this process while the block runs, and removes it then.
+
+    What a process that was killed left there is removed first. The block may rename the folder.
+
+    Raises:
+      BlockingIOError: another process has it.
+      OSError: it can't be made.
+    """
+    with _held(path, is_folder=True) as own:
+        for entry in os.scandir(path):
+            shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.remove(entry)
+        try:
+            yield
+        finally:
+            if _is(own, path):  # else it was renamed, and this is another's
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(path: str | os.PathLike, is_folder: bool, wait: bool = False) -> Iterator[os.stat_result]:
+    """Makes a folder or a file and holds its lock; what it is, whatever becomes of its name."""
+    for left in range(9, -1, -1):
+        if is_folder:
+            os.makedirs(path, exist_ok=True)
+        if fcntl is None:
+            yield os.stat(path)
+            return
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(handle, wait)
+            own = os.fstat(handle)
+            # Who held it before may have renamed or removed it: then once more.
+            if _is(own, path) or not left:
+                if not is_folder:
+                    _sign(handle)
+                yield own
+                return
+        finally:
+            os.close(handle)
+
+
+def _is(own: os.stat_result, path: str | os.PathLike) -> bool:
+    """Whether it has this name."""
     try:
-        import fcntl
-    except ImportError:
-        return
+        return os.path.samestat(own, os.stat(path))
+    except OSError:
+        return False
+
+
+def _sign(handle: int) -> None:
+    with contextlib.suppress(OSError):  # a full disk: the lock is held all the same
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+
+
+def _lock(handle: int, wait: bool) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:  # a file system without locks

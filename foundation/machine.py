@@ -52,15 +52,21 @@ def matrix_speed() -> float:
     return best * num_processors()
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """Has the system end this process when the one that began it ends; on Linux alone.
 
-    For `preexec_fn` of `subprocess.Popen`.
+    For `preexec_fn` of `subprocess.Popen`, and for what begins a worker of a pool: without it, the
+    workers of a process that is killed wait for work for ever.
+
+    Args:
+      parent: the number of the process that began this one, which may have ended meanwhile.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
             ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager

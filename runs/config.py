@@ -107,7 +107,11 @@ def save(train_dir: str, config: RunConfig, companions_of: str | None = None) ->
     """
     name = config.preprocessing_options.get("zca_file")
     if companions_of and name:
-        shutil.copyfile(os.path.join(companions_of, name), os.path.join(train_dir, name))
+        with (
+            open(os.path.join(companions_of, name), "rb") as companion,
+            files.whole(os.path.join(train_dir, name), "wb") as copy,
+        ):
+            shutil.copyfileobj(companion, copy)
     path = os.path.join(train_dir, FILE_NAME)
     content = {"format": _FORMAT, **dataclasses.asdict(config)}
     content |= {name: placed(name, content[name]) for name in _DATA}

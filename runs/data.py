@@ -319,6 +319,7 @@ class ValidationData:
 
     def keep(self, folder: str) -> None:
         """Writes run.json, and the files that it names, to the best checkpoint's folder."""
+        os.makedirs(folder, exist_ok=True)
         run_config.save(folder, self.config, companions_of=self._train_dir)
 
 

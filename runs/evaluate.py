@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -153,7 +153,7 @@ def _answers(
         most = options.evaluation.max_num_batches * options.evaluation.batch_size
         expected = min(expected, most)
     # On a terminal only: in a log file its lines would overwrite nothing.
-    with tqdm(total=expected, unit=" images", disable=None) as bar:
+    with tqdm(total=expected, unit=" images", disable=None) as bar, _memory_of(options):
         found = batches.explained(
             dataset,
             lambda: evaluator.evaluate(
@@ -176,6 +176,15 @@ def _answers(
             "counted. The files changed meanwhile: run the evaluation again."
         )
     return found
+
+
+@contextlib.contextmanager
+def _memory_of(options: EvaluateOptions) -> Iterator[None]:
+    """Answers a lack of memory in the block with the batch to try."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise options.evaluation.too_large() from error
 
 
 def _about(

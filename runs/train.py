@@ -226,7 +226,7 @@ def train_dir(path: str, writes: bool = True) -> Iterator[None]:
             yield
     except BlockingIOError as error:
         raise InputError(
-            "another process is training there. Stop it, or choose another --train_dir.",
+            f"{files.holder(lock)} is training there. Stop it, or choose another --train_dir.",
             option="train_dir",
             value=path,
         ) from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import os
 import pathlib
 import signal
@@ -37,7 +38,7 @@ class TrialProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # So that a search which is killed leaves no training behind.
-                preexec_fn=machine.end_with_parent,
+                preexec_fn=functools.partial(machine.end_with_parent, os.getpid()),
             )
         return self
 

@@ -58,35 +58,36 @@ def export(subject: Subject, options: ExportOptions) -> ExportConfig:
     if options.output_file:
         return _export_file(subject, options)
     folder = os.path.realpath(options.output_dir)
-    placing.recover(folder, export_config.FILE_NAME)
-    adds_version = _adds_version(folder, options)
-    version = options.saved_model_version or max(_versions(folder), default=0) + 1
-    options = options.replace(saved_model_version=version)
-    if adds_version:
-        return _export_version(folder, subject, options.replace(formats=("saved_model",)))
-    _check_folder(folder, options.overwrite)
     with placing.partial_folder(folder) as partial:
+        placing.recover(folder, export_config.FILE_NAME)
+        adds_version = _adds_version(folder, options)
+        version = options.saved_model_version or max(_versions(folder), default=0) + 1
+        options = options.replace(saved_model_version=version)
+        if adds_version:
+            return _export_version(partial, folder, subject, options)
+        _check_folder(folder, options.overwrite)
         config = _write(partial, subject, options)
         placing.replace_folder(partial, folder, export_config.FILE_NAME)
     return config
 
 
-def _export_version(folder: str, subject: Subject, options: ExportOptions) -> ExportConfig:
+def _export_version(
+    partial: str, folder: str, subject: Subject, options: ExportOptions
+) -> ExportConfig:
     """Adds a version of the SavedModel to the export in `folder`."""
-    with placing.partial_folder(folder) as partial:
-        config = _write(partial, subject, options)
-        written = config.files["saved_model"]
-        place = os.path.join(folder, written)
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        os.rename(os.path.join(partial, written), place)
+    config = _write(partial, subject, options.replace(formats=("saved_model",)))
+    written = config.files["saved_model"]
+    place = os.path.join(folder, written)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    os.rename(os.path.join(partial, written), place)
     return config
 
 
 def _export_file(subject: Subject, options: ExportOptions) -> ExportConfig:
     output_file = options.output_file
     stem = os.path.splitext(output_file)[0]
-    _check_file(output_file, options.overwrite)
     with placing.partial_folder(stem) as partial:
+        _check_file(output_file, options.overwrite)
         config = _write(partial, subject, options.replace(formats=("frozen_graph",)))
         names = (labels.FILE_NAME, export_config.FILE_NAME, *subject.companions)
         files = {output_file: FILES["frozen_graph"]} | {f"{stem}.{name}": name for name in names}

@@ -5,20 +5,30 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 
+from foundation import files
+from foundation.errors import InputError
+
 
 @contextlib.contextmanager
 def partial_folder(target: str) -> Iterator[str]:
     """A fresh hidden folder next to `target`, removed when the block ends.
 
-    Its name is fixed, so that the next export clears what a killed one left.
+    Its name is fixed, so that the next export clears what a killed one left, and a second one at
+    the same time is kept out.
+
+    Raises:
+      InputError: another process is writing to `target`.
     """
     partial = _hidden(target, "partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.own_folder(partial))
+        except BlockingIOError as error:
+            raise InputError(
+                f"{target}: another export is writing there.",
+                remedy="Wait for its end, or name another place.",
+            ) from error
         yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def replace_folder(partial: str, folder: str, token: str) -> None:
@@ -48,12 +58,12 @@ def recover(folder: str, token: str) -> None:
         os.rename(previous, folder)
 
 
-def replace_files(partial: str, files: Mapping[str, str]) -> None:
+def replace_files(partial: str, places: Mapping[str, str]) -> None:
     """Moves files of the folder `partial` to their places, and removes former ones there.
 
     Args:
       partial: the folder.
-      files: place → name in `partial`. A place whose file `partial` lacks is left empty. The model
+      places: place → name in `partial`. A place whose file `partial` lacks is left empty. The model
         file must come first: it is removed first and written last, so that it never stands with
         another export's labels.
 
@@ -61,12 +71,12 @@ def replace_files(partial: str, files: Mapping[str, str]) -> None:
       OSError: a file could not be moved; the former ones are back.
     """
     with contextlib.ExitStack() as undo:
-        for place, name in files.items():
+        for place, name in places.items():
             if os.path.isfile(place):
                 former = os.path.join(partial, f"former_{name}")
                 os.replace(place, former)
                 undo.callback(os.replace, former, place)
-        for place, name in reversed(files.items()):
+        for place, name in reversed(places.items()):
             if os.path.exists(os.path.join(partial, name)):
                 os.replace(os.path.join(partial, name), place)
         undo.pop_all()

@@ -95,6 +95,25 @@ def expected(place):
     return softmax(model, "lenet", SIZE, COUNT)
 
 
+def full_memory():
+    import tensorflow as tf
+
+    from evaluation import evaluator
+
+    def fail(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    evaluator.evaluate = fail
+
+
+def test_more_than_memory_holds_is_one_line_with_the_batch_to_try(place, tmp_path):
+    words = (f"--checkpoint_path={place}/train", f"--eval_dir={tmp_path}/eval", "--batch_size=64")
+    done = run_script("eval_image_classifier.py", *words, first=full_memory)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert "--batch_size=64: is more than memory holds. Try --batch_size=32" in line
+
+
 def test_everything_comes_from_the_run(place, expected):
     said = succeed(f"--checkpoint_path={place}/train", f"--eval_dir={place}/eval", "--batch_size=4")
     assert "no such split, but train, validation. Evaluating the validation split." in said

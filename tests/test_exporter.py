@@ -16,6 +16,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 from tensorflow.core.protobuf import saved_model_pb2
 
+from foundation import files
 from foundation.errors import InputError
 from nets import blocks
 from serving import (
@@ -690,6 +691,21 @@ def test_an_export_replaces_another_as_a_whole(subject, tmp_path):
     assert "12" in os.listdir(folder / "saved_model")
     assert "1" not in os.listdir(folder / "saved_model")
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_second_export_to_the_place_is_kept_out(subject, tmp_path):
+    folder, graph = tmp_path / "model", tmp_path / "graph.pb"
+    with (
+        files.own_folder(tmp_path / ".model.partial"),
+        files.own_folder(tmp_path / ".graph.partial"),
+    ):
+        (tmp_path / ".model.partial/half.pb").touch()
+        with pytest.raises(InputError, match="model: another export is writing there"):
+            export_folder(str(folder), subject, ["frozen_graph"])
+        assert (tmp_path / ".model.partial/half.pb").exists()
+        with pytest.raises(InputError, match="graph: another export is writing there"):
+            export_file(str(graph), subject)
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_export_that_was_set_aside_when_the_power_went_comes_back(subject, tmp_path):

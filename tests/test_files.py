@@ -1,5 +1,6 @@
 import errno
 import os
+import platform
 
 import pytest
 
@@ -41,5 +42,51 @@ def test_one_at_a_time_holds_a_folder_or_a_file(tmp_path, name):
         with pytest.raises(BlockingIOError):
             with files.locked(tmp_path / name):
                 pass
+        expected = f"process {os.getpid()} on {platform.node()}" if name else "another process"
+        assert files.holder(tmp_path / name) == expected
     with files.locked(tmp_path / name):
         pass
+
+
+def test_an_own_folder_is_empty_and_gone_at_the_end(tmp_path):
+    folder = tmp_path / "above" / "own"
+    (folder / "left").mkdir(parents=True)
+    (folder / "left/by.txt").write_text("a process that was killed")
+    with files.own_folder(folder):
+        assert not any(folder.iterdir())
+        (folder / "new.txt").touch()
+        with pytest.raises(BlockingIOError):
+            with files.own_folder(folder):
+                pass
+        assert (folder / "new.txt").exists()
+    assert not folder.exists()
+
+
+def test_an_own_folder_that_was_renamed_is_free_for_another(tmp_path):
+    folder, renamed = tmp_path / "own", tmp_path / "renamed"
+    with files.own_folder(folder):
+        folder.rename(renamed)
+        with files.own_folder(folder):  # another process's, in the meantime
+            (folder / "of_another.txt").touch()
+            folder.rename(tmp_path / "kept")
+            folder.mkdir()
+            (folder / "of_a_third.txt").touch()
+    assert renamed.exists() and (tmp_path / "kept/of_another.txt").exists()
+    assert (folder / "of_a_third.txt").exists()
+
+
+def test_a_lock_is_of_what_has_the_name_now(tmp_path, monkeypatch):
+    """Who held the file removes it just before the second process gets the lock."""
+    path, real = tmp_path / "lock", files._lock
+
+    def lock(handle, wait):
+        if not (tmp_path / "removed").exists():
+            (tmp_path / "removed").touch()
+            path.unlink()
+        real(handle, wait)
+
+    monkeypatch.setattr(files, "_lock", lock)
+    with files.locked(path):
+        with pytest.raises(BlockingIOError):
+            with files.locked(path):
+                pass

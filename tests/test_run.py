@@ -43,6 +43,8 @@ class Evaluation:
         self.metrics, self.kept = metrics, []
 
     def keep(self, folder):
+        # A run that is killed meanwhile leaves no checkpoint without its run.json.
+        assert self.kept or not checkpoints.latest(folder)
         self.kept.append(folder)
 
 

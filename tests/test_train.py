@@ -1,5 +1,6 @@
 """The training as a function, without its script."""
 
+import os
 import re
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def test_a_failed_start_leaves_no_folder(colours, tmp_path):
 
 def test_a_second_run_in_the_folder_is_kept_out(tmp_path):
     with train.train_dir(str(tmp_path)):
-        with pytest.raises(InputError, match="another process is training there"):
+        with pytest.raises(InputError, match=f"process {os.getpid()} on .* is training there"):
             with train.train_dir(str(tmp_path)):
                 pass
     with train.train_dir(str(tmp_path)):

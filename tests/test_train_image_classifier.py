@@ -134,7 +134,8 @@ def test_sigterm_saves_and_a_second_process_is_refused(colours, tmp_path):
             break
     second = run_script(SCRIPT, *flags)
     assert second.returncode == 1
-    assert "another process is training there" in second.stderr
+    assert f"process {process.pid} on " in second.stderr
+    assert " is training there" in second.stderr
     process.send_signal(signal.SIGTERM)
     rest, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors

@@ -32,7 +32,7 @@ class Validation(Protocol):
         """Metrics of the validation split by name, "Accuracy" too; `stopped` cuts it short."""
 
     def keep(self, folder: str) -> None:
-        """Adds to the best checkpoint so far, which lies in `folder`, what evaluating it needs."""
+        """Writes to `folder` what evaluating the best checkpoint needs, which comes after it."""
 
 
 @dataclasses.dataclass(frozen=True)

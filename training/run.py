@@ -311,9 +311,9 @@ class Run:
         better = self.distribution.agree(self.best.take(accuracy, self.position.step))
         if better:
             folder = os.path.join(self.options.train_dir, FOLDER)
-            self._state.save(self.position, self.distribution.is_chief, folder)
             if self.distribution.is_chief:
-                validation.keep(folder)
+                validation.keep(folder)  # first: a checkpoint there never lacks its run.json
+            self._state.save(self.position, self.distribution.is_chief, folder)
         if self.distribution.is_chief:
             self.best.save(self.options.train_dir)
         return better

@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -98,8 +97,11 @@ class Destination:
           InputError: dataset.json is there but cannot be read, or is another dataset's.
         """
         if os.path.isdir(self._ready):
-            with self._locked(self._ready):
-                self._move_ready_files()
+            try:
+                with files.locked(self._ready):
+                    self._move_ready_files()
+            except BlockingIOError as error:
+                raise self._taken() from error
         path = self.side_path(DATASET_JSON)
         try:
             with buckets.open_file(path) as file:
@@ -160,17 +162,14 @@ class Destination:
           InputError: another conversion is writing there.
           OSError: it cannot be written.
         """
-        try:
-            os.makedirs(self._writing, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"{self.folder} cannot be written: {error.strerror}.") from error
-        with self._locked(self._writing):
-            for name in os.listdir(self._writing):  # left by a conversion that was killed
-                os.remove(os.path.join(self._writing, name))
+        with contextlib.ExitStack() as stack:
             try:
-                yield
-            finally:
-                shutil.rmtree(self._writing, ignore_errors=True)
+                stack.enter_context(files.own_folder(self._writing))
+            except BlockingIOError as error:
+                raise self._taken() from error
+            except OSError as error:
+                raise OSError(f"{self.folder} cannot be written: {error.strerror}.") from error
+            yield
 
     def path(self, name: str) -> str:
         """Where to write a file in the block of `writing`."""
@@ -185,16 +184,8 @@ class Destination:
         os.rename(self._writing, self._ready)
         self._move_ready_files()
 
-    @contextlib.contextmanager
-    def _locked(self, folder: str) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(files.locked(folder))
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.folder}: another conversion is writing {self.name} there."
-                ) from error
-            yield
+    def _taken(self) -> InputError:
+        return InputError(f"{self.folder}: another conversion is writing {self.name} there.")
 
     def _move_ready_files(self) -> None:
         """Moves files that are whole; a second call does what an interrupted one left."""

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import multiprocessing
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from datasets import splits
 from datasets.conversion import image_bytes
 from datasets.schema import LabeledImage
 from datasets.sources.image_folder import ImageFolder
-from foundation import files
+from foundation import files, machine
 from foundation.errors import InputError, missing_extra
 
 # How many of 64 bits may differ; one band more finds all such pairs (see `pairs`).
@@ -209,7 +210,8 @@ def _hashes(
     if num_workers < 2 or len(paths) < _WORTH_A_PROCESS:
         return list(map(hash_one, paths))
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
+    ends = {"initializer": machine.end_with_parent, "initargs": (os.getpid(),)}
+    with concurrent.futures.ProcessPoolExecutor(num_workers, context, **ends) as pool:
         return list(pool.map(hash_one, paths, chunksize=32))
 
 

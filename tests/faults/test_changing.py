@@ -1,0 +1,221 @@
+"""What changes under a job while it runs: its data, the clock, another process in its folder."""
+
+import json
+import os
+import time
+from functools import partial
+
+import pytest
+
+from nets import checkpoints
+from tests.conftest import write_colours
+from tests.faults import jobs
+from tests.forked import Script
+
+pytestmark = pytest.mark.faults
+ENDLESS = ("--max_number_of_steps=1000000", "--eval_every_n_steps=0", "--average_checkpoints=0")
+
+
+def started(job, place, *more, until="step 4"):
+    """A job that has come to a line with these words."""
+    process = Script(job.script, *job.words(place), *more)
+    for line in process.stdout:
+        if until in line:
+            return process
+    raise AssertionError(process.communicate(60))
+
+
+def end_of(process, seconds=60):
+    """The exit code of a process, and its lines on standard error."""
+    _, errors = process.communicate(seconds)
+    return process.returncode, errors.strip().splitlines()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A dataset of this test's own, and its training shard."""
+    folder = write_colours(tmp_path / "data", per_class=4)
+    return folder, next(folder.glob("*_train-*"))
+
+
+def test_a_shard_that_vanishes_is_named(data, tmp_path):
+    folder, shard = data
+    job = jobs.training(folder)
+    process = started(job, tmp_path, *ENDLESS)
+    shard.rename(tmp_path / "aside")
+    code, errors = end_of(process)
+    assert code == 1 and len(errors) == 1 and str(shard) in errors[0], errors
+    jobs.check_files(tmp_path / "run")
+    (tmp_path / "aside").rename(shard)
+    again = started(job, tmp_path, *ENDLESS, until="step ")
+    again.kill()
+    again.wait()
+
+
+def test_a_shard_that_is_cut_off_is_named(data, tmp_path):
+    folder, shard = data
+    process = started(jobs.training(folder), tmp_path, *ENDLESS)
+    os.truncate(shard, shard.stat().st_size // 2)
+    code, errors = end_of(process)
+    assert code == 1 and len(errors) == 1 and str(shard) in errors[0], errors
+    jobs.check_files(tmp_path / "run")
+
+
+@pytest.mark.parametrize("how", ["whole", "half"])
+def test_a_shard_that_grows_does_not_end_the_run_or_is_named(data, tmp_path, how):
+    """Whole records more are of the next start's; half a record is damage, and named."""
+    folder, shard = data
+    process = started(jobs.training(folder), tmp_path, *ENDLESS)
+    more = shard.read_bytes()
+    with open(shard, "ab") as file:
+        file.write(more if how == "whole" else more[:100])
+    if how == "whole":
+        for _ in range(40):
+            assert process.stdout.readline().startswith(("step ", "Saved "))
+        process.send_signal(15)
+        assert end_of(process)[0] == 0
+        done = jobs.training(folder).run(tmp_path, "--max_number_of_steps=10")
+        assert done.returncode == 0, done.stderr
+    else:
+        code, errors = end_of(process)
+        assert code == 1 and len(errors) == 1 and str(shard) in errors[0], errors
+
+
+def test_a_shard_that_changes_under_an_evaluation_is_noticed(data, all_jobs, tmp_path):
+    folder, _ = data
+    shard = next(folder.glob("*_validation-*"))
+    trained = jobs.tiny_training(tmp_path / "trained")
+    job = jobs.evaluation(folder, trained)
+    content = shard.read_bytes()
+    for changed in (content * 2, content[: len(content) // 2], None):
+        place = jobs.new(tmp_path, len(changed or ""))
+        process = started(job, place, "--batch_size=1", until="Data: ")
+        if changed is None:
+            shard.unlink()
+        else:
+            shard.write_bytes(changed)
+        code, errors = end_of(process)
+        # The pictures that were read before count; else one line says what is wrong.
+        assert code == 0 or (len(errors) == 1 and str(shard) in errors[0]), errors
+        jobs.check_files(place / "eval")
+        shard.write_bytes(content)
+    assert job.run(tmp_path).returncode == 0
+
+
+def back_in_time():
+    """Each look at the clock is an hour before the last; what measures durations goes on."""
+    real, calls = time.time, iter(range(10**9))
+    time.time = lambda: real() - 3600 * next(calls)
+
+
+def test_a_clock_that_goes_back_harms_no_job(job, tmp_path):
+    undisturbed = jobs.new(tmp_path, "undisturbed")
+    assert job.run(undisturbed).returncode == 0
+    place = jobs.new(tmp_path, "back")
+    done = job.run(place, first=back_in_time)
+    assert done.returncode == 0, done.stderr
+    job.check_finished(place, undisturbed)
+
+
+def test_files_of_the_future_and_of_1970_are_files_like_others(data, tmp_path):
+    folder, _ = data
+    trained = jobs.tiny_training(tmp_path / "trained")
+    kept = "--keep_checkpoint_every_n_hours=0.001"
+    for seconds in (time.time() + 10 * 365 * 86_400, 0):
+        for place in (folder, trained, tmp_path / "run"):
+            for path in place.rglob("*") if place.exists() else ():
+                os.utime(path, (seconds, seconds))
+        steps = 12 if seconds else 16
+        words = (kept, f"--max_number_of_steps={steps}")
+        done = jobs.training(folder).run(tmp_path, *words)
+        assert done.returncode == 0, done.stderr
+        reader = checkpoints.read(checkpoints.latest(str(tmp_path / "run")))
+        assert checkpoints.global_step(reader) == steps
+        jobs.check_checkpoints(tmp_path / "run")
+        for job in (jobs.evaluation(folder, trained), jobs.export(folder, trained)):
+            done = job.run(tmp_path)
+            assert done.returncode == 0, done.stderr
+
+
+def test_a_second_run_in_the_folder_is_refused_and_names_the_first(colours, tmp_path):
+    job = jobs.training(colours)
+    first = started(job, tmp_path, *ENDLESS)
+    for more in ((), ("--find_learning_rate",)):
+        second = job.run(tmp_path, *ENDLESS, *more)
+        (line,) = second.stderr.strip().splitlines()
+        assert second.returncode == 1 and f"process {first.pid} on " in line, line
+    first.send_signal(15)
+    assert end_of(first)[0] == 0
+    jobs.check_checkpoints(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["conversion", "evaluation", "export", "search"])
+def test_several_at_once_in_one_place_leave_it_whole(all_jobs, name, tmp_path):
+    """A second conversion and export are refused; evaluations and searches share the place."""
+    job, undisturbed = all_jobs[name], jobs.new(tmp_path, "undisturbed")
+    assert job.run(undisturbed).returncode == 0
+    for i in range(5):
+        place = jobs.new(tmp_path, i)
+        processes = []
+        for _ in range(3):
+            processes.append(Script(job.script, *job.words(place), first=job.first))
+            time.sleep(0.05 * i)
+        ends = [end_of(process) for process in processes]
+        print(ends)
+        assert any(code == 0 for code, _ in ends), ends
+        for code, errors in ends:
+            refused = code == 1 and len(errors) == 1 and "another " in errors[0]
+            assert code == 0 or (refused and name in ("conversion", "export")), errors
+        job.check_finished(place, undisturbed)
+
+
+def test_two_evaluations_of_different_nets_do_not_mix_their_files(colours, tmp_path):
+    """What lies there in the end is of one of them."""
+    nets = []
+    for name, steps in (("a", 2), ("b", 4)):
+        done = jobs.training(colours, f"--max_number_of_steps={steps}").run(
+            jobs.new(tmp_path, name)
+        )
+        assert done.returncode == 0, done.stderr
+        nets.append(jobs.evaluation(colours, tmp_path / name / "run"))
+    for i in range(6):
+        place = jobs.new(tmp_path, i)
+        processes = []
+        for job in nets[:: 1 if i % 2 else -1]:
+            processes.append(Script(job.script, *job.words(place)))
+            time.sleep(0.02 * i)
+        for process in processes:
+            assert end_of(process)[0] == 0
+        folder = place / "eval"
+        jobs.check_files(folder)
+        checkpoint = json.loads((folder / "metrics.json").read_text())["checkpoint"]
+        page = (folder / "report.html").read_text()
+        assert checkpoint in page, (checkpoint, place)
+
+
+def out_of_memory_after(megabytes):
+    """Room for so many megabytes more than this process has."""
+    import resource
+
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    limit = now + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="limits memory as Linux does")
+@pytest.mark.parametrize("name", ["training", "evaluation"])
+def test_more_than_memory_holds_is_answered_with_the_batch_to_try(colours, tmp_path, name):
+    wide = ("--small_cnn_filters=256", "--train_image_size=128", "--batch_size=64")
+    wide += ("--eval_every_n_steps=0", "--average_checkpoints=0", "--precision=float32")
+    job, more = jobs.training(colours), wide
+    if name == "evaluation":
+        few = ("--batch_size=1", "--max_number_of_steps=1")
+        done = job.run(tmp_path, *wide, *few)
+        assert done.returncode == 0, done.stderr
+        job, more = jobs.evaluation(colours, tmp_path / "run"), ("--batch_size=64",)
+    done = job.run(tmp_path, *more, first=partial(out_of_memory_after, 1500))
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and len(lines) == 1, (done.returncode, done.stderr[-3000:])
+    assert "--batch_size=64: is more than memory holds. Try --batch_size=32" in lines[0]
+    assert job.run(tmp_path, *more, "--batch_size=1", "--max_number_of_steps=3").returncode == 0
