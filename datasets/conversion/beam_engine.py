@@ -9,6 +9,7 @@ import collections
 import contextlib
 import itertools
 import json
+import logging
 import os
 import shlex
 import sys
@@ -32,8 +33,6 @@ from datasets.schema import LabeledImage
 from datasets.sources.image_folder import MISSING
 from foundation.errors import InputError, missing_extra
 
-# Beam's own choice for DirectRunner downloads another runner first.
-_RUNNERS = {"DirectRunner": "apache_beam.runners.portability.fn_api_runner.FnApiRunner"}
 _LOOKED_FOR = 100  # photographs that workers miss
 
 
@@ -50,14 +49,16 @@ class BeamEngine:
           InputError: Apache Beam is not installed; the flags have an open quotation mark.
         """
         try:
-            import apache_beam  # noqa: F401
+            with _quiet():
+                import apache_beam  # noqa: F401
         except ImportError as error:
             raise missing_extra("beam", "Apache Beam", "runner") from error
         try:
             given = shlex.split(flags or "")
         except ValueError as error:
             raise InputError(f"{error}.", option="runner_options", value=flags) from error
-        self._flags = [f"--runner={_RUNNERS.get(runner, runner)}", *given]
+        self._runner = runner
+        self._flags = [f"--runner={runner}", *given]
 
     def near_duplicates(
         self, photographs: Photographs, choice: splits.Choice, destination: Destination, job: Job
@@ -116,7 +117,9 @@ class BeamEngine:
         from apache_beam.options.pipeline_options import PipelineOptions
         from apache_beam.runners.runner import PipelineState
 
-        pipeline = beam.Pipeline(options=PipelineOptions(self._flags))
+        options = PipelineOptions(self._flags)
+        runner = _direct_runner() if self._runner == "DirectRunner" else None
+        pipeline = beam.Pipeline(runner, options)
         build(pipeline)
         with _importable():
             result = pipeline.run()
@@ -127,6 +130,29 @@ class BeamEngine:
                 raise
         if state != PipelineState.DONE:
             raise RuntimeError(f"The pipeline ended in the state {state}.")
+
+
+def _direct_runner():
+    """The runner in Python that DirectRunner means: by itself, that downloads another one first."""
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+    from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+    # Its processes write to this one's screen.
+    told = JobServiceHandle.encode_pipeline_options({"default_sdk_harness_log_level": "ERROR"})
+    information = beam_provision_api_pb2.ProvisionInfo(pipeline_options=told)
+    return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(information))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back warnings about what Beam finds missing for services that are not used."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _work(folder: str, photographs: Photographs, job: Job, *rest, **more) -> Work:
