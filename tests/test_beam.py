@@ -175,7 +175,8 @@ def test_a_worker_without_the_photographs_rejects_none(images, tmp_path, monkeyp
             raise ValueError(MISSING)
 
     monkeypatch.setattr(slices, "ImageFolder", Blind)
-    with pytest.raises(InputError, match=f"worker {socket.gethostname()} does not see .*all workers share"):
+    problem = f"worker {socket.gethostname()} does not see .*all workers share"
+    with pytest.raises(InputError, match=problem):
         _convert(images, tmp_path / "out", BeamEngine("DirectRunner"))
     assert not _bytes(tmp_path)
 
@@ -306,6 +307,22 @@ class TestBuckets:
         _convert(images, url, LocalEngine(), **again)
         _convert(images, tmp_path / "fresh", LocalEngine(), num_shards=3)
         assert _bytes(tmp_path / "out") == _bytes(tmp_path / "fresh")
+
+    @pytest.mark.full
+    def test_training_and_evaluation_read_one_that_tensorflow_opens(self, images, tmp_path):
+        url = f"file://{tmp_path}/out"
+        _convert(images, url, LocalEngine(), num_shards=2, max_side=32)
+        train, evaluation = str(tmp_path / "train"), str(tmp_path / "eval")
+        for line in (
+            f"train_image_classifier.py --dataset_dir={url} --train_dir={train} "
+            "--model_name=small_cnn --preprocessing_name=cifarnet --train_image_size=16 "
+            "--max_number_of_steps=1 --batch_size=4",
+            f"eval_image_classifier.py --checkpoint_path={train} --eval_dir={evaluation} "
+            "--dataset_split_name=validation",
+        ):
+            done = run_script(*line.split())
+            assert done.returncode == 0, done.stderr
+        assert f"split validation in {url}" in done.stdout
 
     def test_a_bucket_that_nothing_reaches_is_named(self, images):
         with pytest.raises(InputError, match="--output_dir=nowhere://pets: Protocol not known"):
