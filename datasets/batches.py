@@ -13,17 +13,18 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from datasets import bad_records, data_services, file_cache, schema
+from datasets import bad_records, data_services, file_cache, lanes, schema
+from datasets.frames import BrokenFrame, offset_of
 from datasets.tfrecord_dataset import Dataset
 from foundation import machine, seeds
 from foundation.errors import InputError
 
 _Result = TypeVar("_Result")
 
-SHUFFLE_BUFFER = 16_384
+# Records that are shuffled together; two such windows are in memory. Part of the sequence's
+# definition, as are the lanes: changing them changes the order.
+SHUFFLE_WINDOW = 16_384
 _SHUFFLE_BYTES = 256 * 2**20
-# Files that are read at once. Part of the sequence's definition: changing it changes the order.
-_OPEN_FILES = 16
 _READ_AHEAD = 4
 _READ_BUFFER_BYTES = 2**20
 _BATCHES_AHEAD = 2
@@ -155,6 +156,17 @@ def training_batches(
     count = len(services)
     parts = [_served(prepared(i, count), address) for i, address in enumerate(services)]
     return tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(count).repeat())
+
+
+def remark_on_resuming(dataset: Dataset, consumed: int, cache: str) -> str:
+    """A line for the screen where what was consumed of some files is read again; else ""."""
+    if not consumed or not dataset.compression or cache != "none":
+        return ""
+    again = lanes.number_of(len(dataset.files))
+    return (
+        "The files are compressed, and can't be entered in the middle: of "
+        f"{f'up to {again} of them' if again > 1 else 'the one'} what was consumed is read again."
+    )
 
 
 def single_pass_batches(
@@ -327,31 +339,81 @@ def _served(ds: tf.data.Dataset, address: str) -> tf.data.Dataset:
 
 
 def _shuffled(part: "_Part", seed: int, cache: str, consumed: int) -> tf.data.Dataset:
-    """A worker's records epoch after epoch, each in its own order, from `consumed` on."""
+    """A worker's records epoch after epoch, each in its own order, from `consumed` on.
+
+    An epoch's records come in windows, and each window is shuffled by itself. To begin anywhere,
+    only what is left of the epoch from the beginning of one window on has to be read.
+    """
     dataset = part.dataset
     mean_bytes = max(1, dataset.num_bytes // dataset.num_examples)
-    buffer = max(1, min(SHUFFLE_BUFFER, _SHUFFLE_BYTES // mean_bytes, part.num_examples))
-    epoch, position = divmod(consumed, part.num_examples)
+    size = max(1, min(SHUFFLE_WINDOW, _SHUFFLE_BYTES // mean_bytes, part.num_examples))
+    num_windows = -(-part.num_examples // size)  # in an epoch
     paths, compression = file_cache.copies(part.files, dataset.compression, cache)
+    epoch, position = divmod(consumed, part.num_examples)
+    window, place = divmod(position, size)
+
+    def order(number: tf.Tensor) -> tf.Tensor:
+        files = tf.range(len(paths))
+        return tf.random.experimental.stateless_shuffle(files, seed=_seeds(seed, number)[0])
+
+    begun = part.starts(order(epoch).numpy(), window * size, paths, compression)
+    fresh = _fresh_starts(len(paths))
 
     @tf.autograph.experimental.do_not_convert
-    def records(number: tf.Tensor) -> tf.data.Dataset:
-        order_seed, shuffle_seed = _seeds(seed, number)
-        order = tf.range(len(paths))
-        order = tf.random.experimental.stateless_shuffle(order, seed=order_seed)
-        ds = tf.data.Dataset.from_tensor_slices(order)
-        ds = ds.interleave(
-            lambda file: part.repeated(_read(tf.gather(paths, file), compression), file),
-            cycle_length=_OPEN_FILES,
-            num_parallel_calls=_READ_AHEAD,
-            deterministic=True,
-        )
-        return _shuffle(part.own_records(ds), buffer, shuffle_seed)
+    def windows(number: tf.Tensor) -> tf.data.Dataset:
+        """An epoch's, numbered throughout; of the first epoch those from `window` on."""
+        is_first = number == epoch
+        starts = tf.cond(is_first, lambda: tf.constant(begun), lambda: tf.constant(fresh))
+        read = _interleaved(part, paths, compression, order(number), starts)
+        passed = number * num_windows + tf.where(is_first, tf.constant(window, tf.int64), 0)
+        return tf.data.Dataset.zip(_from(passed), part.own_records(read).window(size))
 
-    # Of the first epoch, what was consumed already is skipped while still encoded.
-    first = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64))
-    later = tf.data.Dataset.counter(epoch + 1)
-    return first.flat_map(records).skip(position).concatenate(later.flat_map(records))
+    @tf.autograph.experimental.do_not_convert
+    def shuffled(number: tf.Tensor, records: tf.data.Dataset) -> tf.data.Dataset:
+        return _shuffle(records, size, _seeds(seed, number)[1])
+
+    # The next window is read while the present one is consumed.
+    return _from(epoch).flat_map(windows).prefetch(1).flat_map(shuffled).skip(place)
+
+
+def _from(number: int | tf.Tensor) -> tf.data.Dataset:
+    """The numbers from one on, int64."""
+    return tf.data.Dataset.range(number, tf.int64.max)
+
+
+# Columns of the starts of lanes, int64 [lanes, 5]: the lane, how many of its files are passed over,
+# and of the next file the byte and the record to begin with, and how many of the record's repeats
+# are over.
+_LANE, _PASSED, _BYTE, _RECORD, _REPEATED = range(5)
+
+
+def _fresh_starts(num_files: int) -> np.ndarray:
+    starts = np.zeros([lanes.number_of(num_files), 5], np.int64)
+    starts[:, _LANE] = np.arange(len(starts))
+    return starts
+
+
+def _interleaved(
+    part: "_Part", paths: Sequence[str], compression: str, order: tf.Tensor, starts: np.ndarray
+) -> tf.data.Dataset:
+    """The records of the files in this order, in the turns of `lanes`."""
+    num_lanes = lanes.number_of(len(paths))
+
+    @tf.autograph.experimental.do_not_convert
+    def lane_records(start: tf.Tensor) -> tf.data.Dataset:
+        files = order[start[_LANE] :: num_lanes][start[_PASSED] :]
+        offsets = tf.concat([start[_BYTE][None], tf.zeros([tf.size(files) - 1], tf.int64)], 0)
+        ds = _read_from(tf.gather(paths, files), compression, offsets)
+        # Where the byte is not known, the records before it are read.
+        ds = ds.skip(tf.where(start[_BYTE] > 0, tf.constant(0, tf.int64), start[_RECORD]))
+        return part.repeated(ds, files, start[_RECORD], start[_REPEATED])
+
+    return tf.data.Dataset.from_tensor_slices(starts).interleave(
+        lane_records,
+        cycle_length=lanes.MOST_LANES,
+        num_parallel_calls=_READ_AHEAD,
+        deterministic=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -359,11 +421,16 @@ class _Part:
     """What one worker reads: files, how often each of their examples, every which of the records.
 
     Of the records of all `files`, in turn, it takes every `every`-th from number `offset` on.
+
+    Attributes:
+      counts: int64 [files], the examples of each file, repeated ones as often as they come.
+      repeats: of each file, how often each of its records comes; None: all of them once.
     """
 
     dataset: Dataset
     files: tuple[str, ...]
-    repeats: list[np.ndarray]
+    counts: np.ndarray
+    repeats: list[np.ndarray] | None
     every: int = 1
     offset: int = 0
 
@@ -373,13 +440,14 @@ class _Part:
         index, count = shard.index, shard.count
         if not 0 <= index < count:
             raise ValueError(f"There is no part {index} of {count}.")
-        if repeats is None:
-            repeats = np.ones(dataset.num_examples, np.int64)
-        by_file = np.split(repeats, np.cumsum(dataset.file_counts)[:-1])
-        if len(dataset.files) >= count:
-            part = cls(dataset, dataset.files[index::count], by_file[index::count])
-        else:
-            part = cls(dataset, dataset.files, by_file, count, index)
+        own, every, offset = slice(index, None, count), 1, 0
+        if len(dataset.files) < count:
+            own, every, offset = slice(None), count, index
+        counts, by_file = np.array(dataset.file_counts, np.int64)[own], None
+        if repeats is not None:
+            by_file = np.split(repeats, np.cumsum(dataset.file_counts)[:-1])[own]
+            counts = np.array([times.sum() for times in by_file], np.int64)
+        part = cls(dataset, dataset.files[own], counts, by_file, every, offset)
         if not part.num_examples:
             raise InputError(
                 f"{dataset.files[0]}: with {dataset.num_examples} examples in "
@@ -390,19 +458,49 @@ class _Part:
     @property
     def num_examples(self) -> int:
         """In an epoch."""
-        return len(range(self.offset, sum(int(part.sum()) for part in self.repeats), self.every))
+        return len(range(self.offset, int(self.counts.sum()), self.every))
 
-    def repeated(self, ds: tf.data.Dataset, file: tf.Tensor) -> tf.data.Dataset:
-        """The records of one file, each as often as `repeats` says."""
-        if all((part == 1).all() for part in self.repeats):
+    def starts(
+        self, order: np.ndarray, position: int, paths: Sequence[str], compression: str
+    ) -> np.ndarray:
+        """Where the lanes stand after `position` examples of an epoch with the files in `order`."""
+        rows = []
+        for start in lanes.starts(self.counts[order], position * self.every):
+            file, record, repeated = order[start.file], start.record, 0
+            if self.repeats is not None:
+                ends = np.cumsum(self.repeats[file])
+                record = int(np.searchsorted(ends, start.record, side="right"))
+                repeated = start.record - (ends[record - 1] if record else 0)
+            byte = 0 if compression else _offset(paths[file], record)
+            rows.append([start.lane, start.passed, byte, record, repeated])
+        return np.array(rows, np.int64)
+
+    def repeated(
+        self, ds: tf.data.Dataset, files: tf.Tensor, record: tf.Tensor, repeated: tf.Tensor
+    ) -> tf.data.Dataset:
+        """The records of some files, from `record` of the first on, as often as `repeats` says.
+
+        Of the first record `repeated` repeats are over.
+        """
+        if self.repeats is None:
             return ds
-        lengths = [len(part) for part in self.repeats]
-        times = tf.RaggedTensor.from_row_lengths(np.concatenate(self.repeats), lengths)[file]
+        lengths = [len(times) for times in self.repeats]
+        by_file = tf.RaggedTensor.from_row_lengths(np.concatenate(self.repeats), lengths)
+        times = tf.gather(by_file, files).flat_values[record:]
+        times = tf.concat([times[:1] - repeated, times[1:]], 0)
         pairs = tf.data.Dataset.zip(ds, tf.data.Dataset.from_tensor_slices(times))
         return pairs.flat_map(lambda record, n: tf.data.Dataset.from_tensors(record).repeat(n))
 
     def own_records(self, ds: tf.data.Dataset) -> tf.data.Dataset:
         return ds.shard(self.every, self.offset) if self.every > 1 else ds
+
+
+def _offset(path: str, record: int) -> int:
+    """The byte at which a record begins."""
+    try:
+        return offset_of(path, record)
+    except BrokenFrame as error:
+        raise _named(f"{path}: {error}") from error
 
 
 def _check(dataset: Dataset) -> None:
@@ -418,6 +516,20 @@ def _named(record: bad_records.BadRecord | str) -> InputError:
 
 def _read(paths, compression: str) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(paths, compression, buffer_size=_READ_BUFFER_BYTES)
+
+
+def _read_from(paths: tf.Tensor, compression: str, offsets: tf.Tensor) -> tf.data.Dataset:
+    """The records of the files, of each from a byte on at which one begins.
+
+    Only for functions that tf.data calls: TensorFlow 2.21 can't put this dataset into a graph.
+    """
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=paths,
+        compression_type=compression,
+        buffer_size=tf.constant(_READ_BUFFER_BYTES, tf.int64),
+        byte_offsets=offsets,
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
 
 def _label(label: tf.Tensor, dataset: Dataset) -> tf.Tensor:

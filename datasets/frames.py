@@ -1,6 +1,7 @@
 """The frames of TFRecord files: the length of a record, the record, and the checksums of both."""
 
 import gzip
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -56,6 +57,21 @@ def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple
                 yield header, record, footer
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise broken(f"the compressed file is cut off or corrupt ({error})") from error
+
+
+def offset_of(path: str, record: int) -> int:
+    """The byte at which a record of an uncompressed file begins, by the headers before it.
+
+    Raises:
+      BrokenFrame: as `frames`, or the file has fewer records.
+    """
+    offset = found = 0
+    for header, _, _ in itertools.islice(frames(path, "", contents=False), record):
+        offset += _HEADER_BYTES + struct.unpack("<Q", header[:8])[0] + _FOOTER_BYTES
+        found += 1
+    if found < record:
+        raise BrokenFrame(f"it has {found} records where more were counted")
+    return offset
 
 
 def compression_of(path: str) -> str:

@@ -313,10 +313,11 @@ def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
             stated = _stated(os.path.join(folder, "dataset.json"))
             folders[folder] = stated, storage.read_json(os.path.join(folder, _SCAN_FILE)), set()
         stated, scanned, news = folders[folder]
-        stated = _stated(f"{path}.dataset.json") or stated
         size, mtime = storage.size_and_mtime(path)
         shard = stated.get(base, {})
-        if shard.get("bytes") == size and {"num_examples", "fingerprint"} <= shard.keys():
+        if shard.get("bytes") != size:  # else a look for each file is spared
+            shard = _stated(f"{path}.dataset.json").get(base, {})
+        if shard.get("bytes") == size:
             found.append(_Contents(size, mtime, shard["num_examples"], shard["fingerprint"]))
         elif known := _remembered(scanned.get(base), size, mtime):
             found.append(known)

@@ -117,6 +117,7 @@ class TrainingData:
       shard: this worker's part.
       repeats: of --balanced_sampling, how often each example comes in an epoch; else None.
       prepared_on_device: whether batches hold what `to_input` takes.
+      say: gets a line where resuming takes longer.
     """
 
     dataset: Dataset
@@ -126,6 +127,7 @@ class TrainingData:
     shard: Shard = Shard()
     repeats: np.ndarray | None = None
     prepared_on_device: bool = False
+    say: Callable[[str], None] = print
 
     @classmethod
     def of(
@@ -135,6 +137,7 @@ class TrainingData:
         recipe: Recipe,
         options: TrainOptions,
         shard: Shard,
+        say: Callable[[str], None] = print,
     ) -> tuple["TrainingData", Examples]:
         """The data, and what a run must know of them.
 
@@ -154,7 +157,7 @@ class TrainingData:
             weights = _class_weights(wish, dataset.labels)
         count = int(repeats.sum()) if balanced else dataset.num_examples
         examples = Examples(count, weights, options.augmentation.augment, balanced)
-        return cls(dataset, config, recipe, options, shard, repeats), examples
+        return cls(dataset, config, recipe, options, shard, repeats, say=say), examples
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -167,6 +170,8 @@ class TrainingData:
 
     def batches(self, image_size: int, consumed: int) -> tf.data.Dataset:
         """This worker's batches after `consumed` examples of all workers, without end."""
+        if line := batches.remark_on_resuming(self.dataset, consumed, self.options.reading.cache):
+            self.say(line)
         return batches.training_batches(
             self.dataset,
             self._preparation(image_size),

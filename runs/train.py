@@ -91,7 +91,7 @@ class _Job:
         config = continuing.configuration(options, earlier, dataset)
         recipe = training_recipe(options, config, dataset)
         shard = Shard(distribution.worker, distribution.num_workers)
-        data, examples = TrainingData.of(dataset, config, recipe, options, shard)
+        data, examples = TrainingData.of(dataset, config, recipe, options, shard, say)
         return cls(options, distribution, config, data, examples, bad, say)
 
     @property

@@ -2,12 +2,13 @@
 
 import collections
 import gzip
+import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets import batches, file_cache, schema, tfrecord_dataset
+from datasets import batches, file_cache, frames, lanes, schema, tfrecord_dataset
 from datasets.options import ReadingOptions
 from foundation.errors import UsageError
 
@@ -42,7 +43,7 @@ def _decode(encoded, boxes, seed):
     """The number of the example, its seed, and how many boxes it has."""
     number = _pixel(encoded)[0, 0, 0]
     return tf.stack(
-        [number, *tf.unstack(tf.cast(seed, tf.float32)), tf.cast(len(boxes), tf.float32)]
+        [number, *tf.unstack(tf.cast(seed, tf.float32)), tf.cast(tf.shape(boxes)[0], tf.float32)]
     )
 
 
@@ -115,6 +116,88 @@ def test_resuming_far_ahead_takes_no_longer(dataset):
     assert set(_numbers(drawn)) <= set(range(23))
 
 
+# Files of unequal sizes, empty ones among them, more than are read at once.
+_SIZES = [3, 0, 1, 5, 2, 9, 1, 1, 4, 0, 2, 6, 3, 1, 8, 2, 1, 3, 7, 0, 1, 2, 5, 1, 1, 2, 14, 3, 1, 4]
+
+
+@pytest.mark.parametrize(
+    "compress, part, balanced",
+    [
+        (False, (0, 1), False),
+        (True, (0, 1), True),
+        (False, (1, 2), True),
+        (True, (1, 2), False),
+        (False, (33, 40), True),
+    ],
+)
+def test_any_place_is_jumped_to(tmp_path, monkeypatch, compress, part, balanced):
+    """The records after a jump are those read through, over several epochs."""
+    monkeypatch.setattr(batches, "SHUFFLE_WINDOW", 11)
+    dataset = _write_dataset(tmp_path, _SIZES, compress=compress)
+    repeats = 1 + np.arange(dataset.num_examples) % 3 if balanced else None
+    own = batches._Part.of(dataset, batches.Shard(*part), repeats)
+
+    def stream(place: int, count: int) -> list[bytes]:
+        return list(batches._shuffled(own, 4, "none", place).take(count).as_numpy_iterator())
+
+    epoch = own.num_examples
+    through = stream(0, 3 * epoch + 5)
+    comings = collections.Counter(through[epoch : 2 * epoch])
+    assert sum(comings.values()) == epoch and max(comings.values()) <= (3 if balanced else 1)
+    for place in (1, epoch - 1, epoch + epoch // 3, 2 * epoch, 2 * epoch + (7 * epoch) // 8):
+        assert stream(place, len(through) - place) == through[place:]
+
+
+def test_what_was_consumed_is_not_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "SHUFFLE_WINDOW", 4)
+    dataset = _write_dataset(tmp_path, [10] * 4)
+    through = _numbers(_draw(dataset, 40, 1))
+    for path in map(pathlib.Path, dataset.files):  # seven records of each are spoilt
+        content = bytearray(path.read_bytes())
+        for record in range(7):
+            content[frames.offset_of(str(path), record) + 12] ^= 1
+        path.write_bytes(content)
+    assert _numbers(_draw(dataset, 12, 1, consumed=28)) == through[28:]
+    with pytest.raises(tf.errors.DataLossError):
+        _draw(dataset, 13, 1, consumed=27)
+
+
+def test_what_must_be_read_again_is_said(tmp_path, dataset):
+    assert not batches.remark_on_resuming(dataset, 8, "none")
+    compressed = _write_dataset(tmp_path, [3, 4], compress=True)
+    assert "of up to 2 of them what was consumed" in batches.remark_on_resuming(
+        compressed, 8, "none"
+    )
+    assert not batches.remark_on_resuming(compressed, 0, "none")
+    assert not batches.remark_on_resuming(compressed, 8, "disk")
+
+
+def test_the_lanes_stand_where_reading_leads():
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        counts = rng.integers(0, 6, rng.integers(1, 60))
+        if not counts.sum():
+            continue
+        queues = [
+            [
+                (file, record)
+                for file in range(lane, len(counts), 16)
+                for record in range(counts[file])
+            ]
+            for lane in range(min(16, len(counts)))
+        ]
+        stream = []
+        while any(queues):
+            stream += [queue.pop(0) for queue in queues if queue]
+        place = int(rng.integers(len(stream)))
+        ahead = [(start.file, start.record) for start in lanes.starts(counts, place)]
+        assert len({file % 16 for file, _ in ahead}) == len(ahead)
+        firsts = {}
+        for file, record in stream[place:]:
+            firsts.setdefault(file % 16, (file, record))
+        assert ahead == list(firsts.values())
+
+
 def test_each_example_has_a_seed_of_its_own(dataset):
     seeds = _draw(dataset, 100)[..., 1:3].reshape(-1, 2)
     assert len(np.unique(seeds, axis=0)) == 400
@@ -125,15 +208,15 @@ def test_batches_may_be_larger_than_the_dataset(dataset):
     assert numbers == {i: 3 for i in range(23)}
 
 
-def test_a_wide_buffer_mixes_all_files(dataset):
+def test_a_wide_window_mixes_all_files(dataset):
     epochs = np.reshape(_numbers(_draw(dataset, 60, 23)), [60, 23])
     medians = np.median(epochs[:, :11], axis=1)
     assert 10 < medians.mean() < 12  # of a random half of 0 … 22 it is 11
     assert len(np.unique(epochs[:, 0])) > 15
 
 
-def test_the_shuffle_buffer_can_be_turned_down(dataset, monkeypatch):
-    monkeypatch.setattr(batches, "SHUFFLE_BUFFER", 1)
+def test_the_shuffled_window_can_be_turned_down(dataset, monkeypatch):
+    monkeypatch.setattr(batches, "SHUFFLE_WINDOW", 1)
     one = _numbers(_draw(dataset, 1, 23))
     # Files in turn, then one record of each at a time, in their order.
     file_of = np.repeat(range(4), [7, 5, 8, 3])
@@ -143,21 +226,19 @@ def test_the_shuffle_buffer_can_be_turned_down(dataset, monkeypatch):
     assert len(set(file_of[one[:4]])) == 4
 
 
-def test_the_buffer_is_bounded_by_memory(dataset, monkeypatch):
-    asked = []
-    shuffle = batches._shuffle
-
-    def note(ds, buffer, seed):
-        asked.append(buffer)
-        return shuffle(ds, buffer, seed)
-
-    monkeypatch.setattr(batches, "_shuffle", note)
-    _training(dataset)
-    assert set(asked) == {23}
-    asked.clear()
+def test_the_window_is_bounded_by_memory(dataset, monkeypatch):
     monkeypatch.setattr(batches, "_SHUFFLE_BYTES", dataset.num_bytes // 4)
-    _training(dataset)
-    assert set(asked) == {5}
+    # A window of 5 of 23 records holds those of each file's beginning, in their turns.
+    windows = np.reshape(_numbers(_draw(dataset, 4, 5)), [4, 5])
+    file_of = np.repeat(range(4), [7, 5, 8, 3])
+    read = collections.defaultdict(list)
+    for window in windows:
+        own = collections.Counter(file_of[window])
+        for file in own:
+            read[file] += sorted(number for number in window if file_of[number] == file)
+    assert all(sorted(own) == own for own in read.values())
+    assert set(collections.Counter(file_of[windows[0]]).values()) == {1, 2}
+    assert _numbers(_draw(dataset, 1, 20)) == windows.ravel().tolist()
 
 
 @pytest.mark.parametrize("num_shards", [3, 4])
@@ -262,6 +343,7 @@ def test_a_cache_changes_nothing(tmp_path, kind, compress):
     dataset = _write_dataset(tmp_path, [4, 3], compress=compress)
     expected = _draw(dataset, 6)
     np.testing.assert_array_equal(_draw(dataset, 6, cache=kind), expected)
+    np.testing.assert_array_equal(_draw(dataset, 3, cache=kind, consumed=12), expected[3:])
     evaluated = batches.evaluation_batches(dataset, _pixel, 7, cache=kind)
     assert next(evaluated.as_numpy_iterator())["record"].tolist() == list(range(7))
     paths, compression = file_cache.copies(dataset.files, dataset.compression, kind)

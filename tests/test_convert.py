@@ -490,3 +490,9 @@ def test_a_file_name_that_is_not_utf8_comes_through(images, tmp_path):
     assert b"cat/caf\xe9.png" in {record["filename"] for record in records}
     assert b"broken-caf\xe9.png" in (tmp_path / "out" / "rejected.csv").read_bytes()
     assert _convert(images, tmp_path / "out", validation_fraction=0.0).already_done
+
+
+def test_more_shards_than_five_digits_count_are_its_own(tmp_path):
+    name = "pets_train-100000-of-100001.tfrecord"
+    (tmp_path / name).write_bytes(b"")
+    assert Destination(str(tmp_path), "pets").files_in_the_way() == [name]

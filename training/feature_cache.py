@@ -190,7 +190,8 @@ class Features:
                 tf.range(count, dtype=tf.int64), seed=first
             )
             variant = number % self.num_variants
-            return tf.data.Dataset.from_tensor_slices(order + variant * count)
+            passed = tf.where(number == epoch, tf.constant(position, tf.int64), 0)
+            return tf.data.Dataset.from_tensor_slices(order[passed:] + variant * count)
 
         def take(chosen: np.ndarray):
             # From a file, rows in its order are read faster.
@@ -208,9 +209,7 @@ class Features:
             labels.set_shape([batch_size])
             return {"image": tuple(parts), "label": labels}
 
-        first = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64))
-        later = tf.data.Dataset.counter(epoch + 1)
-        ds = first.flat_map(rows).skip(position).concatenate(later.flat_map(rows))
+        ds = tf.data.Dataset.range(epoch, tf.int64.max).flat_map(rows)
         ds = ds.batch(batch_size, drop_remainder=True).map(gather)
         options = tf.data.Options()
         options.autotune.enabled = False

@@ -210,7 +210,7 @@ class Destination:
     def _owns(self, name: str) -> bool:
         if self.is_file and name == self.name:
             return True
-        shards = re.escape(self.name) + r"_[a-z]+-\d{5}-of-\d{5}\.tfrecord"
+        shards = re.escape(self.name) + r"_[a-z]+-\d{5,}-of-\d{5,}\.tfrecord"
         is_shard = not self.is_file and re.fullmatch(shards, name)
         return bool(is_shard) or name in map(self.side, _SIDE_FILES)
 
