@@ -7,10 +7,11 @@ import command_line
 
 command_line.load_tensorflow()
 
-# What most scripts import once they draw, log or open a picture.
+# What most scripts import once they draw, log, open a picture or measure.
 import matplotlib.backends.backend_agg
 import matplotlib.figure
 import PIL.Image
+import sklearn.metrics
 import tensorboard.summary
 
 import runs.classify

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import sys
 import zipfile
 
@@ -271,9 +272,13 @@ def test_the_net_is_stored_once(export):
     assert sum(file.stat().st_size for file in variables) < 4 * 16 * 64 * 9 / 4
 
 
-def test_the_weights_of_a_large_net_stay_variables(subject, tmp_path, monkeypatch):
+def test_the_weights_of_a_large_net_stay_variables_and_the_first_version_is_1(
+    subject, tmp_path, monkeypatch
+):
     monkeypatch.setattr(saved_model, "_MOST_CONSTANT_BYTES", 0)
-    export_folder(str(tmp_path / "x"), subject, ["saved_model"])
+    next_one = {"saved_model_version": NEXT_VERSION}
+    config = export_folder(str(tmp_path / "x"), subject, ["saved_model"], **next_one)
+    assert config.files == {"saved_model": "saved_model/1"}
     variables = (tmp_path / "x" / "saved_model" / "1" / "variables").iterdir()
     assert sum(file.stat().st_size for file in variables) > 4 * 16 * 64 * 9
 
@@ -786,9 +791,9 @@ def test_a_foreign_saved_model_is_named(tmp_path):
         classifier.load(str(tmp_path / "m"), recipe_for)
 
 
-def test_a_version_is_added_and_nothing_else_is_touched(subject, pictures, tmp_path):
+def test_a_version_is_added_and_nothing_else_is_touched(export, subject, pictures, tmp_path):
     folder = tmp_path / "model"
-    export_folder(str(folder), subject, ["saved_model", "frozen_graph"])
+    shutil.copytree(export, folder)
     before = snapshot(folder)
     other = dataclasses.replace(subject, model=tiny_net(seed=5))
     adds = {"output_dir": str(folder), "saved_model_version": 3}
@@ -816,12 +821,6 @@ def test_a_version_is_added_and_nothing_else_is_touched(subject, pictures, tmp_p
         exporter.check_destination(ExportOptions(output_dir=str(folder)))
     next_one = ExportOptions().replace(**adds | {"saved_model_version": NEXT_VERSION})
     assert exporter.export(other, next_one).files == {"saved_model": "saved_model/4"}
-
-
-def test_the_next_version_of_nothing_is_the_first(subject, tmp_path):
-    options = ExportOptions().replace(output_dir=str(tmp_path / "x"), formats=("saved_model",))
-    options = options.replace(saved_model_version=NEXT_VERSION)
-    assert exporter.export(subject, options).files == {"saved_model": "saved_model/1"}
 
 
 def test_bfloat16_halves_the_frozen_graph(export, subject, pictures, expected, tmp_path):
