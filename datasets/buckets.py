@@ -5,6 +5,7 @@ is said of a path here holds for the URL of a bucket too.
 """
 
 import contextlib
+import datetime
 import os
 import shutil
 import uuid
@@ -77,6 +78,12 @@ def whole(path: str) -> Iterator[BinaryIO]:
         raise
 
 
+def exists(url: str) -> bool:
+    """Whether there is a file or a folder in a bucket."""
+    bucket, place = _bucket(url)
+    return bucket.exists(place)
+
+
 def names(folder: str) -> list[str]:
     """The names in a folder, sorted; none where there is no such folder."""
     if not is_url(folder):
@@ -87,6 +94,26 @@ def names(folder: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted({path.rstrip("/").rsplit("/", 1)[-1] for path in found})
+
+
+def entries(folder: str) -> tuple[list[str], dict[str, tuple[int, int]]]:
+    """What is in a folder of a bucket; raises FileNotFoundError.
+
+    Returns:
+      The names of its folders, sorted; size and time of change, in ns or 0, of its files by name.
+    """
+    bucket, place = _bucket(folder)
+    folders, files = [], {}
+    for entry in bucket.ls(place, detail=True):
+        name = entry["name"].rstrip("/").rsplit("/", 1)[-1]
+        if entry["type"] == "directory":
+            folders.append(name)
+        elif entry["name"].rstrip("/") != place.rstrip("/"):  # a folder's own mark
+            changed = entry.get("mtime") or entry.get("LastModified") or entry.get("created") or 0
+            changed = changed.timestamp() if isinstance(changed, datetime.datetime) else changed
+            seconds = float(changed) if isinstance(changed, int | float) else 0.0
+            files[name] = int(entry["size"]), int(seconds * 1e9)
+    return sorted(folders), files
 
 
 def size(path: str) -> int | None:

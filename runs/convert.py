@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from datasets import tfrecord_dataset
+from datasets.buckets import is_url
 from datasets.conversion import convert as conversion
 from datasets.conversion import image_bytes, near_duplicates, summary
 from datasets.conversion.beam_engine import BeamEngine
@@ -20,6 +21,7 @@ from datasets.findings import Effect, Finding, until_error
 from datasets.options import ConversionOptions, EngineOptions
 from datasets.schema import LabeledImage
 from datasets.sources import class_folders, class_list, csv_table, image_folder, tfds, voc_xml, yolo
+from datasets.sources.bucket_folder import folder_at
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
 from datasets.sources.split_lists import SplitLists
@@ -111,7 +113,7 @@ def _source(options: ConvertOptions, say: _Say) -> Iterator[Source]:
     """What the options say the labels come from, ready to be read."""
     given = options.photographs
     if not options.destination.from_tfds:
-        folder = ImageFolder(given.image_dir)
+        folder = folder_at(given.image_dir)
         items = _labelled(folder, options, say)
         if given.split_lists:
             items = SplitLists(given.split_lists).place(items)
@@ -120,6 +122,7 @@ def _source(options: ConvertOptions, say: _Say) -> Iterator[Source]:
     parent = None
     if not options.destination.dry_run:  # which leaves nothing there
         place = options.destination.output_dir or options.destination.output_file
+        place = "." if is_url(place) else place
         parent = os.path.dirname(os.path.abspath(place))
         os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tfds_", dir=parent) as place:
@@ -183,6 +186,8 @@ def _by_folders(
     try:
         class_folders.layout(folder, one_is_enough)
     except InputError as error:
+        if is_url(folder.path):
+            raise
         if voc_xml.are_in(folder.path):
             say(f"Labels come from the .xml files among the photographs: {error.problem}")
         elif yolo.are_in(folder.path):
@@ -240,6 +245,10 @@ def _check_place(folder: ImageFolder, options: ConvertOptions) -> None:
     """Raises InputError where the dataset would lie among the folders that are classes."""
     file = options.destination.output_file
     place = options.destination.output_dir or os.path.dirname(file or "") or "."
+    if is_url(place) or is_url(folder.path):
+        if f"{place}/".startswith(f"{folder.path}/"):
+            raise InputError(f"{place} lies in --image_dir.", remedy="Choose a place elsewhere.")
+        return
     if pathlib.Path(folder.path).resolve() in pathlib.Path(place).resolve().parents:
         raise InputError(
             f"{place} lies in --image_dir, whose folders are the classes.",

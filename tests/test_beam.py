@@ -21,6 +21,7 @@ from datasets.options import ConversionOptions, DestinationOptions
 from datasets.schema import Box, LabeledImage
 from datasets.sources.image_folder import MISSING, ImageFolder
 from foundation.errors import InputError, UsageError
+from runs.convert import convert as run
 from runs.options import ConvertOptions
 from tests.conftest import run_script
 
@@ -174,7 +175,7 @@ def test_a_worker_without_the_photographs_rejects_none(images, tmp_path, monkeyp
         def read(self, path):
             raise ValueError(MISSING)
 
-    monkeypatch.setattr(slices, "ImageFolder", Blind)
+    monkeypatch.setattr(slices, "folder_at", Blind)
     problem = f"worker {socket.gethostname()} does not see .*all workers share"
     with pytest.raises(InputError, match=problem):
         _convert(images, tmp_path / "out", BeamEngine("DirectRunner"))
@@ -182,7 +183,7 @@ def test_a_worker_without_the_photographs_rejects_none(images, tmp_path, monkeyp
 
 
 def test_a_worker_without_their_folder_is_named(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(slices, "ImageFolder", lambda path: ImageFolder(f"{path}.not_mounted"))
+    monkeypatch.setattr(slices, "folder_at", lambda path: ImageFolder(f"{path}.not_mounted"))
     with pytest.raises(InputError, match=f"no such folder.*worker {socket.gethostname()}"):
         _convert(images, tmp_path / "out", BeamEngine("DirectRunner"))
 
@@ -307,6 +308,47 @@ class TestBuckets:
         _convert(images, url, LocalEngine(), **again)
         _convert(images, tmp_path / "fresh", LocalEngine(), num_shards=3)
         assert _bytes(tmp_path / "out") == _bytes(tmp_path / "fresh")
+
+    @pytest.mark.parametrize("labels", ["folders", "table"])
+    def test_photographs_in_a_bucket(self, images, tmp_path, labels):
+        memory = pytest.importorskip("fsspec").filesystem("memory")
+        few = tmp_path / "few"
+        for path in [*images.rglob("[0-5].jpg"), images / "cat/broken.jpg"]:
+            place = few / path.relative_to(images)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+            memory.pipe(f"/photographs/{place.relative_to(few)}", path.read_bytes())
+        made = {}
+        for url in (str(few), "memory://photographs"):
+            table = tmp_path / "table.csv"
+            rows = [f"{url}/{name}/{i}.jpg,{name}\n" for name in ("cat", "dog") for i in range(5)]
+            table.write_text("".join(["filename,label\n", *rows, "cat/gone.jpg,cat\n"]))
+            more = {"csv_file": str(table)} if labels == "table" else {}
+            for runner in [None] if url == str(few) else [None, "DirectRunner"]:
+                output = tmp_path / f"{len(made)}"
+                given = ConvertOptions.of(
+                    image_dir=url,
+                    output_dir=str(output),
+                    dataset_name="pets",
+                    runner=runner,
+                    validation_fraction=0.3,
+                    **more,
+                )
+                found = run(given, lambda line: None)
+                files = _bytes(output)
+                del files["dataset.json"]  # which holds the place and times of the photographs
+                made[runner, url] = files, list(map(str, found.findings)), found.counts
+                assert run(given, lambda line: None).already_done
+        memory.rm("/photographs", recursive=True)
+        first, *others = made.values()
+        assert len(first[1]) == 1 and sum(count.total() for count in first[2].values()) >= 10
+        for other in others:
+            assert other == first
+
+    def test_a_bucket_without_photographs_is_told(self):
+        given = ConvertOptions.of(image_dir="memory://nothing", output_dir="out")
+        with pytest.raises(InputError, match="--image_dir=memory://nothing"):
+            run(given, lambda line: None)
 
     @pytest.mark.full
     def test_training_and_evaluation_read_one_that_tensorflow_opens(self, images, tmp_path):

@@ -28,7 +28,7 @@ from datasets.conversion.near_duplicates import Pair, Picture
 from datasets.conversion.slices import BitsWanted, Plan, Slice, Work
 from datasets.conversion.tally import Counts
 from datasets.schema import LabeledImage
-from datasets.sources.image_folder import ImageFolder
+from datasets.sources.bucket_folder import folder_at
 from foundation.errors import InputError
 
 # A picture's hash as eight bytes, its split, and all of its labels.
@@ -255,7 +255,7 @@ def _put_together(
 
 def _hashed(number: int, work: Work) -> Iterator[tuple[_Kind, LabeledImage]]:
     """The kind of each photograph of a slice, and the photograph."""
-    folder = ImageFolder(work.image_dir)
+    folder = folder_at(work.image_dir)
     listed = (image for _, image in slices.read_list(work.folder, number))
     for path, group in itertools.groupby(listed, key=lambda image: image.path):
         examples = list(group)

@@ -15,6 +15,7 @@ import numpy as np
 from datasets import splits
 from datasets.conversion import image_bytes
 from datasets.schema import LabeledImage
+from datasets.sources.bucket_folder import folder_at
 from datasets.sources.image_folder import ImageFolder
 from foundation import files, machine
 from foundation.errors import InputError, missing_extra
@@ -206,7 +207,7 @@ def bands(value: int) -> list[int]:
 def _hashes(
     paths: Sequence[str], folder: str, num_workers: int
 ) -> Iterable[tuple[int, bytes] | None]:
-    hash_one = functools.partial(hashed, ImageFolder(folder))
+    hash_one = functools.partial(hashed, folder_at(folder))
     if num_workers < 2 or len(paths) < _WORTH_A_PROCESS:
         return list(map(hash_one, paths))
     context = multiprocessing.get_context("spawn")

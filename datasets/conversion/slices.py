@@ -25,7 +25,7 @@ from datasets.conversion.tally import Counts, Duplicate, Example
 from datasets.findings import Finding, stopped_by
 from datasets.options import ConversionOptions
 from datasets.schema import Box, LabeledImage
-from datasets.sources.image_folder import ImageFolder
+from datasets.sources.bucket_folder import folder_at
 from foundation.errors import InputError
 
 # Photographs of a slice; between these, a thousandth of all.
@@ -142,7 +142,7 @@ def convert(work: Work, number: int, bits: int | None = None) -> Slice:
 
     depth = Depth(work.options.sixteen_bit if bits is None else str(bits), wanted)
     classes = {name: i for i, name in enumerate(work.classes)}
-    maker = RecordMaker(ImageFolder(work.image_dir), classes, work.options, depth)
+    maker = RecordMaker(folder_at(work.image_dir), classes, work.options, depth)
     places, images = zip(*read_list(work.folder, number), strict=True)
     results = workers.results(images, maker.make, work.options.num_workers or 1)
     made = Slice(number, {}, Counts(), [], [])
@@ -171,7 +171,7 @@ def convert(work: Work, number: int, bits: int | None = None) -> Slice:
 
 def bits_used(work: Work, number: int) -> Used:
     """The bits that the 16-bit photographs of a slice use."""
-    folder, used = ImageFolder(work.image_dir), Used()
+    folder, used = folder_at(work.image_dir), Used()
     for _, image in read_list(work.folder, number):
         with contextlib.suppress(Exception):  # the conversion reports those that can't be read
             used.add(image.path, Photograph(folder.read(image.path)))

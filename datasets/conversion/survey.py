@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import datetime
-import os
 
 from datasets import schema
 from datasets.conversion.records import Record
@@ -73,9 +72,9 @@ class Survey:
 
     def _year(self, path: str) -> str:
         try:
-            changed = os.stat(os.path.join(self._folder.path, path)).st_mtime
-            return str(datetime.datetime.fromtimestamp(changed).year)
-        except (OSError, OverflowError, ValueError):
+            _, changed = self._folder.version(path)
+            return str(datetime.datetime.fromtimestamp(changed / 1e9).year)
+        except (TypeError, OSError, OverflowError, ValueError):
             return ""
 
 

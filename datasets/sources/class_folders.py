@@ -49,13 +49,13 @@ def read(
     annotated = False
     found = layout(images, one_is_enough)
     for folder in sorted({"", *(within for within, _, _ in found)}):
-        yield from _strays(images.path, folder)
+        yield from _strays(images, folder)
     for within, names, split in found:
         _say_joined(images.path, within, names, say)
         for name in names:
             label, path = _label(images.path, within, name), None
-            for path in image_folder.photographs(os.path.join(images.path, within, name)):
-                image = LabeledImage(posixpath.join(within, name, path), label, split=split)
+            for path in images.photographs(posixpath.join(within, name)):
+                image = LabeledImage(path, label, split=split)
                 if not voc_xml.annotation_of(image.path, images):
                     yield image
                     continue
@@ -79,9 +79,9 @@ def layout(images: ImageFolder, one_is_enough: bool = False) -> list[tuple[str, 
         one, or split folders and others lie side by side.
     """
     top = images.path
-    folders = _folders(top)
+    folders = _folders(images, "")
     found = [("", folders, "")]
-    if split_folders := [name for name in folders if splits.named(name) and _folders(top, name)]:
+    if split_folders := [name for name in folders if splits.named(name) and _folders(images, name)]:
         if others := sorted(set(folders) - set(split_folders)):
             raise InputError(
                 f"it holds the split {split_folders[0]!r} and, next to it, the folder "
@@ -90,7 +90,7 @@ def layout(images: ImageFolder, one_is_enough: bool = False) -> list[tuple[str, 
                 value=top,
                 remedy="Move one of them away.",
             )
-        found = [(name, _folders(top, name), splits.named(name)) for name in split_folders]
+        found = [(name, _folders(images, name), splits.named(name)) for name in split_folders]
     names = sorted({name for _, within, _ in found for name in within})
     problem = ""
     if not names:
@@ -129,10 +129,9 @@ def label_of(path: str) -> tuple[str, str]:
     return labels.clean(folders[0]) if is_class else "", split
 
 
-def _strays(top: str, folder: str) -> Iterator[Finding]:
+def _strays(images: ImageFolder, folder: str) -> Iterator[Finding]:
     """Yields the photographs that are next to the class folders."""
-    with os.scandir(os.path.join(top, folder)) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_file())
+    _, names = images.entries(folder)
     for name in names:
         is_photograph = posixpath.splitext(name)[1].lower() in _SUFFIXES
         if is_photograph and not image_folder.is_clutter(name):
@@ -160,6 +159,6 @@ def _label(top: str, within: str, name: str) -> str:
     return labels.clean(name)
 
 
-def _folders(*path: str) -> list[str]:
-    with os.scandir(os.path.join(*path)) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not image_folder.is_clutter(e.name))
+def _folders(images: ImageFolder, within: str) -> list[str]:
+    folders, _ = images.entries(within)
+    return [name for name in folders if not image_folder.is_clutter(name)]

@@ -78,7 +78,7 @@ class ImageFolder:
     def _find(self, name: str, near: str, outside: bool = True) -> Found | None:
         wanted = []
         for path in self._meanings(name, near, outside):
-            if os.path.isfile(os.path.join(self.path, path)):
+            if self.is_file(path):
                 return Found(path)
             wanted.append(path)
         base = posixpath.basename(name)
@@ -131,6 +131,26 @@ class ImageFolder:
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from error
 
+    def entries(self, folder: str) -> tuple[list[str], list[str]]:
+        """Names of the folders and of the files in a folder of this one, sorted; raises OSError."""
+        folders, files = [], []
+        with os.scandir(os.path.join(self.path, folder)) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_file():
+                    files.append(entry.name)
+        return sorted(folders), sorted(files)
+
+    def is_file(self, path: str) -> bool:
+        return os.path.isfile(os.path.join(self.path, path))
+
+    def photographs(self, within: str = "") -> Iterator[str]:
+        """Yields each file in a folder of this one that may be a photograph, in order."""
+        top = os.path.join(self.path, within)
+        for path in walk(top, _may_be_photograph):
+            yield posixpath.join(within, path)
+
     def version(self, path: str) -> tuple[int, int] | None:
         """Size and time of the last change of a photograph, in ns; None where there is none."""
         try:
@@ -162,21 +182,24 @@ class ImageFolder:
 
     @functools.cached_property
     def _has_folders(self) -> bool:
-        with os.scandir(self.path) as entries:
-            return any(entry.is_dir() and not is_clutter(entry.name) for entry in entries)
+        return not all(map(is_clutter, self.entries("")[0]))
 
     @functools.cached_property
     def _by_stem(self) -> DiskTable:
         """All photographs by their name without folder and extension."""
         found = DiskTable()
-        for path in photographs(self.path):
+        for path in self.photographs():
             found.add(_key(_stem(path)), path)
         return found
 
 
-def photographs(top: str) -> Iterator[str]:
-    """Yields the path in a folder of each file that may be a photograph, with `/`, in order."""
-    return walk(top, lambda suffix: suffix not in _OTHER_SUFFIXES)
+def _may_be_photograph(suffix: str) -> bool:
+    return suffix not in _OTHER_SUFFIXES
+
+
+def is_photograph(name: str) -> bool:
+    """Whether a file may be a photograph, by its name."""
+    return not is_clutter(name) and _may_be_photograph(posixpath.splitext(name)[1].lower())
 
 
 def walk(top: str, wanted: Callable[[str], bool]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from datasets import splits
 from datasets.disk_table import DiskTable
 from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
-from datasets.sources import image_folder, objects
+from datasets.sources import objects
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
 
@@ -86,7 +86,7 @@ def gather(
         named.add(item.split)
         folders.add(splits.of_folders(item.path))
     by_folder = named == {""} and len(folders - {""}) > 1
-    for path in image_folder.photographs(rest.images.path) if rest and len(table) else ():
+    for path in rest.images.photographs() if rest and len(table) else ():
         if _key(path) in table:
             continue
         if isinstance(item := rest.others(path), Finding):

@@ -17,6 +17,7 @@ from datasets import splits
 from datasets.findings import Effect, Finding
 from datasets.schema import Box, LabeledImage
 from datasets.sources import image_folder, objects, statements
+from datasets.sources.bucket_folder import required
 from datasets.sources.image_folder import Found, ImageFolder
 from datasets.sources.objects import LabeledObject
 from datasets.sources.statements import Rest, Statement
@@ -58,7 +59,7 @@ def are_in(top: str) -> bool:
 def annotation_of(path: str, images: ImageFolder) -> str:
     """The annotation next to a photograph, by its path in the folder; "" where there is none."""
     annotation = f"{posixpath.splitext(path)[0]}.xml"
-    return annotation if os.path.isfile(os.path.join(images.path, annotation)) else ""
+    return annotation if images.is_file(annotation) else ""
 
 
 def with_boxes(image: LabeledImage, images: ImageFolder) -> Iterator[LabeledImage | Finding]:
@@ -68,7 +69,7 @@ def with_boxes(image: LabeledImage, images: ImageFolder) -> Iterator[LabeledImag
     """
     path = annotation_of(image.path, images)
     things, size = [], None
-    for item in _read_file(images.path, path, images):
+    for item in _read_file(required(images, f"{path}, an annotation"), path, images):
         if isinstance(item, Finding):
             yield item
         elif item.path == image.path:
