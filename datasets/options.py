@@ -108,7 +108,10 @@ class PhotographsOptions(Options):
     """Photographs and their labels."""
 
     image_dir: str | None = option(
-        None, "Folder of the photographs; nothing outside of it is read.", path=True
+        None,
+        "Folder of the photographs; nothing outside of it is read. Or the URL of one in a bucket, "
+        "such as gs://bucket/photographs (extra beam, and fsspec's package for that kind).",
+        path=True,
     )
     annotations_dir: str | None = option(
         None,
@@ -168,7 +171,8 @@ class DestinationOptions(Options):
 
     output_dir: str | None = option(
         None,
-        "Folder for NAME_SPLIT-00000-of-00004.tfrecord, labels.txt, dataset.json and rejected.csv.",
+        "Folder for NAME_SPLIT-00000-of-00004.tfrecord, labels.txt, dataset.json and rejected.csv; "
+        "or the URL of one in a bucket.",
         aliases=("dataset_dir",),
         path=True,
     )
@@ -345,8 +349,8 @@ class EngineOptions(Options):
     runner: str | None = option(
         None,
         "Runner of Apache Beam that reads the photographs and writes the records (extra beam); the "
-        "dataset is the same to the byte. Its workers must reach --image_dir and --output_dir: a "
-        "shared folder, or for the latter a bucket. Unset: threads of this process.",
+        "dataset is the same to the byte. Its workers must reach --image_dir and --output_dir: "
+        "shared folders or buckets. Unset: threads of this process.",
         choices=("DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"),
     )
     runner_options: str | None = option(

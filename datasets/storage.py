@@ -1,4 +1,4 @@
-"""Files of a dataset, on this machine or anywhere TensorFlow can open them (gs://, hdfs://, …)."""
+"""Files of a dataset, on this machine or anywhere TensorFlow can open them (gs://, …)."""
 
 import contextlib
 import glob
