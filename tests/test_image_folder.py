@@ -4,7 +4,7 @@ import unicodedata
 import pytest
 from PIL import Image
 
-from datasets.sources.image_folder import ImageFolder, photographs
+from datasets.sources.image_folder import ImageFolder
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_photographs_are_listed_in_order_without_what_is_none(tmp_path):
         (tmp_path / name).write_bytes(b"")
     os.symlink(tmp_path / "c", tmp_path / "link")
     # A link to a folder is not entered; it is named, so that it is reported.
-    assert list(photographs(str(tmp_path))) == ["a", "b.jpg", "link", "c/d.GIF"]
+    assert list(ImageFolder(str(tmp_path)).photographs()) == ["a", "b.jpg", "link", "c/d.GIF"]
 
 
 def test_no_folder_is_an_error():
