@@ -58,7 +58,8 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
       words: a repeated option that takes the words that belong to no flag, so that
         `--image a.jpg b.jpg` and `--image photos/*.jpg` mean what they say.
 
-    Exit codes: 0 done; 1 bad input (one line on standard error); 2 usage; 130 stopped by Ctrl-C.
+    Exit codes: 0 done; 1 bad input (one line on standard error); 2 usage; 75 others were missing,
+    so start again; 130 stopped by Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):  # names need not fit the terminal's encoding
         stream.reconfigure(errors="replace")
@@ -86,7 +87,7 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
     except (InputError, OSError) as error:
         if flags.FLAGS.debug:
             traceback.print_exc()
-        _fail(_one_line(error), _USAGE_ERROR if isinstance(error, UsageError) else _INPUT_ERROR)
+        _fail(_one_line(error), getattr(error, "exit_code", _INPUT_ERROR))
     except Exception as error:
         printer.end(_INPUT_ERROR, f"{type(error).__name__}: {error}")
         raise

@@ -9,14 +9,17 @@ TF-Slim's own steps.
 
 With --scaling=1,2,4,8 only the whole pipeline is measured, by the clock, with so many threads: as a
 processor gets its batches, and as a GPU does, which is handed bytes and finishes them itself.
+
+With --data_service=HOST:5050,OTHER:5050 the whole pipeline here and by the services take turns.
 """
 
 import os
 import statistics
 import time
+from collections.abc import Sequence
 
 import command_line
-from datasets.options import ReadingOptions, SourceOptions
+from datasets.options import SourceOptions, TrainingReadingOptions
 from foundation import machine
 from foundation.options import Options, group, option, options
 
@@ -26,7 +29,7 @@ class PipelineBenchmark(Options):
     """What is measured."""
 
     source: SourceOptions = group(SourceOptions)
-    reading: ReadingOptions = group(ReadingOptions)
+    reading: TrainingReadingOptions = group(TrainingReadingOptions)
     preprocessing_name: str = option("inception", "Recipe.")
     image_size: int = option(250, "Side of the images.", bounds=(1, None))
     batch_size: int = option(32, "Images a batch.", bounds=(1, None))
@@ -136,6 +139,29 @@ def scaling_table(measured: dict[int, dict[str, tuple[float, float]]], batch_siz
             yield f"{threads:<9}{way:<10}{rate:>10,.0f}{rate / threads:>10,.0f}{used:>12.1f}"
 
 
+def by_services(dataset, recipe, size: int, batch_size: int, services: Sequence[str]) -> dict:
+    """The whole pipeline in this process, and in tf.data services."""
+    from datasets import batches
+
+    preparation = batches.Preparation(*recipe.training_stages(size))
+    return {
+        "here": batches.training_batches(dataset, preparation, batch_size),
+        "services": batches.training_batches(dataset, preparation, batch_size, services=services),
+    }
+
+
+def services_table(measured: dict[str, tuple[float, float]], batch_size: int) -> list[str]:
+    """The lines to print, of what `measure` found."""
+    rates = {name: batch_size / clock for name, (_, clock) in measured.items()}
+    lines = [f"{name:<10}{rate:>10,.0f} images/s" for name, rate in rates.items()]
+    own = measured["services"][0] / measured["here"][0]
+    return [
+        *lines,
+        f"By services: {rates['services'] / rates['here']:.2f} times as fast, for {own:.0%} of the "
+        "processor time in this process.",
+    ]
+
+
 STAGES = ("read", "parse", "decode", "augment", "batch")
 
 
@@ -198,6 +224,11 @@ def main(given: PipelineBenchmark) -> None:
             compared = scaling(dataset, recipe, *shape, threads, given.reading.cache)
             found[threads] = measure(compared, given.batches, given.turns)
         print("\n".join(scaling_table(found, given.batch_size)))
+        return
+    if services := given.reading.data_service:
+        compared = by_services(dataset, recipe, given.image_size, given.batch_size, services)
+        measured = measure(compared, given.batches, given.turns)
+        print("\n".join(services_table(measured, given.batch_size)))
         return
     compared = pipelines(
         dataset,

@@ -210,6 +210,7 @@ def evaluation_batches(
     num_threads: int | None = None,
     max_batches: int | None = None,
     cache: str = "none",
+    shard: Shard = Shard(),
 ) -> tf.data.Dataset:
     """Yields each example once, in the order of the files; the last batch may be smaller.
 
@@ -220,6 +221,7 @@ def evaluation_batches(
       num_threads: threads that decode; None means as many as processors.
       max_batches: how many at most; None means all.
       cache: "memory" or "disk" copies the files there first, see `file_cache`.
+      shard: the part to yield: every `count`-th record.
 
     Returns:
       Batches of {"image": float32 [B, H, W, C], "label": int32 [B], "filename": string [B],
@@ -245,7 +247,7 @@ def evaluation_batches(
         }
 
     paths, compression = file_cache.copies(dataset.files, dataset.compression, cache)
-    ds = _read(list(paths), compression).enumerate()
+    ds = _read(list(paths), compression).enumerate().shard(shard.count, shard.index)
     ds = ds.map(prepare, num_parallel_calls=_threads(num_threads), deterministic=True)
     ds = ds.batch(batch_size)
     if max_batches is not None:

@@ -9,7 +9,10 @@ class InputError(ValueError):
       option: name of the option at fault, without dashes, or None.
       value: what it was set to, as the command line has it, or None.
       remedy: what to do about it.
+      exit_code: of a script that it ends.
     """
+
+    exit_code = 1
 
     def __init__(
         self, problem: str, *, option: str | None = None, value: object = None, remedy: str = ""
@@ -29,6 +32,14 @@ class InputError(ValueError):
 
 class UsageError(InputError):
     """Options that make no sense, alone or together, whatever lies on the disk."""
+
+    exit_code = 2
+
+
+class AgainError(InputError):
+    """Something that others do was missing; the same command goes on when it is back."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h, for what starts scripts again
 
 
 def missing_extra(extra: str, needed_by: str, option: str | None = None) -> InputError:

@@ -106,15 +106,17 @@ class BatchNorm(keras.layers.Layer):
     statistics and does not move them. Functions traced before `frozen` was set
     do not follow it.
 
-    Each replica of a tf.distribute strategy moves its own statistics; reading them outside of the
-    replicas gives their mean. Inside of `batch_statistics` that context decides instead.
+    Each replica of a tf.distribute strategy normalises by its own batch and moves its own
+    statistics; reading them outside of the replicas gives their mean. With `synchronized` set it is
+    the batches of all replicas together, as if one device had them all. Inside of
+    `batch_statistics` that context decides instead.
     """
 
     def __init__(self, decay: float, epsilon: float, scale: bool, activation=None, **kwargs):
         super().__init__(**kwargs)
         self.decay, self.epsilon, self.scale = decay, epsilon, scale
         self.activation = keras.activations.get(activation)
-        self.frozen = False
+        self.frozen = self.synchronized = False
 
     def build(self, input_shape):
         shape = input_shape[-1:]
@@ -129,9 +131,21 @@ class BatchNorm(keras.layers.Layer):
         if move is None:
             move = 1.0 - self.decay if training else None
         learns = move is not None and self.trainable and not self.frozen
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        scale = tf.ones(self.beta.shape) if self.gamma is None else tf.identity(self.gamma)
+        if learns and self.synchronized and _num_replicas() > 1:
+            y, mean, variance = self._over_replicas(tf.cast(x, tf.float32), scale, move)
+        else:
+            y, mean, variance = self._fused(x, scale, move, learns)
+        if learns and _MOVES.get():
+            self.moving_mean.assign(mean)
+            self.moving_variance.assign(variance)
+        return tf.cast(self.activation(y), x.dtype)
+
+    def _fused(self, x, scale, move, learns: bool):
+        """The result, and the statistics after it, by TensorFlow's kernel."""
+        return tf.raw_ops.FusedBatchNormV3(
             x=tf.cast(x, bfloat16.batch_norm_dtype(x)),
-            scale=tf.ones(self.beta.shape) if self.gamma is None else self.gamma,
+            scale=scale,
             offset=self.beta,
             mean=self.moving_mean,
             variance=self.moving_variance,
@@ -139,11 +153,26 @@ class BatchNorm(keras.layers.Layer):
             # The kernel mixes old and new itself: moving += move * (batch - moving).
             exponential_avg_factor=move if learns else 1.0,
             is_training=learns,
+        )[:3]
+
+    def _over_replicas(self, x, scale, move):
+        """The same by the batches of all replicas, which are of one size."""
+        context = tf.distribute.get_replica_context()
+        replicas = context.num_replicas_in_sync
+        own = tf.stack(tf.nn.moments(x, [0, 1, 2]))
+        # A sum in which each replica fills its own place: gradients come back through it, and
+        # nothing cancels as it would between a mean square and a squared mean.
+        place = tf.one_hot(context.replica_id_in_sync_group, replicas)[:, None, None]
+        means, variances = tf.unstack(
+            context.all_reduce(tf.distribute.ReduceOp.SUM, place * own), axis=1
         )
-        if learns and _MOVES.get():
-            self.moving_mean.assign(mean)
-            self.moving_variance.assign(variance)
-        return tf.cast(self.activation(y), x.dtype)
+        mean = tf.reduce_mean(means, 0)
+        variance = tf.reduce_mean(variances + (means - mean) ** 2, 0)
+        y = tf.nn.batch_normalization(x, mean, variance, self.beta, scale, self.epsilon)
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]) * replicas, tf.float32)
+        before = tf.identity(self.moving_mean), tf.identity(self.moving_variance)
+        batch = mean, variance * count / (count - 1)
+        return y, *(old + move * (new - old) for old, new in zip(before, batch, strict=True))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -170,6 +199,12 @@ def _moving_statistic(initializer: str, shape, name: str) -> keras.Variable:
         synchronization="on_read",
         name=name,
     )
+
+
+def _num_replicas() -> int:
+    """How many replicas compute what is computed here."""
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context else 1
 
 
 _SEED: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("seed", default=None)

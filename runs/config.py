@@ -44,6 +44,7 @@ class RunConfig:
     all options of the training, and `mlflow_…` where MLflow has the run. `temperature` says by what
     the logits of one checkpoint are divided, of which one, and what it was fitted on; `trained` how
     long the training took: wall "seconds" with all that belongs to it, and the "images" seen then.
+    `num_workers` took part in its last part; None where an earlier version trained it.
     """
 
     model_name: str
@@ -66,6 +67,7 @@ class RunConfig:
     mlflow_uri: str | None = None
     temperature: dict[str, Any] | None = None
     trained: dict[str, float] = dataclasses.field(default_factory=dict)
+    num_workers: int | None = None
 
     def __post_init__(self):
         if min(self.num_classes, self.image_size) < 1:

@@ -26,6 +26,9 @@ _OF_THE_RUN = (
 )
 # Options of the groups that `changes` tells that change no step.
 _NO_CHANGE = ("find_learning_rate", "recalibrate_batch_norm")
+# Options that say how many images an update is from.
+_OF_AN_UPDATE = {"batch_size", "gradient_accumulation_steps"}
+_OF_AN_UPDATE |= {"sync_replicas", "replicas_to_aggregate"}
 _SOURCE = ("dataset_dir", "dataset_name", "dataset_split_name", "tfrecord_file", "path_to_csv")
 
 
@@ -122,6 +125,38 @@ def changes(earlier: RunConfig, options: TrainOptions) -> str:
         f"{name} {was or 'none'} → {value or 'none'}"
         for name, (was, value) in pairs.items()
         if was != value
+    )
+
+
+def other_replicas(earlier: RunConfig, options: TrainOptions, num_workers: int) -> str:
+    """What a change of the workers and clones means for a training that goes on; "" for none.
+
+    Args:
+      earlier: the run so far.
+      options: with a batch size that is a number.
+      num_workers: from here on.
+    """
+    flags, batch = earlier.flags, options.training.batch
+    clones = options.training.machine.num_clones
+    pairs = {
+        "workers": (earlier.num_workers or num_workers, num_workers),
+        "clones": (flags.get("num_clones", clones), clones),
+    }
+    told = [f"{name} {was} → {now}" for name, (was, now) in pairs.items() if was != now]
+    if not told:
+        return ""
+    workers, replicas = pairs["workers"][0], pairs["workers"][0] * pairs["clones"][0]
+    begun = {name: flags[name] for name in values(batch) if name in _OF_AN_UPDATE & set(flags)}
+    before = batch.replace(**begun).images_per_step(workers, replicas)
+    now = batch.images_per_step(num_workers, num_workers * clones)
+    meaning = f"{', '.join(told)}. The data goes on after the examples seen so far"
+    if now == before:
+        return f"{meaning}, and an update is from {now} images as before."
+    size = batch.batch_size * before / now
+    keep = f"--batch_size={size:.0f} keeps {before}" if size == int(size) else ""
+    advice = f"a --learning_rate {now / before:.3g} times as high suits {now}, as a rule of thumb"
+    return f"{meaning}, but an update is from {now} images, not {before}: " + (
+        f"{keep}, or {advice}." if keep else f"{advice}."
     )
 
 

@@ -31,6 +31,7 @@ from runs.config import RunConfig
 from runs.options import TrainOptions
 from training import losses
 from training.contracts import Examples
+from training.distribution import Distribution
 
 _Result = TypeVar("_Result")
 # Images that the frozen layers of a net see at once, at least.
@@ -252,8 +253,14 @@ class ValidationData:
         config: RunConfig,
         recipe: Recipe,
         say: Callable[[str], None] = print,
+        distribution: Distribution | None = None,
     ):
         """Finds the split.
+
+        Args:
+          options, config, recipe: of the training.
+          say: gets a line for the screen.
+          distribution: whose workers evaluate a part each; None: this process evaluates all.
 
         Raises:
           InputError: there is none, it has other classes, or a record can't be read.
@@ -272,7 +279,9 @@ class ValidationData:
             _VALIDATION_BATCH,
             num_threads=options.reading.num_preprocessing_threads,
             cache=options.reading.cache,
+            shard=self._shard(distribution),
         )
+        self._distribution = distribution
         self._model: keras.Model | None = None
         self._predict: Callable[[tf.Tensor], tf.Tensor] | None = None
 
@@ -290,7 +299,7 @@ class ValidationData:
                     return
 
         if self._predict is None:  # the graph is made once
-            self._model = self._in_float32(model)
+            self._model = self._apart(model)
             self._predict = tf.function(
                 lambda images: self._model(images, training=False)["logits"],
                 autograph=False,
@@ -303,15 +312,26 @@ class ValidationData:
             lambda: evaluator.evaluate(self._predict, until_stopped(), self._dataset.labels),
         )
         recalls = {f"Recall_{k}": found.recall_at(k) for k in found.recalls}
-        return {"Accuracy": found.accuracy, **recalls, "loss": found.loss}
+        means = {"Accuracy": found.accuracy, **recalls, "loss": found.loss}
+        if self._distribution is None:
+            return means
+        return self._distribution.weighted_means(means, found.num_examples)
 
-    def _in_float32(self, model: keras.Model) -> keras.Model:
+    def _shard(self, distribution: Distribution | None) -> Shard:
+        """This worker's part of the split; all of it where it has fewer examples than workers."""
+        if distribution is None or distribution.num_workers > self._dataset.num_examples:
+            return Shard()
+        return Shard(distribution.worker, distribution.num_workers)
+
+    def _apart(self, model: keras.Model) -> keras.Model:
         """The net itself where it computes in float32, else another one with room for its weights.
 
         bfloat16 rounds the answers so much that some change: what chooses the best checkpoint would
-        say another accuracy than an evaluation of that checkpoint.
+        say another accuracy than an evaluation of that checkpoint. And a net of several workers
+        asks all of them for its moving statistics in each batch.
         """
-        if all(layer.compute_dtype == "float32" for layer in model.layers):
+        alone = self._distribution is None or self._distribution.num_workers == 1
+        if alone and all(layer.compute_dtype == "float32" for layer in model.layers):
             return model
         config = self.config
         return nets_factory.build(

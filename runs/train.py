@@ -5,14 +5,15 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import tensorflow as tf
 
 from datasets import bad_records, batches, data_services
 from datasets.bad_records import BadRecord
 from datasets.batches import Shard
-from foundation import files
-from foundation.errors import InputError
+from foundation import files, reachable
+from foundation.errors import AgainError, InputError
 from foundation.labels import shortened
 from foundation.options import changed
 from nets import checkpoints, speed
@@ -84,11 +85,14 @@ class _Job:
             if changes := continuing.changes(earlier, options):
                 last = os.path.basename(checkpoints.latest(options.training.train_dir))
                 say(f"Unlike the run so far, from {last} on: {changes}")
+            if replicas := continuing.other_replicas(earlier, options, distribution.num_workers):
+                say(f"Warning: from here on {replicas}")
         dataset = find(options.source, options.source.labels_offset)
         dataset, bad = readable(dataset, options.reading, say)
         if options.net.model_name == AUTO:
             options = auto.choose(options, dataset, distribution, say)
         config = continuing.configuration(options, earlier, dataset)
+        config = dataclasses.replace(config, num_workers=distribution.num_workers)
         recipe = training_recipe(options, config, dataset)
         shard = Shard(distribution.worker, distribution.num_workers)
         data, examples = TrainingData.of(dataset, config, recipe, options, shard, say)
@@ -149,28 +153,35 @@ def train(options: TrainOptions, say: Say = print) -> Trained:
       InputError: data, run and options do not go together, or the loss is not finite.
       OSError: something could not be written.
     """
-    distribution = _distribution(options)
-    with train_dir(options.training.train_dir, distribution.is_chief):
+    distribution, folder = _distribution(options, say), options.training.train_dir
+    with _together(distribution, folder, say), train_dir(folder, distribution.is_chief):
         job = _Job.of(options, distribution, say).with_batch_size()
         if services := job.options.reading.data_service:
             data_services.check(services)
-            # It prepares images for the whole net, not for features that are computed once.
+            # They prepare images for the whole net, not for features that are computed once.
             job = _without_feature_cache(job)
-            data_services.watch(services, lambda address: _service_lost(job, address))
-        current, job = job.run()
-        if distribution.is_chief:
-            keep_zca_file(job.config, job.options.training.train_dir, job.data.dataset)
-        _describe(current, job)
-        if current.ended and not options.training.batch_norm.recalibrate_batch_norm:
-            return _finished(current, say)
-        return job.data.explained(lambda: _trained(current, job))
+        with reachable.watched(services, lambda gone: _services_lost(gone, folder, say)):
+            trained = _run(job, say)
+    if trained.ending is Ending.SIGNAL and distribution.num_workers > 1:
+        # What started the workers is to know that they are not done, whichever got the signal.
+        raise AgainError("a signal has stopped all workers.", remedy=_again(folder))
+    return trained
+
+
+def _run(job: _Job, say: Say) -> Trained:
+    current, job = job.run()
+    if job.distribution.is_chief:
+        keep_zca_file(job.config, job.options.training.train_dir, job.data.dataset)
+    _describe(current, job)
+    if current.ended and not job.options.training.batch_norm.recalibrate_batch_norm:
+        return _finished(current, say)
+    return job.data.explained(lambda: _trained(current, job))
 
 
 def find_learning_rate(options: TrainOptions, say: Say = print) -> float:
     """Tries rising rates and names a good one; see `rate_finder.find`."""
-    distribution = _distribution(options)
-    folder = options.training.train_dir
-    with train_dir(folder, distribution.is_chief):
+    distribution, folder = _distribution(options, say), options.training.train_dir
+    with _together(distribution, folder, say), train_dir(folder, distribution.is_chief):
         job = _without_feature_cache(_Job.of(options, distribution, say).with_batch_size())
         current, job = job.run()
         _describe(current, job, steps=False)
@@ -182,13 +193,13 @@ def find_learning_rate(options: TrainOptions, say: Say = print) -> float:
 
 def restore_dry_run(options: TrainOptions, say: Say = print) -> None:
     """Says what a new run would take from --checkpoint_path; changes nothing."""
-    job = _Job.of(options, _distribution(options), say)
+    job = _Job.of(options, _distribution(options, say), say)
     restoring.dry_run(job.options.training, job.net, say)
 
 
 def preview(options: TrainOptions, say: Say = print) -> None:
     """Writes a picture of what training sees: a row an image, the original and what is drawn."""
-    job = _Job.of(options, _distribution(options), say)
+    job = _Job.of(options, _distribution(options, say), say)
     data, path = job.data, options.preview.preview
     examples = data.explained(lambda: batches.first_examples(data.dataset, previews.ROWS))
     sheet = previews.Sheet(
@@ -242,7 +253,7 @@ def _trained(current: Run, job: _Job) -> Trained:
     options, config = job.options.training, job.config
     validation = None
     if options.validation.eval_every_n_steps:
-        validation = ValidationData(job.options, config, job.data.recipe, job.say)
+        validation = ValidationData(job.options, config, job.data.recipe, job.say, job.distribution)
     time_log = _TrainingTime(current, options.train_dir)
     current.cache_features(job.data)
     log = Log()
@@ -305,11 +316,25 @@ def _without_feature_cache(job: _Job) -> _Job:
     return dataclasses.replace(job, options=options)
 
 
-def _distribution(options: TrainOptions) -> Distribution:
+def _distribution(options: TrainOptions, say: Say) -> Distribution:
     machine = options.training.machine
     return distributions.create(
-        machine.num_clones, machine.clone_on_cpu, machine.worker_hosts, machine.task
+        machine.num_clones,
+        machine.clone_on_cpu,
+        machine.worker_hosts,
+        machine.task,
+        machine.worker_wait_secs,
+        say,
     )
+
+
+def _together(distribution: Distribution, folder: str, say: Say) -> AbstractContextManager:
+    """Ends this worker where another one is gone."""
+    return distribution.together(lambda: _again(folder), lambda error: _end(error, say))
+
+
+def _again(folder: str) -> str:
+    return f"Start all workers again by the same commands: the run {_continuation(folder)}."
 
 
 def _tracked(current: Run, job: _Job) -> MlflowRun | None:
@@ -380,15 +405,26 @@ def _as_table(rows: dict[str, object]) -> str:
     return "\n".join(["| flag | value |", "|---|---|", *lines])
 
 
-def _service_lost(job: _Job, address: str) -> None:
-    """Ends the process, which TensorFlow keeps waiting."""
-    last = checkpoints.latest(job.options.training.train_dir)
-    begins = f"carries on from {os.path.basename(last)}" if last else "begins anew"
-    job.say(
-        f"Error: --data_service={address} has not answered for a minute. Start it again, then "
-        f"this command: it {begins}."
+def _services_lost(gone: list[str], folder: str, say: Say) -> None:
+    error = AgainError(
+        "it does not answer any more.",
+        option="data_service",
+        value=",".join(gone),
+        remedy=f"Start it again, then this command: it {_continuation(folder)}.",
     )
-    os._exit(1)
+    _end(error, say)
+
+
+def _continuation(folder: str) -> str:
+    """How the same command goes on."""
+    last = checkpoints.latest(folder)
+    return f"carries on from {os.path.basename(last)}" if last else "begins anew"
+
+
+def _end(error: AgainError, say: Say) -> None:
+    """Ends the process, which TensorFlow keeps waiting."""
+    say(f"Error: {error}")
+    os._exit(error.exit_code)
 
 
 def _describe(current: Run, job: _Job, steps: bool = True) -> None:

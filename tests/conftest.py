@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 import signal
+import socket
 
 # Before anything imports TensorFlow: its start-up notices would fill the report.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -102,6 +103,15 @@ def write_colours(
 def colours(tmp_path_factory) -> pathlib.Path:
     """The folder of a dataset with 24 pictures a split in three classes."""
     return write_colours(tmp_path_factory.mktemp("colours"))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody has yet."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
 
 
 def shorten_mobilenet(pairs: int = 3) -> None:

@@ -49,6 +49,27 @@ def test_what_differs_from_the_run_so_far_is_told():
     assert told.endswith("/other")
 
 
+def test_what_other_workers_and_clones_mean_is_told():
+    begun = TrainOptions.of(dataset_dir="animals", batch_size=16, num_clones=2)
+    earlier = dataclasses.replace(CONFIG, flags=run_config.flags_of(begun), num_workers=2)
+    assert continuing.other_replicas(earlier, begun, 2) == ""
+    told = continuing.other_replicas(earlier, begun, 1)
+    assert told.startswith("workers 2 → 1. The data goes on")
+    assert told.endswith(
+        "an update is from 32 images, not 64: --batch_size=32 keeps 64, or a --learning_rate 0.5 "
+        "times as high suits 32, as a rule of thumb."
+    )
+    clones = TrainOptions.of(dataset_dir="animals", batch_size=16, num_clones=3)
+    told = continuing.other_replicas(earlier, clones, 2)
+    assert told.startswith("clones 2 → 3.") and "--batch_size" not in told
+    assert "a --learning_rate 1.5 times as high suits 96" in told
+    kept = TrainOptions.of(dataset_dir="animals", batch_size=32, num_clones=2)
+    told = continuing.other_replicas(earlier, kept, 1)
+    assert told.endswith("and an update is from 64 images as before.")
+    of_before = dataclasses.replace(earlier, num_workers=None)
+    assert continuing.other_replicas(of_before, begun, 1) == ""
+
+
 def test_a_run_of_an_earlier_version_goes_on():
     earlier = run_config.load(str(FIXTURES / "earlier"))
     options = TrainOptions.of(

@@ -1,6 +1,7 @@
 """Batches from a tf.data service on this machine."""
 
 import contextlib
+import functools
 import http.server
 import queue
 import signal
@@ -12,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from datasets import batches, data_services, tfrecord_dataset
+from foundation import reachable
 from preprocessing import preprocessing_factory
 from tests.forked import Script, run_script
 
@@ -74,8 +76,8 @@ def test_a_service_that_is_gone_is_noticed(service):
     with pytest.raises(ValueError, match=f"^--data_service={free}: no tf.data service answers"):
         data_services.check([service, free])
     lost = queue.Queue()
-    data_services.watch([service, free], lost.put, check_secs=0.05, patience=3)
-    assert lost.get(timeout=10) == free and lost.empty()
+    with reachable.watched([service, free], lost.put, check_secs=0.05, patience=3):
+        assert lost.get(timeout=10) == [free] and lost.empty()
 
 
 def test_another_service_or_a_worker_out_of_reach_is_told():
@@ -104,9 +106,40 @@ def test_a_service_that_was_started_anew_is_told(colours):
             batches.explained(dataset, lambda: [next(iterator) for _ in range(100)])
 
 
+def check_often():
+    reachable.watched = functools.partial(reachable.watched, check_secs=0.2)
+
+
+def test_a_training_ends_when_one_of_its_two_services_is_killed(colours, service, tmp_path):
+    second = Script("data_service.py", "--port=0")
+    address = second.stdout.readline().split("--data_service=")[1].split(". ")[0]
+    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", *SMALLEST)
+    flags += ("--log_every_n_steps=1", "--save_interval_secs=1")
+    training = Script(
+        "train_image_classifier.py",
+        *(*flags, f"--data_service={service},{address}"),
+        first=check_often,
+    )
+    for line in training.stdout:
+        if line.startswith("Saved "):
+            break
+    second.kill()
+    out, errors = training.communicate(timeout=60)
+    assert training.returncode == 75, errors
+    saved = [line for line in (line, *out.splitlines()) if line.startswith("Saved ")][-1]
+    last = saved.strip().rpartition("/")[2]
+    assert out.splitlines()[-1] == (
+        f"Error: --data_service={address}: it does not answer any more. Start it again, then this "
+        f"command: it carries on from {last}"
+    )
+
+
+SMALLEST = ("--model_name=small_cnn", "--small_cnn_filters=4", "--train_image_size=16")
+
+
 def test_training_by_the_command_line(colours, service, tmp_path):
-    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", "--model_name=small_cnn")
-    flags += ("--small_cnn_filters=4", "--train_image_size=16", "--max_number_of_steps=3")
+    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", *SMALLEST)
+    flags += ("--max_number_of_steps=3",)
     result = run_script("train_image_classifier.py", *flags, f"--data_service={service}")
     assert result.returncode == 0, result.stderr
     wrong = run_script("train_image_classifier.py", *flags, "--data_service=here")

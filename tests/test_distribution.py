@@ -26,6 +26,34 @@ def test_a_broken_tf_config_is_named(monkeypatch):
         distribution.create()
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("[1]", "is not an object"),
+        ({"cluster": {"worker": ["a:1"], "ps": ["b:1"]}}, "has ps: write only chief and worker"),
+        ({"cluster": {"worker": ["a:1", "b"]}}, "has b: write HOST:PORT"),
+        ({"cluster": {"worker": ["a:1", "b:1"]}}, "says that this is None None"),
+        (
+            {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}},
+            "says that this is worker 2, which its cluster lacks",
+        ),
+    ],
+)
+def test_a_tf_config_that_makes_no_sense_is_told(monkeypatch, content, problem):
+    text = content if isinstance(content, str) else json.dumps(content)
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match=problem):
+        distribution.create()
+
+
+def test_the_chief_of_a_tf_config_is_the_first_worker(monkeypatch):
+    cluster = {"worker": ["b:1", "c:1"], "chief": ["a:1"]}
+    config = {"cluster": cluster, "task": {"type": "worker", "index": "1"}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    peers = distribution._peers()
+    assert (peers.addresses, peers.own) == (("a:1", "b:1", "c:1"), 2)
+
+
 def test_a_tf_config_of_one_worker_is_no_cluster(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1"]}}))
     assert distribution.create().num_workers == 1

@@ -392,6 +392,10 @@ def test_where_a_run_ends():
     assert last_step(50, None) == 50
     assert last_step(50, 2.05) == 21
     assert last_step(5, 2.0) == 5
+    # Of 200 examples 5 steps of 20 took a half: the rest takes 10 steps of 10.
+    epochs = LengthOptions(num_epochs=2.0)
+    assert epochs.last_step(100, 10, step=5, examples=100) == 15
+    assert epochs.last_step(100, 10, step=7, examples=70) == 20
 
 
 def test_batch_norm_is_recalibrated_after_a_run_that_ended(make, tmp_path):

@@ -1,14 +1,11 @@
 """The training script as its users run it: one process a test or two."""
 
 import functools
-import glob
 import json
 import re
 import resource
 import shutil
 import signal
-import socket
-import time
 
 import numpy as np
 import pytest
@@ -180,50 +177,6 @@ def test_two_clones_on_the_processor(colours, tmp_path):
     reader = checkpoints.read(str(tmp_path / "run"))
     assert reader.get("global_step") == 4
     assert reader.get("run_state/examples") == 4 * 2 * 8
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def test_two_workers_share_their_gradients_and_a_folder(colours, tmp_path):
-    hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
-    shared = (f"--dataset_dir={colours}", *SMALL, "--max_number_of_steps=4", "--clone_on_cpu")
-    shared += (f"--train_dir={tmp_path}/run", "--eval_every_n_steps=2", "--eval_split_name=train")
-    workers = [start(*shared, f"--worker_hosts={hosts}", f"--task={i}") for i in range(2)]
-    deadline = time.monotonic() + 200
-    outputs = [w.communicate(timeout=deadline - time.monotonic()) for w in workers]
-    for worker, (_, errors) in zip(workers, outputs, strict=True):
-        assert worker.returncode == 0, errors
-    assert "worker 0 of 2" in outputs[0][0]
-    assert checkpoints.read(f"{tmp_path}/run").get("run_state/examples") == 4 * 2 * 8
-    assert checkpoints.read(f"{tmp_path}/run/best").get("global_step") in (2, 4)
-    # The second worker writes nothing.
-    assert outputs[0][0].count("Saved ") == 1 and outputs[0][0].count("eval/Accuracy[") == 2
-    assert "Saved " not in outputs[1][0] and "eval/Accuracy[" not in outputs[1][0]
-    assert len(glob.glob(f"{tmp_path}/run/events*")) == 1
-
-
-def test_workers_by_their_hosts_share_the_gradients_to_aggregate(colours, tmp_path):
-    hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
-    shared = (f"--dataset_dir={colours}", *SMALLEST, "--max_number_of_steps=2", "--clone_on_cpu")
-    shared += (f"--train_dir={tmp_path}/run", "--batch_size=4", "--sync_replicas")
-    shared += ("--replicas_to_aggregate=4",)
-    workers = [start(*shared, f"--worker_hosts={hosts}", f"--task={i}") for i in range(2)]
-    for worker in workers:
-        _, errors = worker.communicate(timeout=200)
-        assert worker.returncode == 0, errors
-    assert checkpoints.read(f"{tmp_path}/run").get("run_state/examples") == 2 * 4 * 4
-    odd = run_script(
-        SCRIPT, *shared[:-1], "--replicas_to_aggregate=3", "--worker_hosts=127.0.0.1:1,127.0.0.1:2"
-    )
-    assert odd.returncode == 2 and "evenly by 2 workers" in odd.stderr
 
 
 SMALLEST = ("--model_name=small_cnn", "--small_cnn_filters=4", "--train_image_size=16")

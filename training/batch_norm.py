@@ -41,6 +41,13 @@ def freeze(model: keras.Model, trained: Collection[str]) -> None:
             layer.frozen = own.isdisjoint(trained)
 
 
+def synchronize(model: keras.Model) -> None:
+    """Batch norms normalise by the batches of all replicas together."""
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNorm):
+            layer.synchronized = True
+
+
 class SlowDecay(NamedTuple):
     """A decay, the steps that it needs, and the decay that fits the steps there are."""
 

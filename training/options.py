@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 
 from foundation.errors import InputError, UsageError
 from foundation.options import Options, group, option, options
@@ -67,11 +68,22 @@ class LengthOptions(Options):
         """Longest time the run may take; infinity where none is set."""
         return math.inf if self.max_minutes is None else 60 * self.max_minutes
 
-    def last_step(self, num_examples: int, images_per_step: int) -> int | None:
-        """The step at which a run ends: by steps or epochs, whichever is less; None for neither."""
+    def last_step(
+        self, num_examples: int, images_per_step: int, step: int = 0, examples: int = 0
+    ) -> int | None:
+        """The step at which a run ends: by steps or epochs, whichever is less; None for neither.
+
+        Args:
+          num_examples: in an epoch.
+          images_per_step: from here on.
+          step, examples: how far the run is, and how many examples that took.
+        """
         ends = [] if self.max_number_of_steps is None else [self.max_number_of_steps]
         if self.num_epochs is not None:
-            ends.append(max(1, math.ceil(self.num_epochs * num_examples / images_per_step)))
+            # More images a step than now, or fewer, have gone into the steps so far.
+            beyond = examples - step * images_per_step
+            left = self.num_epochs * num_examples - beyond
+            ends.append(max(1, math.ceil(left / images_per_step)))
         return min(ends, default=None)
 
 
@@ -298,6 +310,12 @@ class BatchNormOptions(Options):
         "moves them on, as TF-Slim does.",
         choices=("inference", "slim"),
     )
+    sync_batch_norm: bool = option(
+        False,
+        "Normalise by the batches of all clones and workers together, so that N of them give the "
+        "numbers of one with a batch N times as large. For small batches: each layer waits for the "
+        "others twice a step, and XLA is left out.",
+    )
     recalibrate_batch_norm: int = option(
         0,
         "At the end of the run, also of one that has ended before, replace batch norm's moving "
@@ -430,11 +448,20 @@ class MachineOptions(Options):
     )
     worker_replicas: int = option(1, "Number of workers.", bounds=(1, None))
     task: int = option(0, "Index of this worker in --worker_hosts.", bounds=(0, None))
+    worker_wait_secs: int = option(
+        600, "Longest time to wait for the other workers at the start.", bounds=(1, None)
+    )
     precision: str = option(
         "auto",
         "Arithmetic of the layers; weights, loss and statistics stay float32. auto: bfloat16 where "
         "the processor or the GPU has it. tf32: float32 whose factors GPUs round to 10 bits.",
         choices=("auto", "float32", "tf32", "bfloat16"),
+    )
+    gradient_reduction: str = option(
+        "float32",
+        "As which numbers gradients go between clones and workers: bfloat16 halves the bytes and "
+        "rounds to 8 bits. The clones of one machine with GPUs know float32 only.",
+        choices=("float32", "bfloat16"),
     )
     jit_compile: str = option(
         "auto", "XLA; auto: on for GPUs, off for processors.", choices=("auto", "on", "off")
@@ -454,7 +481,7 @@ class MachineOptions(Options):
     def check(self) -> None:
         hosts, by_environment = self.worker_hosts, os.environ.get("TF_CONFIG")
         for host in hosts:
-            if ":" not in host:
+            if not re.fullmatch(r".+:\d+", host):
                 raise UsageError("write HOST:PORT.", option="worker_hosts", value=host)
         if self.task and not by_environment and self.task >= len(hosts):
             raise UsageError(
@@ -556,6 +583,11 @@ class TrainingOptions(Options):
         return self.saving.train_dir
 
     def check(self) -> None:
+        if self.batch_norm.sync_batch_norm and self.machine.jit_compile == "on":
+            raise UsageError(
+                "--sync_batch_norm and --jit_compile=on: XLA can't wait for other replicas within "
+                "a net. Leave one of them out."
+            )
         count, kept = self.validation.average_checkpoints, self.saving.keep_checkpoints
         if 0 < kept < count:
             raise UsageError(

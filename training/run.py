@@ -70,7 +70,6 @@ class Run:
         self._began = time.monotonic()
         replicas = distribution.strategy.num_replicas_in_sync
         self.images_per_step = options.batch.images_per_step(distribution.num_workers, replicas)
-        self.last_step = options.length.last_step(examples.num_examples, self.images_per_step)
         self._phases = phases.plan(
             net.image_size,
             options.scopes.trainable_scopes,
@@ -81,6 +80,10 @@ class Run:
         self._from_best = bool(resumed) and self._goes_back()
         if self._from_best:
             resumed = checkpoints.latest(os.path.join(options.train_dir, FOLDER))
+        begin = run_state.position_of(resumed, self.images_per_step)
+        self.last_step = options.length.last_step(
+            examples.num_examples, self.images_per_step, begin.step, begin.examples
+        )
         keras.utils.set_random_seed(options.batch.seed)
         if options.batch.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -100,6 +103,7 @@ class Run:
         settling.check(self.trainee.model, options.batch_norm, self.last_step, say)
         self._start = self._take_first_weights(resumed)
         self.first_step = self._start.step
+        self._check_shared()
         # No checkpoint: ignore what an abandoned run left in the folder.
         self.best = Best.load(options.train_dir, self.first_step) if resumed else Best()
 
@@ -147,6 +151,18 @@ class Run:
             raise
         finally:
             log.close(status)
+
+    def _check_shared(self) -> None:
+        """Raises InputError where the workers see different checkpoints."""
+        if self.distribution.mean(self.first_step) != self.first_step:
+            begins = f"has step {self.first_step}" if self.first_step else "has no checkpoint"
+            raise InputError(
+                f"for worker {self.distribution.worker} it {begins}, and for another one it is "
+                "another folder.",
+                option="train_dir",
+                value=self.options.train_dir,
+                remedy="Name a folder that all workers share, such as one of a network's disk.",
+            )
 
     def _goes_back(self) -> bool:
         """Whether --resume_from_best asks for an earlier checkpoint than the last one."""

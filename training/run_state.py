@@ -34,6 +34,20 @@ class Position:
         return Position(step, self.examples + (step - self.step) * images_per_step)
 
 
+def position_of(prefix: str | None, images_per_step: int) -> Position:
+    """How far the run was when it wrote a checkpoint; the beginning where there is none.
+
+    `images_per_step` tells the examples of a checkpoint of TF-Slim, which does not say them.
+    """
+    if prefix is None:
+        return Position()
+    reader = checkpoints.read(prefix)
+    step = checkpoints.global_step(reader) or 0
+    if _EXAMPLES in reader.shapes:
+        return Position(step, int(reader.get(_EXAMPLES)))
+    return Position(step, step * images_per_step)
+
+
 class RunState:
     """All that a run must remember, under the names a checkpoint has it by."""
 
@@ -127,13 +141,11 @@ class RunState:
                     f"{list(variable.shape)}. Use the same flags, or another --train_dir."
                 )
         values = {name: reader.get(name) for name in wanted}
-        step = int(reader.get(STEP)) if STEP in reader.shapes else 0
+        position = position_of(prefix, images_per_step)
         for name, variable in wanted.items():
             variable.assign(values[name])
-        self._step.assign(step)
-        if _EXAMPLES in reader.shapes:
-            return Position(step, int(reader.get(_EXAMPLES)))
-        return Position(step, step * images_per_step)
+        self._step.assign(position.step)
+        return position
 
     def _variables(self) -> dict[str, tf.Variable]:
         return self._weights | self.slots

@@ -92,6 +92,8 @@ class StepSettings:
       recompute: keep little of the forward pass, and compute it anew for the gradients.
       timed: measure how long steps wait for their batches; TensorFlow's deterministic mode
         forbids to read the clock.
+      sync_batch_norm: batch norms exchange numbers with other replicas; excludes jit_compile.
+      reduced_in: float32 or bfloat16, the type in which gradients go between replicas.
     """
 
     accumulation: int = 1
@@ -99,6 +101,8 @@ class StepSettings:
     jit_compile: bool = False
     recompute: bool = False
     timed: bool = True
+    sync_batch_norm: bool = False
+    reduced_in: tf.DType = tf.float32
 
 
 class TrainingStep:
@@ -142,7 +146,8 @@ class TrainingStep:
         self._loss, self._penalty = loss, penalty
         self._accumulation, self._seed = settings.accumulation, settings.seed
         self.jit_compile, self._timed = settings.jit_compile, settings.timed
-        self._recompute = settings.recompute
+        self._recompute, self._reduced_in = settings.recompute, settings.reduced_in
+        self._sync_batch_norm = settings.sync_batch_norm
         self._several = distribution.strategy.num_replicas_in_sync > 1
         with distribution.strategy.scope():
             self.step = tf.Variable(
@@ -225,6 +230,8 @@ class TrainingStep:
         compiled = functools.partial(function, jit_compile=self.jit_compile)
         # A function of its own, so that several batches a step compile the net once.
         self._gradients = compiled(self._compute_gradients)
+        if self._sync_batch_norm:  # a strategy hears of no exchange within a function
+            self._gradients = self._compute_gradients
         self._packed, self._applied, self._whole = self._pack, self._apply, None
         if self.jit_compile:
             self._packed, self._applied = compiled(self._pack), compiled(self._apply)
@@ -301,15 +308,20 @@ class TrainingStep:
         ]
         if self._several:
             # In one piece: a message of its own for each of hundreds of gradients costs more.
-            found = context.all_reduce(tf.distribute.ReduceOp.MEAN, self._packed(found))
+            mean = functools.partial(context.all_reduce, tf.distribute.ReduceOp.MEAN)
+            found = [mean(vector) for vector in self._packed(found)]
         return self._applied(found, statistics, state)
 
-    def _pack(self, found) -> tf.Tensor:
-        """Gradients and losses of a replica's batches, their means as one vector."""
+    def _pack(self, found) -> list[tf.Tensor]:
+        """Gradients and losses of a replica's batches, their means as few vectors."""
         gradients, losses = _means(found)
-        return tf.concat([*(tf.reshape(gradient, [-1]) for gradient in gradients), losses], axis=0)
+        flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
+        if self._reduced_in == tf.float32:
+            return [tf.concat([*flat, losses], axis=0)]
+        return [tf.cast(tf.concat(flat, axis=0), self._reduced_in), losses]
 
-    def _unpack(self, packed: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def _unpack(self, vectors: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        packed = tf.concat([tf.cast(vector, tf.float32) for vector in vectors], axis=0)
         shapes = [variable.shape for variable in self._trained]
         sizes = [*(shape.num_elements() for shape in shapes), len(self._reported)]
         *gradients, losses = tf.split(packed, sizes)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from foundation.errors import InputError
 from nets import heads, layers, nets_factory, precision, resizing, slim_names
 from training import (
     batch_norm,
@@ -64,6 +65,8 @@ class Trainee:
         self.split: feature_cache.Split | None = None
         with self._strategy.scope():
             self.model = self._build(image_size=net.image_size, **net.options_in_training)
+            if options.batch_norm.sync_batch_norm:
+                batch_norm.synchronize(self.model)
             self.weights = slim_names.variables(self.model)
             self.optimizer = optimizers.create(options.optimizer)
         # At once, and not only at the step from which a scope is trained.
@@ -278,7 +281,14 @@ def build_step(
     distribution: Distribution,
     last_step: int | None,
 ) -> TrainingStep:
-    """What makes the updates of a trainee."""
+    """What makes the updates of a trainee; raises InputError where replicas can't share them."""
+    reduced_in = tf.as_dtype(options.machine.gradient_reduction)
+    if reduced_in == tf.bfloat16 and not distribution.reduces_bfloat16:
+        raise InputError(
+            "the GPUs of one machine sum up float32 only. Leave it out.",
+            option="gradient_reduction",
+            value="bfloat16",
+        )
     epoch = learning_rates.epoch_of(options.batch, examples.num_examples, distribution.num_workers)
     decay = options.optimizer.weight_decay
     decayed = [trainee.weights[name].value for name in slim_names.regularized(trainee.model)]
@@ -295,13 +305,18 @@ def build_step(
         StepSettings(
             options.batch.accumulation(distribution.num_workers),
             options.batch.seed,
-            _jit_compile(options.machine.jit_compile),
+            _jit_compile(options),
             options.machine.recompute,
             timed=not options.batch.deterministic,
+            sync_batch_norm=options.batch_norm.sync_batch_norm,
+            reduced_in=reduced_in,
         ),
     )
 
 
-def _jit_compile(asked: str) -> bool:
+def _jit_compile(options: TrainingOptions) -> bool:
+    asked = options.machine.jit_compile
+    if asked == "auto" and options.batch_norm.sync_batch_norm:
+        return False
     # XLA slows these nets down on processors.
     return asked == "on" or (asked == "auto" and bool(tf.config.get_visible_devices("GPU")))
