@@ -43,6 +43,43 @@ def place(tmp_path_factory):
     return place
 
 
+@dataclasses.dataclass
+class OneOfTwo:
+    """The part of a `distribution.Distribution` that evaluation asks of it; remembers its part."""
+
+    worker: int
+    num_workers: int = 2
+
+    def weighted_means(self, values, weight):
+        self.part = values, weight
+        return dict(values)
+
+
+def test_two_workers_evaluate_a_part_each_and_together_all(place):
+    keras.utils.set_random_seed(0)
+    config = run_config.RunConfig(NET, len(LABELS), LABELS, SIZE, "lenet", dataset_dir=str(place))
+    options = TrainOptions.of(dataset_dir=str(place), eval_every_n_steps=1)
+    model = nets_factory.build(NET, len(LABELS), SIZE, 3)
+
+    def metrics(distribution=None):
+        recipe = preprocessing_factory.get("lenet")
+        data = ValidationData(options, config, recipe, silent, distribution)
+        return data.metrics(model, lambda: False)
+
+    parts = [OneOfTwo(0), OneOfTwo(1)]
+    for part in parts:
+        metrics(part)
+    whole = metrics()
+    assert [weight for _, weight in (part.part for part in parts)] == [15, 15]
+    for name, value in whole.items():
+        found = [values[name] for values, _ in (part.part for part in parts)]
+        assert np.mean(found) == pytest.approx(value, rel=1e-6)
+    assert parts[0].part[0]["loss"] != parts[1].part[0]["loss"]
+    many = OneOfTwo(5, num_workers=31)  # there is no part for each: all evaluate all
+    metrics(many)
+    assert many.part == (whole, 30)
+
+
 def test_a_net_that_trains_in_bfloat16_is_evaluated_in_float32(place):
     keras.utils.set_random_seed(0)
     config = run_config.RunConfig(NET, len(LABELS), LABELS, SIZE, "lenet", dataset_dir=str(place))

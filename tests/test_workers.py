@@ -1,20 +1,22 @@
 """Training by several workers: processes on this machine that share gradients and a folder."""
 
 import glob
-import json
 import re
 import signal
 import time
 
 import numpy as np
+import pytest
 
 from nets import checkpoints
 from tests.conftest import free_ports, shorten_mobilenet
-from tests.forked import Script, run_script
+from tests.forked import Script
 
 SCRIPT = "train_image_classifier.py"
-NET = ("--model_name=mobilenet_v1_025", "--train_image_size=32", "--clone_on_cpu")
-NET += ("--precision=float32", "--save_summaries_secs=0")
+WITH_BATCH_NORM = ("--model_name=mobilenet_v1_025", "--train_image_size=32")
+SMALLEST = ("--model_name=small_cnn", "--small_cnn_filters=4", "--small_cnn_dense_units=4")
+SMALLEST += ("--train_image_size=16",)
+EVERYWHERE = ("--clone_on_cpu", "--precision=float32", "--save_summaries_secs=0")
 
 
 def one_pair_without_dropout():
@@ -26,7 +28,7 @@ def one_pair_without_dropout():
 
 
 def begin(colours, folder, *flags, env=None):
-    words = (f"--dataset_dir={colours}", f"--train_dir={folder}", *NET, *flags)
+    words = (f"--dataset_dir={colours}", f"--train_dir={folder}", *EVERYWHERE, *flags)
     return Script(SCRIPT, *words, env=env, first=one_pair_without_dropout)
 
 
@@ -47,6 +49,7 @@ def outputs(*scripts, seconds=200):
 
 
 def weights(folder):
+    """Weights, moving statistics and slots of the optimizer."""
     reader = checkpoints.read(str(folder))
     return {n: reader.get(n) for n in reader.names if n.startswith("MobilenetV1/")}
 
@@ -61,11 +64,12 @@ def test_clones_and_workers_give_one_devices_numbers_where_batch_norm_is_synchro
     colours, tmp_path
 ):
     """Each step sees all 24 pictures, so that their order does not count."""
-    flags = ("--max_number_of_steps=4", "--augment=false", "--optimizer=momentum")
+    flags = (*WITH_BATCH_NORM, "--max_number_of_steps=4", "--augment=false")
+    flags += ("--optimizer=momentum",)
     flags += ("--learning_rate=0.1", "--learning_rate_decay_type=fixed", "--batch_norm_decay=0.5")
     flags += ("--eval_every_n_steps=2", "--eval_split_name=train")
     half, sync = (*flags, "--batch_size=12"), "--sync_batch_norm"
-    outputs(begin(colours, tmp_path / "one", *flags, "--batch_size=24"))
+    (alone,) = outputs(begin(colours, tmp_path / "one", *flags, "--batch_size=24"))
     outputs(begin(colours, tmp_path / "clones", *half, "--num_clones=2", sync))
     pair, _ = workers(colours, tmp_path / "workers", *half, sync)
     chief, other = outputs(*pair)
@@ -81,17 +85,10 @@ def test_clones_and_workers_give_one_devices_numbers_where_batch_norm_is_synchro
     assert "Saved " not in other and "eval/Accuracy[" not in other
     assert len(glob.glob(f"{tmp_path}/workers/events*")) == 1
 
-    # Each worker evaluates its part, and both parts give the numbers of an evaluation of all.
-    best = json.loads((tmp_path / "workers/best/best.json").read_text())
-    words = (f"--checkpoint_path={tmp_path}/workers/best", f"--eval_dir={tmp_path}/eval")
-    done = run_script(
-        "eval_image_classifier.py",
-        *(*words, "--dataset_split_name=train", "--clone_on_cpu"),
-        first=one_pair_without_dropout,
-    )
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / "eval/metrics.json").read_text())
-    assert best["accuracy"] == metrics["accuracy"] and best["steps"] == [2, 4]
+    assert checkpoints.read(f"{tmp_path}/workers/best").get("global_step") in (2, 4)
+    # Each worker evaluates its part; the numbers are those of all.
+    losses = [float(re.findall(r"eval/loss\[([\d.]+)\]", out)[-1]) for out in (alone, chief)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
 def killed_after_two_saves(scripts, number):
@@ -120,7 +117,7 @@ def end_of(left, gone, checkpoint):
 def test_a_worker_is_killed_the_others_end_and_the_run_goes_on_with_any_number(colours, tmp_path):
     """One run: worker 1 is killed, then the chief; one worker goes on alone, and two again."""
     folder = tmp_path / "run"
-    flags = ("--batch_size=4", "--log_every_n_steps=1", "--save_interval_secs=1")
+    flags = (*SMALLEST, "--batch_size=4", "--log_every_n_steps=1", "--save_interval_secs=1")
     flags += ("--keep_checkpoints=0", "--gradient_reduction=bfloat16")
     endless = (*flags, "--sync_replicas", "--replicas_to_aggregate=4")
     endless += ("--max_number_of_steps=100000",)
@@ -152,7 +149,7 @@ def test_a_worker_is_killed_the_others_end_and_the_run_goes_on_with_any_number(c
 
 def test_a_worker_that_never_comes_is_told(colours, tmp_path):
     hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
-    flags = (f"--worker_hosts={hosts}", "--worker_wait_secs=1")
+    flags = (*SMALLEST, f"--worker_hosts={hosts}", "--worker_wait_secs=1")
     alone = begin(colours, tmp_path / "run", *flags)
     out, errors = alone.communicate(timeout=100)
     assert alone.returncode == 75 and "Waiting for worker 1 (127.0.0.1:" in out
@@ -161,7 +158,7 @@ def test_a_worker_that_never_comes_is_told(colours, tmp_path):
 
 
 def test_replicas_to_aggregate_are_those_of_all_workers(colours, tmp_path):
-    flags = ("--sync_replicas", "--replicas_to_aggregate=3")
+    flags = (*SMALLEST, "--sync_replicas", "--replicas_to_aggregate=3")
     hosts = "--worker_hosts=127.0.0.1:1,127.0.0.1:2"
     odd = begin(colours, tmp_path / "run", *flags, hosts)
     assert "evenly by 2 workers" in odd.communicate(timeout=100)[1] and odd.returncode == 2

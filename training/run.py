@@ -80,10 +80,7 @@ class Run:
         self._from_best = bool(resumed) and self._goes_back()
         if self._from_best:
             resumed = checkpoints.latest(os.path.join(options.train_dir, FOLDER))
-        begin = run_state.position_of(resumed, self.images_per_step)
-        self.last_step = options.length.last_step(
-            examples.num_examples, self.images_per_step, begin.step, begin.examples
-        )
+        self.last_step = self._end_from(run_state.position_of(resumed, self.images_per_step))
         keras.utils.set_random_seed(options.batch.seed)
         if options.batch.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -151,6 +148,12 @@ class Run:
             raise
         finally:
             log.close(status)
+
+    def _end_from(self, begin: run_state.Position) -> int | None:
+        """The last step of a run that goes on from a position."""
+        return self.options.length.last_step(
+            self._num_examples, self.images_per_step, begin.step, begin.examples
+        )
 
     def _check_shared(self) -> None:
         """Raises InputError where the workers see different checkpoints."""
