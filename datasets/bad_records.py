@@ -105,11 +105,12 @@ def drop(
     numbers = collections.defaultdict(set)
     for record in bad:
         numbers[record.file].add(record.record)
-    files, counts = list(dataset.files), list(dataset.file_counts)
+    files, counts, marks = map(list, (dataset.files, dataset.file_counts, dataset.marks))
     for i, path in enumerate(dataset.files):
         if path in numbers:
             files[i] = os.path.join(folder, f"{i:05d}.tfrecord")
             counts[i] = _copy_without(path, numbers[path], files[i], dataset.compression)
+            marks[i] = ()
     if not sum(counts):
         raise InputError(
             f"{bad[0]}; nor can any other record of the {dataset.split} split be read."
@@ -118,6 +119,7 @@ def drop(
         dataset,
         files=tuple(files),
         file_counts=tuple(counts),
+        marks=tuple(marks),
         damage=(),
         sources=dataset.sources,
         fingerprint=hashlib.sha256(repr((dataset.fingerprint, bad)).encode()).hexdigest(),

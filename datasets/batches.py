@@ -425,12 +425,14 @@ class _Part:
     Of the records of all `files`, in turn, it takes every `every`-th from number `offset` on.
 
     Attributes:
+      marks: as the dataset has them.
       counts: int64 [files], the examples of each file, repeated ones as often as they come.
       repeats: of each file, how often each of its records comes; None: all of them once.
     """
 
     dataset: Dataset
     files: tuple[str, ...]
+    marks: tuple[Sequence[int], ...]
     counts: np.ndarray
     repeats: list[np.ndarray] | None
     every: int = 1
@@ -449,7 +451,8 @@ class _Part:
         if repeats is not None:
             by_file = np.split(repeats, np.cumsum(dataset.file_counts)[:-1])[own]
             counts = np.array([times.sum() for times in by_file], np.int64)
-        part = cls(dataset, dataset.files[own], counts, by_file, every, offset)
+        files, marks = dataset.files[own], dataset.marks[own]
+        part = cls(dataset, files, marks, counts, by_file, every, offset)
         if not part.num_examples:
             raise InputError(
                 f"{dataset.files[0]}: with {dataset.num_examples} examples in "
@@ -473,7 +476,7 @@ class _Part:
                 ends = np.cumsum(self.repeats[file])
                 record = int(np.searchsorted(ends, start.record, side="right"))
                 repeated = start.record - (ends[record - 1] if record else 0)
-            byte = 0 if compression else _offset(paths[file], record)
+            byte = 0 if compression else _offset(paths[file], record, self.marks[file])
             rows.append([start.lane, start.passed, byte, record, repeated])
         return np.array(rows, np.int64)
 
@@ -497,10 +500,10 @@ class _Part:
         return ds.shard(self.every, self.offset) if self.every > 1 else ds
 
 
-def _offset(path: str, record: int) -> int:
+def _offset(path: str, record: int, marks: Sequence[int]) -> int:
     """The byte at which a record begins."""
     try:
-        return offset_of(path, record)
+        return int(offset_of(path, record, marks))
     except BrokenFrame as error:
         raise _named(f"{path}: {error}") from error
 

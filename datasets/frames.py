@@ -4,20 +4,24 @@ import gzip
 import itertools
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from datasets import schema, storage
 
 _HEADER_BYTES = 12  # length of the record, checksum of the length
 _FOOTER_BYTES = 4  # checksum of the record
+# Of so many records one has its place written down, where the files are counted or written.
+MARKED = 1024
 
 
 class BrokenFrame(Exception):
     """A record has no end, so those after it cannot be found."""
 
 
-def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple[bytes, ...]]:
-    """Walks through the records of a TFRecord file.
+def frames(
+    path: str, compression: str, contents: bool = True, begin: int = 0
+) -> Iterator[tuple[bytes, ...]]:
+    """Walks through the records of a TFRecord file, of an uncompressed one from a byte on.
 
     Yields:
       Header (length and its checksum), record, and footer (its checksum) as they are in the file;
@@ -27,7 +31,7 @@ def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple
       BrokenFrame: the file ends within a record, or a length is wrong.
     """
     size, _ = storage.size_and_mtime(path)
-    start = end = 0
+    start = end = begin
 
     def broken(reason: str) -> BrokenFrame:
         lost = "" if compression else f" ({size - start} bytes)"
@@ -35,6 +39,8 @@ def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple
 
     with storage.open_file(path) as raw:
         file = gzip.open(raw) if compression else raw
+        if begin:
+            file.seek(begin)
         try:
             while header := file.read(_HEADER_BYTES):
                 start = end
@@ -59,19 +65,29 @@ def frames(path: str, compression: str, contents: bool = True) -> Iterator[tuple
             raise broken(f"the compressed file is cut off or corrupt ({error})") from error
 
 
-def offset_of(path: str, record: int) -> int:
+def offset_of(path: str, record: int, marks: Sequence[int] = ()) -> int:
     """The byte at which a record of an uncompressed file begins, by the headers before it.
+
+    With `marks`, the bytes at which every `MARKED`-th record begins, only by the last few of them.
 
     Raises:
       BrokenFrame: as `frames`, or the file has fewer records.
     """
-    offset = found = 0
-    for header, _, _ in itertools.islice(frames(path, "", contents=False), record):
-        offset += _HEADER_BYTES + struct.unpack("<Q", header[:8])[0] + _FOOTER_BYTES
+    passed = min(record // MARKED, len(marks))
+    offset = marks[passed - 1] if passed else 0
+    found = passed * MARKED
+    walked = frames(path, "", contents=False, begin=offset)
+    for header, _, _ in itertools.islice(walked, record - found):
+        offset += length_of(header)
         found += 1
     if found < record:
         raise BrokenFrame(f"it has {found} records where more were counted")
     return offset
+
+
+def length_of(header: bytes) -> int:
+    """The bytes of a record, its header and its footer included."""
+    return _HEADER_BYTES + struct.unpack("<Q", header[:8])[0] + _FOOTER_BYTES
 
 
 def compression_of(path: str) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from datasets import class_names, schema, splits, storage, turned
-from datasets.frames import BrokenFrame, compression_of, frames
+from datasets.frames import MARKED, BrokenFrame, compression_of, frames, length_of
 from foundation.errors import InputError
 
 # flowers_train_00000-of-00005.tfrecord, cifar10_train.tfrecord, train-00000-of-01024,
@@ -44,6 +44,8 @@ class Dataset:
         length in it is wrong.
       sources: the files as they were found, where `files` are copies without bad records.
       remarks: what is to be said of the dataset, a line each.
+      marks: of each file the bytes at which every `frames.MARKED`-th record begins, as far as that
+        is known.
     """
 
     name: str
@@ -58,8 +60,11 @@ class Dataset:
     damage: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    marks: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self):
+        if not self.marks:
+            object.__setattr__(self, "marks", ((),) * len(self.files))
         if not self.sources:
             object.__setattr__(self, "sources", self.files)
 
@@ -124,6 +129,7 @@ def find(
         fingerprint=digest.hexdigest(),
         damage=damage,
         remarks=tuple(filter(None, (named.remark, turned.remark(found.files)))),
+        marks=tuple(_marks(file.marks) for file in contents),
     )
 
 
@@ -302,6 +308,7 @@ class _Contents:
     count: int
     fingerprint: str
     damage: str = ""
+    marks: Sequence[int] = ()
 
 
 def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
@@ -318,7 +325,8 @@ def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
         if shard.get("bytes") != size:  # else a look for each file is spared
             shard = _stated(f"{path}.dataset.json").get(base, {})
         if shard.get("bytes") == size:
-            found.append(_Contents(size, mtime, shard["num_examples"], shard["fingerprint"]))
+            known = shard["num_examples"], shard["fingerprint"], "", shard.get("marks", ())
+            found.append(_Contents(size, mtime, *known))
         elif known := _remembered(scanned.get(base), size, mtime):
             found.append(known)
         else:
@@ -340,6 +348,13 @@ def _remembered(scan: object, size: int, mtime: float) -> _Contents | None:
     return known if (known.size, known.mtime) == (size, mtime) else None
 
 
+def _marks(stated: object) -> tuple[int, ...]:
+    """Marks as a JSON file has them; () where they can't be understood."""
+    is_list = isinstance(stated, list | tuple)
+    understood = is_list and all(isinstance(place, int) and place > 0 for place in stated)
+    return tuple(stated) if understood else ()
+
+
 def _stated(path: str) -> dict[str, dict]:
     """The shards that a dataset.json of ours describes, by their names; {} without one."""
     try:
@@ -351,12 +366,15 @@ def _stated(path: str) -> dict[str, dict]:
     return {name: shard for name, shard in shards.items() if needed <= shard.keys()}
 
 
-def _scan(path: str, compression: str) -> tuple[int, str, str]:
-    """Counts the records of a file without reading what is in them."""
-    digest, count = hashlib.sha256(), 0
+def _scan(path: str, compression: str) -> tuple[int, str, str, Sequence[int]]:
+    """Counts the records of a file without reading what is in them, and marks their places."""
+    digest, count, place, marks = hashlib.sha256(), 0, 0, []
     try:
         for header, _, footer in frames(path, compression, contents=False):
             digest.update(header + footer)
+            if count and count % MARKED == 0:
+                marks.append(place)
+            place += length_of(header)
             count += 1
     except BrokenFrame as error:
         if not count and compression_of(path) != compression:
@@ -365,5 +383,5 @@ def _scan(path: str, compression: str) -> tuple[int, str, str]:
                 f"{path} is {unlike} the first file of its split.",
                 remedy="Compress all of them or none, or name those to use with --tfrecord_file.",
             ) from error
-        return count, digest.hexdigest(), f"{path}: record {count}: {error}"
-    return count, digest.hexdigest(), ""
+        return count, digest.hexdigest(), f"{path}: record {count}: {error}", ()
+    return count, digest.hexdigest(), "", marks

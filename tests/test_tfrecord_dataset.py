@@ -2,13 +2,15 @@
 
 import dataclasses
 import gzip
+import io
 import json
 import os
 
 import pytest
 import tensorflow as tf
 
-from datasets import schema, tfrecord_dataset
+from datasets import frames, schema, tfrecord_dataset
+from datasets.conversion import shards
 from foundation import labels
 
 _JPEG = b"\xff\xd8\xff not decoded here"
@@ -467,3 +469,32 @@ def test_a_dataset_is_frozen(tmp_path):
     dataset = tfrecord_dataset.find(tfrecord_file=_write(tmp_path / "a.tfrecord", [0]))
     with pytest.raises(dataclasses.FrozenInstanceError):
         dataset.name = "other"
+
+
+def test_every_so_many_records_one_has_its_place_written_down(tmp_path):
+    """By a conversion and by a count; no header before the last of them need be read then."""
+    few, many = _record(0, image=b"a"), _record(1, image=b"ab")
+    records = (few + many) * 1200
+    places = tuple(((len(few) + len(many)) * 512 * i) for i in (1, 2))
+    path = tmp_path / "pets_train.tfrecord"
+    path.write_bytes(records)
+    (tmp_path / "labels.txt").write_text("0:cat\n1:dog\n")
+    for _ in range(2):  # counted, then remembered
+        assert tfrecord_dataset.find(str(tmp_path)).marks == (places,)
+    shard = shards.OpenShard("written", io.BytesIO())
+    for _ in range(1200):
+        shard.add(few)
+        shard.add(many)
+    stated = shard.described("pets_train.tfrecord")
+    assert stated.marks == places
+    part = {"shards": [json.loads(json.dumps(stated._asdict()))]}
+    (tmp_path / "dataset.json").write_text(json.dumps({"splits": {"train": part}}))
+    _scan_file(tmp_path).unlink()
+    assert tfrecord_dataset.find(str(tmp_path)).marks == (places,)
+    place = places[1] + len(few)
+    assert frames.offset_of(str(path), 2049) == place
+    path.write_bytes(bytes(places[1]) + records[places[1] :])
+    assert frames.offset_of(str(path), 2049, places) == place
+    part["shards"][0]["marks"] = ["no place"]
+    (tmp_path / "dataset.json").write_text(json.dumps({"splits": {"train": part}}))
+    assert tfrecord_dataset.find(str(tmp_path)).marks == ((),)

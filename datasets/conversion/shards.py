@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from datasets import frames
 from datasets.conversion.destination import Destination
 
 SHARD_BYTES = 128 << 20
@@ -15,13 +16,15 @@ class Shard(NamedTuple):
     """A file that is written, as dataset.json describes it.
 
     The fingerprint is a SHA-256 over the frame of each record, its length and checksums. It changes
-    when a byte of a record does, and can be checked without reading the images.
+    when a byte of a record does, and can be checked without reading the images. The marks are the
+    bytes at which every `frames.MARKED`-th record begins.
     """
 
     file: str
     num_examples: int
     bytes: int
     fingerprint: str
+    marks: tuple[int, ...] = ()
 
 
 def is_full(size: int, more: int) -> bool:
@@ -88,8 +91,11 @@ class OpenShard:
         self.digest = hashlib.sha256()
         self.count = 0
         self.size = 0
+        self.marks: list[int] = []
 
     def add(self, framed: bytes) -> None:
+        if self.count and self.count % frames.MARKED == 0:
+            self.marks.append(self.size)
         with self._named_errors():
             self.file.write(framed)
         self.digest.update(framed[:12] + framed[-4:])
@@ -98,7 +104,8 @@ class OpenShard:
 
     def described(self, name: str) -> Shard:
         """What was written so far, under the name that the file gets."""
-        return Shard(name, self.count, self.size, self.digest.hexdigest())
+        digest, marks = self.digest.hexdigest(), tuple(self.marks)
+        return Shard(name, self.count, self.size, digest, marks)
 
     def close(self) -> None:
         with self._named_errors():
