@@ -17,7 +17,7 @@ from foundation.errors import InputError
 from runs import web_demo
 from runs.convert import convert
 from runs.options import ConvertOptions, WebDemoOptions
-from serving.demo import words
+from serving.demo import page, words
 from serving.demo.feedback import Feedback
 from tests import tiny_net
 from tests.conftest import ROOT
@@ -358,3 +358,14 @@ def test_both_languages_say_the_same():
         fields = {part.split("}")[0] for part in sentence.split("{")[1:]}
         assert fields == {part.split("}")[0] for part in words.FRENCH[key].split("{")[1:]}
     assert words.of("fr-CA,en;q=0.5") is words.FRENCH and words.of("de,fr") is words.ENGLISH
+
+
+def test_memory_does_not_grow_with_the_number_of_visitors():
+    from gradio.state_holder import StateHolder
+
+    demo = page.Demo(lambda data: None, lambda paths: [], [], None, [], {}, 1)
+    holder = StateHolder()
+    holder.set_blocks(page.build(demo))
+    for visitor in range(150):
+        assert holder[str(visitor)]
+    assert len(holder.session_data) == 100

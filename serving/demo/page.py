@@ -26,6 +26,9 @@ _NUM_CLASSES = 5
 _CLEANED_EVERY, _KEPT_FOR = 3_600, 86_400
 # Users who wait; further ones are told to come back.
 _LONGEST_QUEUE = 64
+# Visitors of whom Gradio keeps its components, some 60 kB each; of 10,000 unless it is told. No
+# component here holds a state: who comes back later gets them anew.
+_MOST_SESSIONS = 100
 _HEAT_SIDE = 320  # pixels
 CSS = """
 .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
@@ -113,6 +116,7 @@ def build(demo: Demo) -> gr.Blocks:
         analytics_enabled=False,
         delete_cache=(_CLEANED_EVERY, _KEPT_FOR),
     ) as blocks:
+        blocks.state_session_capacity = _MOST_SESSIONS
         gr.Markdown("# " + I18N("title"))
         with gr.Tab(I18N("one")):
             _one_picture(demo)

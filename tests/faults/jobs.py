@@ -298,7 +298,7 @@ def check_files(folder: pathlib.Path) -> None:
         elif path.suffix == ".png":
             Image.open(io.BytesIO(content)).load()
         elif path.suffix == ".html":
-            assert content.rstrip().endswith(b"</script>"), path
+            assert content.rstrip().endswith((b"</script>", b"</html>")), path
         elif path.suffix == ".pb":
             assert tf.compat.v1.GraphDef.FromString(content).node
         elif path.suffix == ".npz":

@@ -17,8 +17,9 @@ _ROOM = 64 * 2**20  # bytes, more than any job here needs
 def one_line_of(done, place):
     """The one line of a job that failed, which names a file or an option."""
     assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
-    (line,) = done.stderr.strip().splitlines()
-    assert ".py: error: " in line and (str(place) in line or " --" in line), line
+    assert "Traceback" not in done.stderr, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if ".py: error: " in line]
+    assert str(place) in line or " --" in line, line
     return line
 
 
