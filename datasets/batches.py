@@ -7,6 +7,9 @@ each example once, in the order of the files.
 """
 
 import dataclasses
+import errno
+import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -28,6 +31,8 @@ _SHUFFLE_BYTES = 256 * 2**20
 _READ_AHEAD = 4
 _READ_BUFFER_BYTES = 2**20
 _BATCHES_AHEAD = 2
+# In TensorFlow's words for a disk that fails.
+_UNREAD = re.compile(r"(\S[^\n]*); Input/output error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,6 +315,7 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
     Raises:
       InputError: a record cannot be read, one line with file, number and reason; or a tf.data
         service was restarted.
+      OSError: the disk fails while a file is read.
       tf.errors.OpError: as the function raised it, where no record is the cause.
     """
     try:
@@ -320,6 +326,8 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
         # Failures of the net itself are no reason to search a large dataset.
         if "Iterator" not in str(error) and "Dataset" not in str(error):
             raise
+        if unread := _UNREAD.search(error.message):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), unread[1]) from error
         found = bad_records.find(dataset, limit=1)
         if not found:
             raise

@@ -193,3 +193,15 @@ def test_errors_that_no_record_causes_are_passed_on(tmp_path):
 
     with pytest.raises(tf.errors.InvalidArgumentError):
         batches.explained(dataset, lambda: list(batches.evaluation_batches(dataset, decode, 2)))
+
+
+def test_a_disk_that_fails_while_records_are_read_is_told(tmp_path):
+    dataset, _ = _dataset(tmp_path, b"", [])
+
+    def fail():
+        said = "data/pets_train.tfrecord; Input/output error\n\t [[{{node IteratorGetNext}}]]"
+        raise tf.errors.UnknownError(None, None, said)
+
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        batches.explained(dataset, fail)
+    assert caught.value.filename == "data/pets_train.tfrecord"
