@@ -23,7 +23,7 @@ def create(kind, learning_rate, *, epoch=EPOCH, total_steps=None, **options):
 
 
 def rates(schedule, steps):
-    traced = tf.function(schedule)
+    traced = tf.function(schedule, autograph=False)
     return [traced(tf.constant(step, tf.int64)).numpy() for step in steps]
 
 

@@ -15,7 +15,7 @@ def test_averages_follow_the_variable_as_in_tensorflow_1():
     facts = FIXTURE["exponential_moving_average"]
     variable = tf.Variable(FIXTURE["initial"])
     averages = moving_averages.MovingAverages(facts["decay"], {"v": variable})
-    update = tf.function(averages.update)
+    update = tf.function(averages.update, autograph=False)
     (name, average), *others = averages.slots().items()
     assert (name, others) == (facts["shadow_variable_name"], [])
     values = FIXTURE["optimizers"]["momentum"]["values"]

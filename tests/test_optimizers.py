@@ -27,7 +27,9 @@ def create(name, **options):
 def run(optimizer, variable, gradients=GRADIENTS, learning_rate=0.1, **build_options):
     """Applies the gradients to a variable named v; the value after each."""
     optimizer.build([variable], ["v"], **build_options)
-    step = tf.function(lambda gradient: optimizer.apply([gradient], tf.constant(learning_rate)))
+    step = tf.function(
+        lambda gradient: optimizer.apply([gradient], tf.constant(learning_rate)), autograph=False
+    )
     values = []
     for gradient in gradients:
         step(tf.constant(gradient))

@@ -21,7 +21,7 @@ def visible(data):
     return tf.io.decode_image(record, 3, expand_animations=False).numpy()
 
 
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 def read(encoded):
     def prepare(image):
         return tf.cast(tf.image.pad_to_bounding_box(image, 0, 0, SIDE, SIDE), tf.float32)
