@@ -74,7 +74,7 @@ def test_clones_and_workers_give_one_devices_numbers_where_batch_norm_is_synchro
     pair, _ = workers(colours, tmp_path / "workers", *half, sync)
     chief, other = outputs(*pair)
     one = weights(tmp_path / "one")
-    # Float32 sums in another order; without synchronisation it is 1.
+    # Float32 sums in another order.
     assert difference(one, weights(tmp_path / "clones")) < 2e-3
     assert difference(one, weights(tmp_path / "workers")) < 2e-3
 
@@ -141,10 +141,22 @@ def test_a_worker_is_killed_the_others_end_and_the_run_goes_on_with_any_number(c
     told = "workers 2 → 1. The data goes on after the examples seen so far, but an update is from "
     assert f"{told}4 images, not 16: --batch_size=16 keeps 16, or a --learning_rate 0.25 " in out
     assert checkpoints.read(str(folder)).get("run_state/examples") == examples + 2 * 4
-    pair, _ = workers(colours, folder, *flags, f"--max_number_of_steps={step + 4}")
-    out, _ = outputs(*pair)
+    # A signal to one of two stops both; what started them is to know that they are not done.
+    pair, _ = workers(colours, folder, *flags, "--max_number_of_steps=100000")
+    before = []
+    for line in pair[0].stdout:
+        before.append(line)
+        if line.startswith("step "):
+            break
+    pair[1].send_signal(signal.SIGTERM)
+    ends = [one.communicate(timeout=100) for one in pair]
+    out = "".join(before)
     assert "workers 1 → 2" in out and "an update is from 8 images, not 4" in out
-    assert checkpoints.read(str(folder)).get("run_state/examples") == examples + 2 * 4 + 2 * 8
+    for one, (_, errors) in zip(pair, ends, strict=True):
+        assert one.returncode == 75 and "a signal has stopped all workers" in errors
+    reader = checkpoints.read(str(folder))
+    more = int(reader.get("global_step")) - (step + 2)
+    assert reader.get("run_state/examples") == examples + 2 * 4 + more * 8 and more > 0
 
 
 def test_a_worker_that_never_comes_is_told(colours, tmp_path):
