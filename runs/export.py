@@ -324,6 +324,13 @@ def _track(
             saved_model = done.files["saved_model"]
             registration.register(name, saved_model, examples, tracked, measured, say)
     tracked.close("FINISHED")
+    if name and tracked.lost:
+        raise InputError(
+            f"MLflow took no upload; nothing was registered. The export is in {done.path}.",
+            option="register",
+            value=name,
+            remedy="Export again with --overwrite once it answers.",
+        )
 
 
 @contextlib.contextmanager

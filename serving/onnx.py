@@ -5,8 +5,10 @@ import tempfile
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from foundation.errors import InputError, missing_extra
+from serving import frozen_graph
 from serving.frozen_graph import Net
 
 _OPSET = 17
@@ -41,13 +43,27 @@ def write(path: str, function, calibration: Sequence[np.ndarray] | None = None) 
     import tf2onnx
 
     model, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=_OPSET
+        _with_constants(function), input_signature=function.input_signature, opset=_OPSET
     )
     with open(path, "wb") as file:
         file.write(model.SerializeToString())
     if calibration is not None:
         _quantize(path, calibration)
     onnx.checker.check_model(path, full_check=True)
+
+
+def _with_constants(function):
+    """The same with all it captures as constants: tf2onnx takes other tensors for inputs."""
+    concrete = function.get_concrete_function()
+    nodes = [output.op.name for output in concrete.outputs]
+    frozen = frozen_graph.constant_function(function, nodes)
+
+    @tf.function(input_signature=function.input_signature, autograph=False)
+    def run(images):
+        found = frozen(images)
+        return tf.nest.pack_sequence_as(concrete.structured_outputs, [found[n] for n in nodes])
+
+    return run
 
 
 def _quantize(path: str, calibration: Sequence[np.ndarray]) -> None:

@@ -22,6 +22,7 @@ from foundation.errors import InputError
 from nets import blocks
 from serving import (
     classifier,
+    comparison,
     explain,
     export_config,
     exporter,
@@ -534,6 +535,17 @@ def test_what_int8_is_calibrated_on_decides_its_numbers(subject, expected, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("num_examples", "lost", "refused"),
+    [(18, 3, False), (18, 4, True), (1000, 10, False), (1000, 11, True)],
+)
+def test_a_point_of_accuracy_or_what_chance_moves_may_be_lost(num_examples, lost, refused):
+    right = num_examples - 4
+    proof = comparison.Proof("int8", 0.9, (right - lost) / num_examples, 1, {})
+    proofs = comparison.Proofs(right / num_examples, num_examples, {"onnx": proof}, {"onnx": 0.1})
+    assert [("right, where" in str(error)) for error in proofs.mismatches] == [True] * refused
+
+
+@pytest.mark.parametrize(
     "least, message",
     [(0.75, None), (0.8, r"exported frozen_graph has 75\.0 % .* the checkpoint 75\.0 %")],
 )
@@ -589,6 +601,21 @@ def test_onnx_gives_the_nets_numbers(subject, pictures, expected, tmp_path):
     (tmp_path / "any" / "model.onnx").write_bytes(b"<html>")
     with pytest.raises(ValueError, match=r"model\.onnx: can't be loaded as an ONNX model"):
         classifier.load(str(tmp_path / "any"), recipe_for)
+
+
+def test_tensors_that_a_net_keeps_are_no_inputs_of_onnx(tmp_path):
+    pytest.importorskip("tf2onnx", reason='needs pip install ".[onnx]"')
+    scale = tf.constant([1.0, 2.0, 3.0])  # as in EfficientNet's first layer
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, name="input")])
+    def forward(images):
+        logits = tf.reduce_mean(images, axis=[1, 2]) * scale
+        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+
+    onnx.write(str(tmp_path / "x.onnx"), forward)
+    images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    found = onnx.load(str(tmp_path / "x.onnx"))[0](images)
+    np.testing.assert_allclose(found["logits"], forward(images)["logits"], rtol=1e-5)
 
 
 def test_without_its_extra_onnx_says_what_to_install(monkeypatch):
