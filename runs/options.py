@@ -461,7 +461,7 @@ class _AskedRunOptions(OpenOptions):
 
     @property
     def size_by_hand(self) -> int | None:
-        return self.graph.image_size
+        return self.graph.side
 
 
 @options

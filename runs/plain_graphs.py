@@ -56,7 +56,7 @@ def of_file(path: str, alone: AloneOptions, say: Callable[[str], None]) -> Class
 def _size(path: str, image: list[int | None], alone: AloneOptions) -> int:
     """Side of the images, (height, width, channels) being what the graph says of them."""
     height, width, _ = image
-    given = alone.graph.image_size
+    given = alone.graph.side
     if height != width:
         raise InputError(f"{path} takes images of {height} x {width}: only squares are supported.")
     if height and given and given != height:

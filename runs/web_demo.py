@@ -12,7 +12,7 @@ from runs.classify import answered
 from runs.explained import Explainer
 from runs.options import WebDemoOptions
 from serving.demo import server
-from serving.demo.feedback import Feedback
+from serving.demo.feedback import Feedback, LabelError
 from serving.demo.page import Answer, Demo, Refused
 from serving.demo.server import Server
 
@@ -67,7 +67,7 @@ def prepare(options: WebDemoOptions, say: Callable[[str], None] = print) -> Serv
         answer=lambda data: _answer(data, opened, explain, most_pixels),
         table=lambda paths: _table(paths, opened, most_pixels),
         labels=list(zip(opened.classifier.labels, opened.labels, strict=True)),
-        keep=Feedback(given.feedback_dir).add if given.feedback_dir else None,
+        keep=_keeper(Feedback(given.feedback_dir), say) if given.feedback_dir else None,
         examples=examples[:_NUM_EXAMPLES],
         pages=server.pages(given),
         max_files=given.max_files,
@@ -86,6 +86,21 @@ def _answer(data: bytes, opened: OpenModel, explain: Explainer | None, most_pixe
     classes = [(opened.classifier.labels[i], float(probabilities[i])) for i in best]
     heat = explain([encoded])[0].overlay if explain else None
     return Answer(classes, heat)
+
+
+def _keeper(feedback: Feedback, say: Callable[[str], None]) -> Callable[[bytes, str], int]:
+    """`Feedback.add` with Refused for visitors, and the reason for who runs the page."""
+
+    def keep(data: bytes, label: str) -> int:
+        try:
+            return feedback.add(data, label)
+        except LabelError as error:
+            raise Refused("no_label") from error
+        except (InputError, OSError) as error:
+            say(f"Warning: a picture could not be kept: {error}")
+            raise Refused("not_kept") from error
+
+    return keep
 
 
 def _prepared(data: bytes, most_pixels: int) -> bytes:

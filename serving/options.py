@@ -76,7 +76,9 @@ class ExportOptions(Options):
         choices=QUANTIZATIONS,
     )
     tflite_uint8: bool = option(
-        False, "The int8 file takes and gives uint8 in place of float32, scaled as it says itself."
+        False,
+        "The int8 file takes and gives uint8 in place of float32, with the scale and zero point "
+        "stored in the file.",
     )
     onnx_quantization: str = option(
         "none",
@@ -217,17 +219,35 @@ class PlainGraphOptions(Options):
     image_size: int | None = option(
         None,
         "Side of the images; unset: as the graph says, else the net's, else 299 as label_image.",
-        aliases=("input_height", "input_width"),
+        aliases=("input_height",),
+        bounds=(1, None),
+    )
+    input_width: int | None = option(
+        None,
+        "The same as --image_size, as label_image has it: only squares are supported.",
         bounds=(1, None),
     )
     input_mean: float | None = option(
         None,
-        "Of a graph without a recipe: what is subtracted from the pixels of stretched images, as "
-        "TensorFlow's label_image does; unset: 0.",
+        "Subtracted from each pixel of the stretched images, as by TensorFlow's label_image, for a "
+        "graph without --preprocessing_name; unset: 0.",
     )
     input_std: float | None = option(
-        None, "What they are divided by then; unset: 255.", bounds=(1e-6, None)
+        None, "Divides the pixels after --input_mean; unset: 255.", bounds=(1e-6, None)
     )
+
+    @property
+    def side(self) -> int | None:
+        """Side of the images as it was set, by whichever name."""
+        return self.image_size or self.input_width
+
+    def check(self) -> None:
+        if self.input_width not in (None, self.side):
+            raise UsageError(
+                f"only squares are supported, and the height is {self.side}.",
+                option="input_width",
+                value=self.input_width,
+            )
 
 
 @options

@@ -321,6 +321,17 @@ def test_old_flags_are_understood():
     assert said.stdout == "('a.jpg', 'b.jpg', '-') dir 2 l.txt\n", said.stderr
 
 
+def test_label_image_s_two_sides_must_be_one():
+    def given(**sides):
+        options = ClassifyImageOptions.of(model="x.pb", image=["x.jpg"], **sides)
+        check(options)
+        return options.alone.graph.side
+
+    assert given(image_size=96, input_width=96) == given(input_width=96) == 96
+    with pytest.raises(UsageError, match="--input_width=320: only squares are supported"):
+        given(image_size=224, input_width=320)
+
+
 # The page.
 
 

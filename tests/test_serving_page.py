@@ -113,8 +113,7 @@ def said(place, uri, pictures):
     """What was said when the page's command registered an export, and a second time."""
     lines, (_, registering) = [], commands()
     with inside(place):
-        given = options.given_values(registering) | {"output_dir": "registered"}
-        export(job.ExportModelOptions.of(**given), say=lines.append)
+        export(registering, say=lines.append)
         tags = mlflow.MlflowClient(uri).get_model_version(NAME, "1").tags
         run_id = json.loads((place / "output" / "run.json").read_text())["mlflow_run_id"]
         tracked = tracking.MlflowRun(uri, "", run_id)

@@ -18,7 +18,7 @@ from runs import web_demo
 from runs.convert import convert
 from runs.options import ConvertOptions, WebDemoOptions
 from serving.demo import page, words
-from serving.demo.feedback import Feedback
+from serving.demo.feedback import Feedback, LabelError
 from tests import tiny_net
 from tests.conftest import ROOT
 from tests.test_page import CHROMIUM, needs_chromium
@@ -247,12 +247,20 @@ def test_corrections_become_a_dataset(browser, server, place, tmp_path):
                 page.reload()
             visit.upload(place / f"{i}.png")
             visit.answer()
+            if not i:
+                page.click("#keep")
+                page.get_by_text("Say what the picture shows first").wait_for()
             box = page.locator("#label input")
             box.fill(typed)
             box.press("Enter")
             page.click("#keep")
             page.get_by_text(f"Kept as {'emu' if not i else typed}; {count} ").wait_for()
-    folder = place / "feedback"
+        folder = place / "feedback"
+        kept = (folder / "labels.csv").read_bytes()
+        (folder / "labels.csv").write_bytes(kept + "\na.jpg,Émeu".encode("cp1252"))
+        page.click("#keep")
+        page.get_by_text("The picture could not be kept.").wait_for()
+        (folder / "labels.csv").write_bytes(kept)
     rows = list(csv.reader((folder / "labels.csv").read_text("utf-8").splitlines()))
     assert rows[0] == ["filename", "label"]
     assert [label for _, label in rows[1:]] == ["emu", "a new class"]
@@ -338,7 +346,7 @@ def test_feedback_of_many_at_once_is_whole_and_the_last_word_counts(tmp_path):
     assert len(rows) == 21 and sum(label == "second one" for _, label in rows) == 1
     assert all(name.endswith(".jpg") for name, _ in rows[1:])
     for label in ("", " ", "x" * 101):
-        with pytest.raises(ValueError, match="1 to 100 characters"):
+        with pytest.raises(LabelError, match="1 to 100 characters"):
             feedback.add(data[0], label)
 
 
@@ -347,9 +355,16 @@ def test_a_table_of_feedback_that_people_edited(tmp_path):
     table = tmp_path / "labels.csv"
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes() + b"\r\n")
     assert Feedback(str(tmp_path)).add(b"\xff\xd8\xff\x01", "second") == 2
-    table.write_text("filename;label\na.jpg;cat\n")
-    with pytest.raises(InputError, match=r"--feedback_dir: .*labels\.csv: its rows are not of"):
-        Feedback(str(tmp_path))
+    for content, problem in (
+        ("filename;label\na.jpg;cat\n", "its first row is not filename,label"),
+        ("a.jpg,cat\nb.jpg,dog\n", "its first row is not filename,label"),
+        ("filename,label\na.jpg;cat\n", "its rows are not of filename,label"),
+        ("filename,label\na.jpg,Émeu\n", "Save it as CSV in UTF-8"),
+    ):
+        table.write_bytes(content.encode("cp1252"))
+        with pytest.raises(InputError, match=rf"--feedback_dir: .*labels\.csv: .*{problem}"):
+            Feedback(str(tmp_path))
+        assert table.read_bytes() == content.encode("cp1252")
 
 
 def test_both_languages_say_the_same():

@@ -12,7 +12,12 @@ from foundation.errors import InputError
 IMAGES, TABLE = "images", "labels.csv"
 _HEADING = ("filename", "label")
 _LONGEST_LABEL = 100
+_HEADING_ROW = ",".join(_HEADING)
 _SUFFIXES = {"JPEG": "jpg", "JPEG 2000": "jp2", "PNM": "ppm"}
+
+
+class LabelError(ValueError):
+    """A label that can't be kept: it is empty or too long."""
 
 
 class Feedback:
@@ -39,12 +44,13 @@ class Feedback:
           how many pictures have been kept.
 
         Raises:
-          ValueError: the label is empty or too long.
+          LabelError: the label is empty or too long.
+          InputError: labels.csv is no table of pictures and labels any more.
           OSError: it can't be written.
         """
         label = labels.clean(label)
         if not label or len(label) > _LONGEST_LABEL:
-            raise ValueError(f"a label has 1 to {_LONGEST_LABEL} characters")
+            raise LabelError(f"a label has 1 to {_LONGEST_LABEL} characters")
         kind = picture_formats.name(data)
         suffix = _SUFFIXES.get(kind, kind.lower() or "img")
         name = f"{hashlib.sha256(data).hexdigest()[:32]}.{suffix}"
@@ -62,12 +68,22 @@ class Feedback:
         if not os.path.exists(self._table):
             return ()
         # People edit it: spreadsheets begin it with a mark, and leave empty lines.
-        with open(self._table, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in list(csv.reader(file))[1:] if any(row)]
+        try:
+            with open(self._table, newline="", encoding="utf-8-sig") as file:
+                rows = [row for row in csv.reader(file) if any(row)]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise self._unusable(f"can't be read ({error})", "Save it as CSV in UTF-8") from error
+        if not rows:
+            return ()
+        if tuple(rows[0][: len(_HEADING)]) != _HEADING:
+            raise self._unusable(f"its first row is not {_HEADING_ROW}", "Put that row above it")
         if any(len(row) < len(_HEADING) for row in rows):
-            raise InputError(
-                f"{self._table}: its rows are not of {' and '.join(_HEADING)}, between commas.",
-                option="feedback_dir",
-                remedy="Mend the file, or name another folder.",
-            )
-        return [(name, label) for name, label, *_ in rows]
+            raise self._unusable(f"its rows are not of {_HEADING_ROW}", "Mend the file")
+        return [(name, label) for name, label, *_ in rows[1:]]
+
+    def _unusable(self, problem: str, remedy: str) -> InputError:
+        return InputError(
+            f"{self._table}: {problem}.",
+            option="feedback_dir",
+            remedy=f"{remedy}, or name another folder.",
+        )

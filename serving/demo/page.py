@@ -49,7 +49,7 @@ footer { display: none !important; }
 
 
 class Refused(ValueError):
-    """A picture that is not answered.
+    """A picture that is not answered, or not kept.
 
     Attributes:
       key: why, of `words`.
@@ -67,7 +67,7 @@ class Answer:
 
     Attributes:
       classes: (name, probability), likeliest first.
-      heat: uint8 [H, W, 3], what speaks for the likeliest; None where the model can't tell.
+      heat: uint8 [H, W, 3], which places led to the likeliest; None where the model can't tell.
     """
 
     classes: Sequence[tuple[str, float]]
@@ -83,7 +83,7 @@ class Demo:
       table: file name → path → rows of a CSV, the first of them its heading.
       labels: (name to show, label) of each class.
       keep: takes the bytes of a picture's file and its label, gives how many pictures have been
-        kept, raises ValueError for the label; None where nothing is kept.
+        kept, raises Refused; None where nothing is kept.
       examples: paths of pictures to try.
       pages: of `words`, report or comparison → where on this server a page is.
       max_files: most pictures of the table.
@@ -206,8 +206,6 @@ def _feedback(demo: Demo, picture: gr.Image) -> None:
             count = demo.keep(data, chosen or "")
         except Refused as error:
             return _said(request, error.key, **error.values)
-        except ValueError:
-            return _said(request, "no_label")
         return _said(request, "kept", label=printable(chosen), count=count)
 
     button.click(keep, [picture, label], said, **_ASKED)

@@ -8,7 +8,7 @@ ENGLISH = {
     "comparison": "Comparison",
     "picture": "Your picture",
     "classes": "Likeliest classes",
-    "heat": "What speaks for it",
+    "heat": "Which places led to the class",
     "examples": "Examples",
     "feedback": "Is the answer wrong, or the picture a good example? Say what it shows. Picture "
     "and label are kept on the server for the next training.",
@@ -24,7 +24,8 @@ ENGLISH = {
     "too_large": "This picture has {megapixels:.3g} million pixels; {most:g} million are taken.",
     "too_many": "{count} pictures are too many at once; {most} are taken.",
     "no_files": "Drop some pictures first.",
-    "no_label": "Say what the picture shows first.",
+    "no_label": "Say what the picture shows first, in at most 100 characters.",
+    "not_kept": "The picture could not be kept. Please tell those who run this page.",
     "no_picture": "Choose a picture first.",
     "kept": "Thank you. Kept as {label}; {count} pictures have been kept so far.",
 }
@@ -37,7 +38,7 @@ FRENCH = {
     "comparison": "Comparaison",
     "picture": "Votre image",
     "classes": "Classes les plus probables",
-    "heat": "Ce qui plaide pour elle",
+    "heat": "Les endroits qui ont mené à la classe",
     "examples": "Exemples",
     "feedback": "La réponse est fausse, ou l'image est un bon exemple ? Dites ce qu'elle montre. "
     "L'image et son étiquette sont gardées sur le serveur pour le prochain entraînement.",
@@ -54,7 +55,8 @@ FRENCH = {
     "acceptés.",
     "too_many": "{count} images d'un coup sont trop ; {most} sont acceptées.",
     "no_files": "Déposez d'abord des images.",
-    "no_label": "Dites d'abord ce que montre l'image.",
+    "no_label": "Dites d'abord ce que montre l'image, en 100 caractères au plus.",
+    "not_kept": "L'image n'a pas pu être gardée. Signalez-le aux responsables de cette page.",
     "no_picture": "Choisissez d'abord une image.",
     "kept": "Merci. Gardée comme {label} ; {count} images ont été gardées jusqu'ici.",
 }
