@@ -26,9 +26,10 @@ def started(job, place, *more, until="step 4"):
 
 
 def end_of(process, seconds=60):
-    """The exit code of a process, and its lines on standard error."""
+    """The exit code of a process, and what it calls an error; a trace is none."""
     _, errors = process.communicate(seconds)
-    return process.returncode, errors.strip().splitlines()
+    assert "Traceback" not in errors, errors
+    return process.returncode, [line for line in errors.splitlines() if ".py: error: " in line]
 
 
 @pytest.fixture
