@@ -15,6 +15,7 @@ from evaluation.report.answers_page import Shown
 from foundation import files
 from runs.explained import Explainer
 from runs.reading import Picture
+from serving import classifier
 
 
 @dataclasses.dataclass
@@ -42,8 +43,7 @@ class Answers:
         if picture.problem:
             self.failures[picture.path] = picture.problem
             return
-        best = np.argsort(-probabilities, kind="stable")[:top_k]
-        self.classes[picture.path] = [(labels[i], float(probabilities[i])) for i in best]
+        self.classes[picture.path] = classifier.likeliest(probabilities, labels, top_k)
 
     def is_unsure(self, path: str) -> bool:
         """Whether the likeliest class of a picture is less likely than asked for."""

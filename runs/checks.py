@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from datasets import tfrecord_dataset
+from foundation import picture_formats
 from foundation.errors import InputError, UsageError
 from foundation.options import given_values
 from nets import exported, names
@@ -181,6 +182,9 @@ def web_demo(given: WebDemoOptions) -> None:
         path = getattr(given.demo, name)
         if path and not os.path.isfile(path):
             raise InputError("there is no such file.", option=name, value=path)
+    for path in pictures.find(given.demo.examples, option="examples").pictures:
+        if not os.path.isfile(path):
+            raise InputError("there is no such picture.", option="examples", value=path)
 
 
 def asked_model(given: ModelOptions, alone: AloneOptions) -> None:
@@ -196,6 +200,7 @@ def asked_model(given: ModelOptions, alone: AloneOptions) -> None:
     elif not is_export(path) and not is_plain_graph(path):
         if not os.path.exists(f"{path}.index"):  # of a checkpoint in several files
             _check_model(path)
+            _refuse_picture(path)
         known_run(path, alone.of_run)
 
 
@@ -225,6 +230,17 @@ def _check_model(model: str) -> None:
     if not os.path.exists(model):
         raise InputError(
             "does not exist.", option="model", value=model, remedy="Write one with export_model.py."
+        )
+
+
+def _refuse_picture(model: str) -> None:
+    if os.path.isfile(model) and picture_formats.is_picture(model, b""):
+        raise InputError(
+            "is a picture by its name, no model.",
+            option="model",
+            value=model,
+            remedy="Name the folder that training or export_model.py wrote, a checkpoint, or a "
+            ".pb, .tflite or .onnx file. --image names pictures.",
         )
 
 

@@ -11,6 +11,7 @@ from runs.classifiers import OpenModel
 from runs.classify import answered
 from runs.explained import Explainer
 from runs.options import WebDemoOptions
+from serving import classifier
 from serving.demo import server
 from serving.demo.feedback import Feedback, LabelError
 from serving.demo.page import Answer, Demo, Refused
@@ -62,7 +63,7 @@ def prepare(options: WebDemoOptions, say: Callable[[str], None] = print) -> Serv
         say(str(error))
         explain = None
     most_pixels = int(given.max_megapixels * 1e6)
-    examples = pictures.find(given.examples).pictures if given.examples else []
+    examples = pictures.find(given.examples, option="examples").pictures
     demo = Demo(
         answer=lambda data: _answer(data, opened, explain, most_pixels),
         table=lambda paths: _table(paths, opened, most_pixels),
@@ -82,8 +83,7 @@ def _answer(data: bytes, opened: OpenModel, explain: Explainer | None, most_pixe
     ((picture, probabilities),) = answered(opened.classifier, [picture])
     if picture.problem:
         raise Refused("unreadable", reason=picture.problem)
-    best = probabilities.argsort(kind="stable")[::-1][:_NUM_CLASSES]
-    classes = [(opened.classifier.labels[i], float(probabilities[i])) for i in best]
+    classes = classifier.likeliest(probabilities, opened.classifier.labels, _NUM_CLASSES)
     heat = explain([encoded])[0].overlay if explain else None
     return Answer(classes, heat)
 

@@ -38,8 +38,7 @@ class Classifier:
 
         def run(encoded_images: Sequence[bytes]) -> dict:
             logits = self._run(encoded_images)["logits"] / np.float32(divisor)
-            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-            return {"logits": logits, "probabilities": powers / powers.sum(axis=1, keepdims=True)}
+            return {"logits": logits, "probabilities": frozen_graph.softmax(logits)}
 
         return Classifier(run, self.labels)
 
@@ -61,11 +60,22 @@ class Classifier:
         self, encoded_images: Sequence[bytes], top_k: int = 5
     ) -> list[list[tuple[str, float]]]:
         """For each picture its `top_k` most probable (label, probability), best first."""
-        answers = []
-        for row in self.outputs(encoded_images)["probabilities"]:
-            best = np.argsort(-row, kind="stable")[:top_k]
-            answers.append([(self.labels[index], float(row[index])) for index in best])
-        return answers
+        found = self.outputs(encoded_images)["probabilities"]
+        return [likeliest(row, self.labels, top_k) for row in found]
+
+
+def likeliest(
+    probabilities: np.ndarray, labels: Sequence[str], top_k: int
+) -> list[tuple[str, float]]:
+    """The `top_k` most probable (label, probability), best first; of equal ones the first.
+
+    Args:
+      probabilities: float [num_classes].
+      labels: in the same order.
+      top_k: how many.
+    """
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    return [(labels[i], float(probabilities[i])) for i in best]
 
 
 def load(

@@ -233,8 +233,13 @@ def _answers(rows: np.ndarray) -> dict[str, np.ndarray]:
             "logits": np.log(np.maximum(rows, np.finfo(np.float32).tiny)),
             "probabilities": rows,
         }
-    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
-    return {"logits": rows, "probabilities": powers / powers.sum(axis=1, keepdims=True)}
+    return {"logits": rows, "probabilities": softmax(rows)}
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits, float [N, num_classes] both."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _function(

@@ -1,7 +1,6 @@
 """TensorFlow Lite: the net alone, in one file for phones and small machines."""
 
 import dataclasses
-import os
 import zipfile
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from foundation import labels as class_names
-from foundation import lines
+from foundation import lines, machine
 from foundation.errors import InputError, missing_extra
 from serving.frozen_graph import INPUT_NODE, Net
 
@@ -50,8 +49,8 @@ def write(
 ) -> None:
     """Converts `frozen_graph.forward`'s function.
 
-    The class names are added as TensorFlow Lite's metadata keeps associated files: the file is a
-    zip archive, too, and holds labels.txt.
+    The class names are added as an associated file: the file is a zip archive, too, whose entry
+    labels.txt holds them. There is no metadata table, so what looks for one finds no names.
 
     Args:
       path: the .tflite file to write.
@@ -118,7 +117,9 @@ def load(path: str) -> tuple[Net, int | None]:
         raise InputError(f"{path} is empty.", remedy="Export again with export_model.py.")
     try:
         with lines.errors_held_back():
-            interpreter = litert.Interpreter(model_content=content, num_threads=os.cpu_count())
+            interpreter = litert.Interpreter(
+                model_content=content, num_threads=machine.num_processors()
+            )
             runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{path}: can't be loaded as a TensorFlow Lite model: {error}") from error

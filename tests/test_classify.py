@@ -22,7 +22,7 @@ from runs import category_names, pictures, reading
 from runs.classify import answered, classify
 from runs.options import ClassifyImageOptions
 from serving import frozen_graph
-from serving.classifier import Classifier
+from serving.classifier import Classifier, likeliest
 from tests import tiny_net
 from tests.conftest import ROOT
 from tests.fixtures.slim_parity import weights
@@ -111,6 +111,12 @@ def test_a_folder_without_a_model_is_said_to_be_none(folder):
     options = ClassifyImageOptions.of(model=str(folder), image=[str(folder / "0.png")])
     with pytest.raises(InputError, match=r"--model=.*: is neither an export .* nor a training"):
         classify(options, lambda line: None)
+
+
+def test_a_picture_is_said_to_be_no_model(folder):
+    path = str(folder / "0.png")
+    with pytest.raises(InputError, match=r"--model=.*0\.png: is a picture by its name, no model"):
+        classify(ClassifyImageOptions.of(model=path, image=[path]), lambda line: None)
 
 
 def test_unsure_pictures_are_named_and_each_has_a_row(done, folder):
@@ -319,6 +325,13 @@ def test_old_flags_are_understood():
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert said.stdout == "('a.jpg', 'b.jpg', '-') dir 2 l.txt\n", said.stderr
+
+
+def test_of_equally_likely_classes_the_first_is_named_first():
+    assert likeliest(np.float32([0.2, 0.4, 0.4]), "abc", 2) == [
+        ("b", pytest.approx(0.4)),
+        ("c", pytest.approx(0.4)),
+    ]
 
 
 def test_label_image_s_two_sides_must_be_one():

@@ -10,7 +10,10 @@ from serving import frozen_graph
 cv2 = pytest.importorskip("cv2", reason='needs pip install ".[opencv]"')
 
 
-@pytest.mark.parametrize("name, size", [("inception_v1", 64), ("resnet_v1_50", 64), ("vgg_a", 224)])
+@pytest.mark.parametrize(
+    "name, size",
+    [("inception_v1", 64), ("resnet_v1_50", 64), ("resnet_v2_50", 64), ("vgg_a", 224)],
+)
 def test_opencv_reads_the_frozen_graph(name, size, tmp_path, monkeypatch):
     monkeypatch.setattr(vgg, "_WIDTHS", (8, 8, 8, 8, 8))  # half a gigabyte otherwise
     keras.utils.set_random_seed(0)

@@ -25,6 +25,7 @@ from concurrent import futures
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from datasets import schema
 from foundation import options
@@ -35,6 +36,7 @@ from runs.export import export
 from runs.registration import Measured
 from runs.train import train
 from tests.conftest import ROOT
+from tests.test_page import CHROMIUM, needs_chromium
 from training import tracking
 
 mlflow = pytest.importorskip("mlflow", reason='needs pip install ".[mlflow]"')
@@ -248,14 +250,78 @@ def test_the_client_over_rest(classify, exported, pictures, answers, capsys):
 
 
 def test_the_client_of_tflite_prepares_pixels_as_the_recipe_does(
-    place, exported, pictures, answers, capsys
+    place, exported, pictures, classify, answers, capsys
 ):
     pytest.importorskip("ai_edge_litert", reason='needs pip install ".[tflite]"')
+    clear = place / "clear.png"
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(clear)
     with inside(place):
+        made = run("tflite", {"picture": str(clear)})
+        assert made["pixels"].min() == 1  # white, not the black beneath
+        wanted = classify("serving_default", [clear.read_bytes()])["probabilities"][0]
+        np.testing.assert_allclose(made["probabilities"], wanted, atol=1e-4)
         for picture, wanted in zip(pictures, answers["probabilities"], strict=True):
             made = run("tflite", {"picture": picture})
             np.testing.assert_allclose(made["probabilities"], wanted, atol=0.05)
-    assert len(capsys.readouterr().out.splitlines()) == 3 * 3
+    assert len(capsys.readouterr().out.splitlines()) == 4 * 3
+
+
+RUNTIME = """
+export class Tensor { constructor(type, data, dims) { Object.assign(this, {type, data, dims}); } }
+export const InferenceSession = {create: async path => ({
+  inputNames: ["input"],
+  run: async ({input}) => {
+    window.fed = {model: path, type: input.type, data: [...input.data], dims: input.dims};
+    return {probabilities: {data: Float32Array.of(0.125, 0.625, 0.25)}};
+  },
+})};
+"""
+
+
+@needs_chromium
+def test_the_page_of_onnx_prepares_pixels_as_the_client_of_tflite(place, exported):
+    playwright = pytest.importorskip("playwright.sync_api")
+    pytest.importorskip("ai_edge_litert", reason='needs pip install ".[tflite]"')
+    slope = np.linspace(0, 255, 64).astype(np.uint8)
+    colors = np.stack([*np.meshgrid(slope, slope), np.full((64, 64), 80, np.uint8)], axis=-1)
+    alpha = np.where(np.arange(64) < 32, 255, 0).astype(np.uint8)
+    alpha = np.broadcast_to(alpha[:, None, None], (64, 64, 1))
+    picture = str(place / "half.png")
+    Image.fromarray(np.concatenate([colors, alpha], axis=-1)).save(picture)
+
+    def answer(route):
+        name = route.request.url.rpartition("/")[2]
+        if name.endswith(".mjs"):
+            headers = {"Access-Control-Allow-Origin": "*"}
+            return route.fulfill(body=RUNTIME, content_type="text/javascript", headers=headers)
+        if name:
+            return route.fulfill(path=exported / name)
+        return route.fulfill(body=code("onnx"), content_type="text/html")
+
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.route("**/*", answer)
+        page.goto("http://localhost/")
+        page.wait_for_function("!!document.querySelector('input').onchange")
+        page.set_input_files("input", picture)
+        page.wait_for_function("document.querySelector('pre').textContent")
+        fed, printed = page.evaluate("window.fed"), page.inner_text("pre")
+        browser.close()
+    with inside(place):
+        made = run("tflite", {"picture": picture})
+    assert (fed["model"], fed["type"]) == ("model.onnx", "float32")
+    pixels = np.reshape(fed["data"], fed["dims"])
+    assert pixels.shape == made["pixels"].shape
+    rows = np.delete(np.arange(16), (7, 8))  # where transparency begins the two blend otherwise
+    np.testing.assert_allclose(pixels[:, rows], made["pixels"][:, rows], atol=0.06)
+    assert (pixels[:, 9:] == 1).all()
+    names = made["labels"]
+    assert printed.splitlines() == [
+        f"62.5 % {names[1]}",
+        f"25.0 % {names[2]}",
+        f"12.5 % {names[0]}",
+    ]
 
 
 def test_an_export_becomes_a_version_with_signature_and_example(place, said, uri, monkeypatch):

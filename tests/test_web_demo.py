@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from foundation.errors import InputError
-from runs import web_demo
+from runs import checks, web_demo
 from runs.convert import convert
 from runs.options import ConvertOptions, WebDemoOptions
 from serving.demo import page, words
@@ -330,10 +330,20 @@ def test_an_address_that_is_taken_is_named(server, place):
     options = WebDemoOptions.of(model=str(place / "train"), port=port)
     with pytest.raises(InputError, match=f"--port={port}: Address already in use"):
         web_demo.prepare(options, silent)
-    with pytest.raises(InputError, match="--report=absent.html: there is no such file"):
-        web_demo.prepare(
-            WebDemoOptions.of(model=str(place / "train"), report="absent.html"), silent
-        )
+    options = WebDemoOptions.of(model=str(place / "train"), host="no such host", port=0)
+    with pytest.raises(InputError, match="--host=no such host: "):
+        web_demo.prepare(options, silent)
+
+
+def test_pages_and_examples_that_are_not_there_are_named_before_the_model_is_read(place, tmp_path):
+    (place / "pictures").mkdir()
+    for given, problem in (
+        ({"report": "absent.html"}, "--report=absent.html: there is no such file"),
+        ({"examples": ["absent.jpg"]}, "--examples=absent.jpg: there is no such picture"),
+        ({"examples": [str(place / "pictures")]}, "--examples=.*/pictures: no picture there"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            checks.web_demo(WebDemoOptions.of(model=str(place / "train"), **given))
 
 
 def test_feedback_of_many_at_once_is_whole_and_the_last_word_counts(tmp_path):

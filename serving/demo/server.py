@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import socket
 import tempfile
@@ -114,9 +115,13 @@ def _listening(options: DemoOptions) -> socket.socket:
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         return socket.create_server((options.host, options.port), family=family)
     except OSError as error:
+        # The socket module hands on the number of a name that is not found, not its exception.
+        of_host = error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN)
         raise InputError(
             f"{error.strerror or error}.",
-            option="port",
-            value=options.port,
-            remedy="Choose another port, or 0 for any that is free.",
+            option="host" if of_host else "port",
+            value=options.host if of_host else options.port,
+            remedy="Name an address of this machine, or 0.0.0.0 for all of them."
+            if of_host
+            else "Choose another port, or 0 for any that is free.",
         ) from error
