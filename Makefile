@@ -54,7 +54,7 @@ lint: $(INSTALLED)  ## Style and format
 	@$(BIN)/ruff format --check .
 
 fuzz: $(INSTALLED)  ## 100,000 unsound files for each reader (INPUTS=…, SEED=…): hours
-	@$(BIN)/python -m pytest -m fuzz -p no:xdist -q tests/test_fuzz.py \
+	@$(BIN)/python -m pytest -m fuzz -p no:xdist -q tests/test_fuzz.py tests/test_unusual_classes.py \
 	  --fuzz_inputs=$(or $(INPUTS),100000) --fuzz_seed=$(or $(SEED),0)
 
 bench: $(INSTALLED)  ## The benchmarks that need nothing but this repository
@@ -62,6 +62,11 @@ bench: $(INSTALLED)  ## The benchmarks that need nothing but this repository
 
 licences: $(INSTALLED)  ## The licence of each pinned package
 	@$(BIN)/python -m runs.licences
+
+audit: $(INSTALLED)  ## Known vulnerabilities of the pins; asks PyPI, with pip-audit in an environment of its own
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@build/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 clean:           ## Remove what the commands above made
 	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .ruff_cache

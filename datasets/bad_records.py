@@ -25,6 +25,8 @@ from foundation.errors import InputError
 # Records in memory at once, for each thread.
 _AHEAD = 8
 _MOST_LINES = 20
+# What TensorFlow raises for a record; its message may hold bytes that Python makes no text of.
+UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)
 # In TensorFlow's messages: names of graph nodes, and the bytes of the record.
 _NOISE = re.compile(r"\{\{.*?\}\}|\[Op:.*?\] name:|, value: .*", re.DOTALL)
 
@@ -158,7 +160,7 @@ def _reason(record: tuple[_Record, bool], dataset: Dataset) -> str:
         return "its checksum is wrong; the file was damaged"
     try:
         encoded, label, boxes = _parse(content)
-    except tf.errors.OpError:
+    except UNREADABLE:
         return f"it is no example with image, label and boxes ({_words(_parse, content)})"
     number = int(label) - dataset.labels_offset
     if not 0 <= number < dataset.num_classes:
@@ -168,7 +170,7 @@ def _reason(record: tuple[_Record, bool], dataset: Dataset) -> str:
         return "a side of a box in it is not a number"
     try:
         _decode(encoded)
-    except tf.errors.OpError:
+    except UNREADABLE:
         return f"its image cannot be decoded ({_words(_decode, encoded)})"
     return ""
 
@@ -188,8 +190,9 @@ def _words(function, argument) -> str:
     """TensorFlow's message about the record, without names of graph nodes."""
     try:
         function.python_function(argument)  # op by op, its errors are about the record alone
-    except tf.errors.OpError as error:
-        text = _NOISE.sub("", error.message.rpartition("Summarized data: b")[2]).strip("'")
+    except UNREADABLE as error:
+        message = getattr(error, "message", None) or error.object.decode(errors="replace")
+        text = _NOISE.sub("", message.rpartition("Summarized data: b")[2]).strip("'")
         return " ".join(text.split()).rstrip(".")[:150]
     return "it fails now and then"
 

@@ -320,13 +320,14 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
     """
     try:
         return function()
-    except tf.errors.OpError as error:
+    except bad_records.UNREADABLE as error:
         if problem := data_services.forgotten(error):
             raise InputError(problem) from error
         # Failures of the net itself are no reason to search a large dataset.
-        if "Iterator" not in str(error) and "Dataset" not in str(error):
+        is_of_net = "Iterator" not in str(error) and "Dataset" not in str(error)
+        if isinstance(error, tf.errors.OpError) and is_of_net:
             raise
-        if unread := _UNREAD.search(error.message):
+        if unread := _UNREAD.search(getattr(error, "message", "")):
             raise OSError(errno.EIO, os.strerror(errno.EIO), unread[1]) from error
         found = bad_records.find(dataset, limit=1)
         if not found:

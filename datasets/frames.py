@@ -12,6 +12,8 @@ _HEADER_BYTES = 12  # length of the record, checksum of the length
 _FOOTER_BYTES = 4  # checksum of the record
 # Of so many records one has its place written down, where the files are counted or written.
 MARKED = 1024
+# Of a compressed file the end is not known, and a length is no reason to ask for so much memory.
+_LONGEST_COMPRESSED = 1 << 29
 
 
 class BrokenFrame(Exception):
@@ -54,6 +56,8 @@ def frames(
                 end += _HEADER_BYTES + length + _FOOTER_BYTES
                 if not compression and end > size:
                     raise broken("the file is cut off")
+                if compression and length > _LONGEST_COMPRESSED:
+                    raise broken(f"a compressed record of {length} bytes")
                 record = file.read(length) if contents else b""
                 if not contents:
                     file.seek(end - _FOOTER_BYTES)

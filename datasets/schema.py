@@ -31,6 +31,7 @@ _ENCODED_NAMES = (ENCODED, "image", "image_raw")
 _LABEL_NAMES = (LABEL, "label")
 _OBJECT_LABELS = ("image/object/class/label", "image/object/class/text")
 _BOXES_NAMES = ("objects/bbox", "bbox")  # ymin, xmin, ymax, xmax of one after the other
+_DAMAGES = (message.DecodeError, UnicodeDecodeError)  # the latter of names that are no text
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 # Stand for features that a record lacks; no record has these values.
 _NO_IMAGE, _NO_LABEL = b"\x00none", -(2**62)
@@ -161,7 +162,7 @@ def _features(record: bytes) -> dict:
     """The features of a record by name; none where it is no tf.Example."""
     try:
         return {entry.key: entry.value for entry in _Message.FromString(record).features.feature}
-    except message.DecodeError:
+    except _DAMAGES:
         return {}
 
 

@@ -2,6 +2,7 @@
 
 from foundation.errors import InputError, UsageError
 from foundation.options import Options, option, options
+from nets.options import MOST_PIXELS
 
 # What `views` can average over.
 VIEWS = ("none", "flip", "five_crop", "ten_crop")
@@ -27,7 +28,7 @@ class EvaluationOptions(Options):
         None, "Stop after this many batches; unset: all examples.", bounds=(1, None)
     )
     eval_image_size: int | None = option(
-        None, "Side of the images; unset: as trained, else the net's.", bounds=(1, None)
+        None, "Side of the images; unset: as trained, else the net's.", bounds=(1, MOST_PIXELS)
     )
     top_k: tuple[int, ...] = option(
         (5,),

@@ -58,14 +58,14 @@ class Printer:
             event, fields = getattr(line, "event", "line"), getattr(line, "fields", {})
             self._object(level, event, line.removeprefix(_WARNING), **fields)
         else:
-            print(line, flush=True)
+            print(_harmless(line), flush=True)
 
     def note(self, line: str) -> None:
         """A warning beside answers: on standard error, so that a pipe gets the answers alone."""
         if self.as_json:
             self._object("warning", "line", line)
         elif self.shows("warning"):
-            print(line, file=sys.stderr, flush=True)
+            print(_harmless(line), file=sys.stderr, flush=True)
 
     @property
     def shows_bars(self) -> bool:
@@ -82,6 +82,17 @@ class Printer:
         found = {"time": now, "level": level, "event": event, "message": message}
         found |= {name: _plain(value) for name, value in fields.items()}
         print(json.dumps(found, ensure_ascii=False), flush=True)
+
+
+def _harmless(line: str) -> str:
+    """A line without what turns, moves or clears a terminal, as names in it may."""
+    if line.isprintable():
+        return line
+    kept = ("\n", "\t")
+    return "".join(
+        one if one.isprintable() or one in kept or one.isspace() and one > "\x9f" else "�"
+        for one in line
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ import keras
 import numpy as np
 
 from foundation.errors import InputError
-from nets import blocks, layers
+from nets import blocks, keras_files, layers
 from nets.blocks import Request
 
 _PIXELS = "pixels"  # name of the layer that converts them
@@ -187,6 +187,7 @@ def stored_weights(name: str, path: str, num_classes: int) -> dict[str, np.ndarr
     """
     application = APPLICATIONS[name]
     try:
+        keras_files.check(path)
         if path.endswith(".keras"):
             whole = keras.models.load_model(path, compile=False, safe_mode=True)
             return _by_slim_name(application, whole)
@@ -197,8 +198,9 @@ def stored_weights(name: str, path: str, num_classes: int) -> dict[str, np.ndarr
                 warnings.simplefilter("error", UserWarning)
                 net.load_weights(path)
                 return _by_slim_name(application, net)
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no file of weights that Keras can read: {error}") from error
+    except Exception as error:  # damaged bytes make its parsers raise anything
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path} is no file of weights that Keras can read: {reason}") from error
     raise InputError(f"{path} does not hold weights of keras.applications.{application.scope}.")
 
 

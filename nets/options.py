@@ -4,6 +4,8 @@ from foundation.errors import UsageError
 from foundation.options import Options, option, options
 
 PRETRAINED = "pretrained"  # the value of --checkpoint_path that stands for published weights
+# The longest side of a net's images: of a larger one a single image takes a gibibyte.
+MOST_PIXELS = 4096
 _SMALL_CNN = "small_cnn"
 
 

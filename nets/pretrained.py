@@ -193,6 +193,8 @@ def _continue(url: str, partial: str) -> bool:
     done = _size(partial)
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     with urllib.request.urlopen(request, timeout=_SECONDS) as response:
+        if url.startswith("https://") and not response.url.startswith("https://"):
+            raise InputError(f"{url} leads out of HTTPS, to {response.url}.")
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             done = 0  # the server gives whole files only
         length = response.headers.get("Content-Length")

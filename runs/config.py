@@ -12,7 +12,7 @@ from datasets import storage
 from foundation import documents, files
 from foundation.errors import InputError
 from foundation.options import Options, values
-from nets.options import PRETRAINED
+from nets.options import MOST_PIXELS, PRETRAINED
 from training import validation
 
 FILE_NAME = "run.json"
@@ -70,8 +70,10 @@ class RunConfig:
     num_workers: int | None = None
 
     def __post_init__(self):
-        if min(self.num_classes, self.image_size) < 1:
-            raise ValueError("it has no classes, or images of no size")
+        if self.num_classes < 1:
+            raise ValueError("no classes")
+        if not 1 <= self.image_size <= MOST_PIXELS:
+            raise ValueError(f"images of {self.image_size} pixels")
         if self.labels and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for {self.num_classes} classes")
         files.check_is_name(self.preprocessing_options.get("zca_file", "none"))
@@ -159,8 +161,11 @@ def load(path: str) -> RunConfig | None:
 
 
 def parsed(content: Mapping[str, Any]) -> RunConfig:
-    """The configuration that a dictionary of its fields stands for; ValueError where none does."""
-    return documents.of(RunConfig, content)
+    """The configuration that a dictionary of its fields stands for; InputError where none does."""
+    try:
+        return documents.of(RunConfig, content)
+    except ValueError as error:
+        raise InputError(f"what is said of a training can't be used ({error}).") from error
 
 
 def _with_data_found(config: RunConfig, folder: str) -> RunConfig:

@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import storage
 from datasets.conversion.destination import WHITENING
+from foundation import documents
 from foundation.errors import InputError
 from nets import nets_factory
 from preprocessing import preprocessing_factory, zca
@@ -57,7 +58,10 @@ def recipe_of(
     """
     given = dict(config.preprocessing_options)
     zca_file = given.pop("zca_file", None)
-    pixels = PixelsOptions(**given)
+    try:
+        pixels = documents.of(PixelsOptions, given)
+    except ValueError as error:
+        raise InputError(f"preprocessing_options of the run can't be used ({error}).") from error
     whitening = zca.Whitening(path_of(zca_file)) if zca_file else None
     recipe = preprocessing_factory.get(config.preprocessing_name, pixels, augmentation, whitening)
     if config.use_grayscale and recipe.needs_color:

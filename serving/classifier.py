@@ -161,7 +161,8 @@ def _net(path: str, config: export_config.ExportConfig) -> tuple[frozen_graph.Ne
         return tflite.load(path)
     if path.endswith(".onnx"):
         return onnx.load(path)
-    nodes = frozen_graph.Nodes(config.nodes["logits"], config.nodes["probabilities"])
+    names = [config.nodes.get(name, "") for name in ("logits", "probabilities")]
+    nodes = frozen_graph.Nodes(*names)
     return frozen_graph.load(path, nodes)
 
 

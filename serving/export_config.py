@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import math
 import os
 from typing import Any
 
 from foundation import documents, files
 from foundation.errors import InputError
+from nets.options import MOST_PIXELS
 
 FILE_NAME = "export.json"
 _FORMAT = 2
@@ -50,9 +52,10 @@ class ExportConfig:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        for name in ("num_classes", "image_size"):
-            if not isinstance(self.run.get(name), int) or self.run[name] < 1:
-                raise ValueError(f"run.{name} is {self.run.get(name)!r}")
+        for name, most in (("num_classes", math.inf), ("image_size", MOST_PIXELS)):
+            value = self.run.get(name)
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(f"run.{name} is {str(value)[:40]!r}")
         if not isinstance(self.run.get("preprocessing_options"), dict):
             raise ValueError("run has no preprocessing_options")
         for path in (*self.files.values(), *self.companions):

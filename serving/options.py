@@ -2,6 +2,7 @@
 
 from foundation.errors import UsageError
 from foundation.options import Options, option, options
+from nets.options import MOST_PIXELS
 
 # Format → its name in an export, fastest to start first; so are an export's files tried.
 FILES = {
@@ -47,7 +48,7 @@ class ExportOptions(Options):
     )
     overwrite: bool = option(False, "Replace a former export, once the new one is whole.")
     image_size: int | None = option(
-        None, "Side of the images; unset: as trained, else the net's.", bounds=(1, None)
+        None, "Side of the images; unset: as trained, else the net's.", bounds=(1, MOST_PIXELS)
     )
     batch_size: int | None = option(
         None,
@@ -220,7 +221,7 @@ class PlainGraphOptions(Options):
         None,
         "Side of the images; unset: as the graph says, else the net's, else 299 as label_image.",
         aliases=("input_height",),
-        bounds=(1, None),
+        bounds=(1, MOST_PIXELS),
     )
     input_width: int | None = option(
         None,

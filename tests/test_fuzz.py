@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzzing import workers
 
-MODULES = ("tests.fuzzing.data_targets",)
+MODULES = ("tests.fuzzing.data_targets", "tests.fuzzing.net_targets")
 TARGETS = [(module, name) for module in MODULES for name in importlib.import_module(module).TARGETS]
 FEW = 200
 

@@ -27,6 +27,15 @@ def test_a_level_shows_those_before_it(capsys, verbosity, count):
     assert len(printed(capsys, Printer(verbosity, as_json=True))) == count
 
 
+def test_names_in_a_line_neither_turn_nor_clear_the_terminal(capsys):
+    for name in ("\u202egnp.exe", "\x1b[2Jgone", "a\rb", "a\u2028b"):
+        Printer().say(f"{name}: 1\u202f000\u00a0pictures")
+        Printer().note(name)
+    shown = "".join(capsys.readouterr())
+    assert not set("\u202e\x1b\r") & set(shown)
+    assert shown.startswith("�gnp.exe: 1\u202f000\u00a0pictures\n�[2Jgone")
+
+
 def test_json_has_a_lines_level_event_and_numbers(capsys):
     first, second, third = map(json.loads, printed(capsys, Printer(as_json=True)))
     assert first.pop("time").endswith("+00:00")

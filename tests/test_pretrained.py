@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import io
 import pathlib
 import re
 import socket
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+from foundation.errors import InputError
 from nets import (
     checkpoints,
     keras_applications,
@@ -123,6 +125,16 @@ def test_a_wrong_hash(zoo, tmp_path):
     with pytest.raises(ValueError, match=f"{zoo.url}: its SHA-256 is [0-9a-f]{{64}}, not abc:"):
         pretrained.fetch(pretrained.Archive(zoo.url, "abc"), str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_no_redirection_leads_out_of_https(tmp_path, monkeypatch):
+    response = io.BytesIO(b"of somebody in between")
+    response.url, response.status = "http://example.org/zoo.tar.gz", 200
+    monkeypatch.setattr(pretrained.urllib.request, "urlopen", lambda *_, **__: response)
+    archive = pretrained.Archive("https://example.org/zoo.tar.gz")
+    with pytest.raises(InputError, match="leads out of HTTPS, to http://example.org/zoo.tar.gz"):
+        pretrained.fetch(archive, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_not_there(zoo, tmp_path):

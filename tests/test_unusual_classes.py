@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 
 import pytest
 from PIL import Image
@@ -46,8 +47,6 @@ NAMES = {
     "0:numbered": "0:numbered",
     "e\u0301": "é",
 }
-# Of a name that the screen can't show as it is, a sign takes the place.
-UNPRINTABLE = "\u202egnp.right to left"
 
 
 def silent(line):
@@ -79,7 +78,7 @@ class Journey:
         self.made = convert(
             ConvertOptions.of(
                 image_dir=str(images),
-                csv_file=[str(table)],
+                csv_file=str(table),
                 output_dir=str(folder / "data"),
                 dataset_name="odd",
                 report=len(names) < 100,
@@ -140,15 +139,14 @@ def test_a_conversion_keeps_the_names(odd):
     assert {path.name for path in odd.folder.iterdir()} == (
         {"images", "labels.csv", "data", "train", "eval", "export"}
     )
-    assert all("\n" not in line or "  " in line for line in odd.said)
-    assert not any(UNPRINTABLE in line for line in odd.said)
+    assert [line for line in odd.said if "line\nbreak" in line] == []
 
 
 def test_an_evaluation_s_tables_name_them(odd):
     assert [row[0] for row in odd.table("eval/per_class.csv")[1:]] == list(odd.made.classes)
     matrix = odd.table("eval/confusion_matrix.csv")
     assert matrix[0][1:] == [row[0] for row in matrix[1:]] == list(odd.made.classes)
-    predicted = {row["true_label"] for row in _dicts(odd.table("eval/predictions.csv"))}
+    predicted = {row["label"] for row in _dicts(odd.table("eval/predictions.csv"))}
     assert predicted == set(odd.made.classes)
 
 
@@ -190,7 +188,7 @@ def test_the_demo_keeps_feedback_under_any_name(odd, tmp_path, monkeypatch):
     web_demo.prepare(options, silent)
     (demo,) = made
     assert [label for _, label in demo.labels] == list(odd.made.classes)
-    data = open(odd.picture, "rb").read()
+    data = pathlib.Path(odd.picture).read_bytes()
     assert len(demo.answer(data).classes) == 5
     for name in NAMES:
         assert demo.keep(data, name) == 1
@@ -199,3 +197,29 @@ def test_the_demo_keeps_feedback_under_any_name(odd, tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == (
         {"labels.csv", next((tmp_path / "feedback" / "images").iterdir()).name}
     )
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return Journey(tmp_path_factory.mktemp("two"), ["no", "yes"])
+
+
+def test_two_classes(two):
+    assert two.made.classes == ("no", "yes") == labels.read(two.folder / "export" / "labels.txt")
+    assert two.evaluation.num_examples == 2 and len(two.table("eval/per_class.csv")) == 3
+    ((classes,),) = [two.answers().classes.values()]
+    assert [name for name, _ in classes] in (["no", "yes"], ["yes", "no"])
+    assert sum(share for _, share in classes) == pytest.approx(1, abs=1e-5)
+
+
+# A conversion of twenty thousand pictures takes half a minute: `make fuzz` runs it.
+@pytest.mark.fuzz
+def test_ten_thousand_classes(tmp_path):
+    names = [f"class {number:05}" for number in range(10_000)]
+    many = Journey(tmp_path, names)
+    assert many.made.classes == tuple(names)
+    assert labels.read(tmp_path / "export" / "labels.txt") == tuple(names)
+    assert len(many.table("eval/per_class.csv")) == 10_001
+    ((classes,),) = [many.answers().classes.values()]
+    assert len(classes) == 3 and {name for name, _ in classes} <= set(names)
+    assert (tmp_path / "eval" / "report.html").stat().st_size < 64e6

@@ -6,7 +6,7 @@ import re
 
 from foundation.errors import InputError, UsageError
 from foundation.options import Options, group, option, options
-from nets.options import DownloadOptions
+from nets.options import MOST_PIXELS, DownloadOptions
 
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "ftrl", "momentum", "rmsprop", "sgd")
 OPTIMIZERS += ("adamw", "lamb", "lion", "nadam")
@@ -98,7 +98,7 @@ class BatchOptions(Options):
         bounds=(1, None),
     )
     train_image_size: int | None = option(
-        None, "Side of the training images; unset: the net's.", bounds=(1, None)
+        None, "Side of the training images; unset: the net's.", bounds=(1, MOST_PIXELS)
     )
     progressive_resizing: tuple[tuple[int, int], ...] = option(
         (),

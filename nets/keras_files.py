@@ -1,0 +1,55 @@
+"""What is checked in a file of Keras before Keras reads it: where it leads, how large it is.
+
+Keras's safe mode refuses Python code. It still builds whatever layers a file asks for, and HDF5
+follows links to other files.
+"""
+
+import math
+import os
+import zipfile
+
+import h5py
+
+from foundation import documents
+
+# Of the bytes in a file as many may be asked for in memory; Keras itself compresses nothing.
+_MOST_GROWTH, _FREE = 4, 1 << 22
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+
+
+def check(path: str) -> None:
+    """Looks into a `.keras` or `.h5` file.
+
+    Raises:
+      Exception: of any kind, for damaged files; ValueError for one that leads to other files, or
+        whose arrays are larger than it is.
+    """
+    size = os.path.getsize(path)
+    if not path.endswith(".keras"):
+        with h5py.File(path, "r") as file:
+            _check_hdf5(file, size)
+        return
+    with zipfile.ZipFile(path) as archive:
+        _check_size(sum(one.file_size for one in archive.infolist()), size)
+        documents.parsed(archive.read(_CONFIG))
+        with archive.open(_WEIGHTS) as weights, h5py.File(weights, "r") as file:
+            _check_hdf5(file, size)
+
+
+def _check_hdf5(file: h5py.File, size: int) -> None:
+    links: list[tuple[str, object]] = []
+    file.visititems_links(lambda name, link: links.append((name, link)))
+    declared = 0
+    for name, link in links:
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"{name} is a link to another place")
+        if isinstance(one := file[name], h5py.Dataset):
+            if one.external or one.is_virtual:
+                raise ValueError(f"{name} is kept in another file")
+            declared += math.prod(one.shape or ()) * one.dtype.itemsize
+    _check_size(declared, size)
+
+
+def _check_size(declared: int, size: int) -> None:
+    if declared > _MOST_GROWTH * size + _FREE:
+        raise ValueError(f"{declared:,} bytes of numbers in a file of {size:,}")
