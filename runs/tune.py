@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 
 from datasets import tfrecord_dataset
+from foundation import files
 from foundation import options as foundation_options
 from foundation.errors import InputError, missing_extra
 from runs import config as run_config
@@ -70,7 +71,17 @@ def tune(options: TuneOptions, say: Callable[[str], None] = print) -> Tuned | No
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search = _Search.of(options, say)
     os.makedirs(search.train_dir, exist_ok=True)
-    study = _study(optuna, search)
+    with _study_told(search):
+        return _tuned(optuna, search)
+
+
+def _tuned(optuna, search: "_Search") -> Tuned | None:
+    """Opens the study and runs the trials that it lacks."""
+    options, say = search.options, search.say
+    folder = os.path.dirname(os.path.abspath(_path(search)))
+    os.makedirs(folder, exist_ok=True)
+    with files.locked(folder, wait=True):  # Optuna makes its tables unaware of other processes
+        study = _study(optuna, search)
     wanted = options.tuning.max_trials
 
     def after(study, trial) -> None:
@@ -255,10 +266,37 @@ class _Search:
                 self.parent.adopt(json.load(file)["mlflow_run_id"])
 
 
+def _path(search: _Search) -> str:
+    """Where the study lies."""
+    return search.options.tuning.study or os.path.join(search.train_dir, "study.db")
+
+
+@contextlib.contextmanager
+def _study_told(search: _Search) -> Iterator[None]:
+    """Makes a line of what SQLite says of the study's file: a full disk, one that can't be written.
+
+    Raises:
+      OSError: it could not be read or written.
+    """
+    from sqlalchemy import exc
+
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        cause = error
+        while cause and not isinstance(cause, exc.OperationalError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        path = _path(search)
+        raise OSError(f"{path}: {cause.orig}. The same command goes on once it can be.") from error
+
+
 def _study(optuna, search: _Search):
     """The study of --study, begun or found; raises InputError where it is another search's."""
-    path = search.options.tuning.study or os.path.join(search.train_dir, "study.db")
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    path = _path(search)
     # Heartbeats are experimental since Optuna 2.9.
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:

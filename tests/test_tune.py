@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -198,6 +199,19 @@ def test_a_search_in_which_all_fails_stops_soon(searched):
     search, lines = searched
     with pytest.raises(InputError, match="each of the 3 trials failed; the last one's log is"):
         search(max_trials=20, search="learning_rate=0.95:0.99")
+
+
+def test_a_full_disk_under_the_study_is_one_line(searched, tmp_path, monkeypatch):
+    from sqlalchemy import exc
+
+    def full(*_, **__):
+        said = exc.OperationalError("INSERT", {}, sqlite3.OperationalError("disk is full"))
+        raise optuna.exceptions.StorageInternalError("An exception is raised") from said
+
+    search, _ = searched
+    monkeypatch.setattr(optuna.storages.RDBStorage, "set_trial_user_attr", full)
+    with pytest.raises(OSError, match=r"tuned/study\.db: disk is full\. The same command goes on"):
+        search()
 
 
 def test_the_time_is_that_of_all_trials(searched, monkeypatch):

@@ -246,7 +246,9 @@ def search(colours: pathlib.Path, folder: pathlib.Path) -> Job:
 
         check_whole(place)
         storage = f"sqlite:///{place}/tuned/study.db"
-        states = [trial.state.name for trial in optuna.load_study(None, storage).trials]
+        states = [
+            trial.state.name for trial in optuna.load_study(study_name=None, storage=storage).trials
+        ]
         assert states.count("COMPLETE") + states.count("PRUNED") >= 4, states
         assert {"study.db", "tuning.html"} <= _names(place / "tuned")
 

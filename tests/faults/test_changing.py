@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from functools import partial
 
 import pytest
 
@@ -192,31 +191,3 @@ def test_two_evaluations_of_different_nets_do_not_mix_their_files(colours, tmp_p
         checkpoint = json.loads((folder / "metrics.json").read_text())["checkpoint"]
         page = (folder / "report.html").read_text()
         assert checkpoint in page, (checkpoint, place)
-
-
-def out_of_memory_after(megabytes):
-    """Room for so many megabytes more than this process has."""
-    import resource
-
-    with open("/proc/self/statm") as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
-    limit = now + megabytes * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="limits memory as Linux does")
-@pytest.mark.parametrize("name", ["training", "evaluation"])
-def test_more_than_memory_holds_is_answered_with_the_batch_to_try(colours, tmp_path, name):
-    wide = ("--small_cnn_filters=256", "--train_image_size=128", "--batch_size=64")
-    wide += ("--eval_every_n_steps=0", "--average_checkpoints=0", "--precision=float32")
-    job, more = jobs.training(colours), wide
-    if name == "evaluation":
-        few = ("--batch_size=1", "--max_number_of_steps=1")
-        done = job.run(tmp_path, *wide, *few)
-        assert done.returncode == 0, done.stderr
-        job, more = jobs.evaluation(colours, tmp_path / "run"), ("--batch_size=64",)
-    done = job.run(tmp_path, *more, first=partial(out_of_memory_after, 1500))
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode == 1 and len(lines) == 1, (done.returncode, done.stderr[-3000:])
-    assert "--batch_size=64: is more than memory holds. Try --batch_size=32" in lines[0]
-    assert job.run(tmp_path, *more, "--batch_size=1", "--max_number_of_steps=3").returncode == 0
