@@ -24,6 +24,7 @@ class LogProbabilities:
         Raises:
           OSError: it can't be made.
         """
+        self._folder = folder
         self._file = tempfile.TemporaryFile(dir=folder)
         weakref.finalize(self, self._file.close)
         self.num_classes = num_classes
@@ -62,8 +63,13 @@ class LogProbabilities:
         if not self._waiting:
             return
         block = np.concatenate(self._waiting)
-        self._file.seek(0, 2)
-        self._file.write(np.ascontiguousarray(block.T).data)
+        try:
+            self._file.seek(0, 2)
+            self._file.write(np.ascontiguousarray(block.T).data)
+            self._file.flush()
+        except OSError as error:
+            error.filename = self._folder  # the error of a full disk names no file
+            raise
         self._lengths.append(len(block))
         self._waiting = []
 

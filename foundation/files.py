@@ -94,6 +94,10 @@ def own_folder(path: str | os.PathLike) -> Iterator[None]:
             shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.remove(entry)
         try:
             yield
+        except OSError as error:
+            if error.strerror and not error.filename:
+                error.filename = os.fspath(path)  # the error of a full disk names no file
+            raise
         finally:
             if _is(own, path):  # else it was renamed, and this is another's
                 shutil.rmtree(path, ignore_errors=True)

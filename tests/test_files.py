@@ -60,6 +60,10 @@ def test_an_own_folder_is_empty_and_gone_at_the_end(tmp_path):
                 pass
         assert (folder / "new.txt").exists()
     assert not folder.exists()
+    with pytest.raises(OSError) as caught:
+        with files.own_folder(folder):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(folder) and not folder.exists()
 
 
 def test_an_own_folder_that_was_renamed_is_free_for_another(tmp_path):
