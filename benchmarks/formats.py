@@ -18,6 +18,7 @@ import command_line
 from foundation.options import Options, option, options
 
 _PEER = "ONNX Runtime"
+_REST = 0.1  # seconds, for ONNX Runtime's threads go on spinning after a call
 
 
 @options
@@ -98,6 +99,7 @@ def main(given: FormatsBenchmark) -> None:
             seconds = {name: [] for name in functions}
             for turn in range(given.turns + 2):
                 for name, function in functions.items():
+                    time.sleep(_REST)
                     start = time.perf_counter()
                     function(images)
                     if turn > 1:
