@@ -281,9 +281,10 @@ def test_corrections_become_a_dataset(browser, server, place, tmp_path):
 
 @needs_chromium
 def test_several_users_wait_in_a_queue_that_is_shown(browser, server, place, model, monkeypatch):
-    gate, answered = threading.Event(), web_demo.answered
+    begun, gate, answered = threading.Event(), threading.Event(), web_demo.answered
 
     def gated(*args):
+        begun.set()
         assert gate.wait(60)
         return answered(*args)
 
@@ -292,7 +293,10 @@ def test_several_users_wait_in_a_queue_that_is_shown(browser, server, place, mod
     try:
         for i, visit in enumerate(visits):
             visit.upload(place / f"{i}.png")
-        visits[2].page.get_by_text("queue: 2/").wait_for()
+            if i == 0:
+                assert begun.wait(60)
+            else:  # so that their pictures arrive in this order
+                visit.page.get_by_text(f"queue: {i}/").wait_for()
         gate.set()
         assert [visit.answer() for visit in visits] == [expected(model, i) for i in range(3)]
     finally:
