@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from foundation.errors import InputError, missing_extra
 from serving import frozen_graph
-from serving.frozen_graph import Net
+from serving.frozen_graph import INPUT_NODE, Net
 
 _OPSET = 17
 
@@ -42,28 +42,25 @@ def write(path: str, function, calibration: Sequence[np.ndarray] | None = None) 
     import onnx
     import tf2onnx
 
-    model, _ = tf2onnx.convert.from_function(
-        _with_constants(function), input_signature=function.input_signature, opset=_OPSET
+    concrete = function.get_concrete_function()
+    outputs = tf.nest.pack_sequence_as(concrete.structured_outputs, concrete.outputs)
+    # The graph rather than the function, of which tf2onnx takes captured tensors for inputs.
+    graph_def = frozen_graph.constant_graph(function, [x.op.name for x in outputs.values()])
+    names = {tensor.name: name for name, tensor in outputs.items()}
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph_def,
+        input_names=[f"{INPUT_NODE}:0"],
+        output_names=list(names),
+        opset=_OPSET,
+        tensors_to_rename={f"{INPUT_NODE}:0": INPUT_NODE, **names},
     )
+    del graph_def
     with open(path, "wb") as file:
         file.write(model.SerializeToString())
+    del model
     if calibration is not None:
         _quantize(path, calibration)
     onnx.checker.check_model(path, full_check=True)
-
-
-def _with_constants(function):
-    """The same with all it captures as constants: tf2onnx takes other tensors for inputs."""
-    concrete = function.get_concrete_function()
-    nodes = [output.op.name for output in concrete.outputs]
-    frozen = frozen_graph.constant_function(function, nodes)
-
-    @tf.function(input_signature=function.input_signature, autograph=False)
-    def run(images):
-        found = frozen(images)
-        return tf.nest.pack_sequence_as(concrete.structured_outputs, [found[n] for n in nodes])
-
-    return run
 
 
 def _quantize(path: str, calibration: Sequence[np.ndarray]) -> None:

@@ -580,14 +580,14 @@ def test_int8_onnx(subject, pictures, expected, tmp_path):
 def test_a_damaged_onnx_file_is_refused_by_the_checker(subject, tmp_path, monkeypatch):
     tf2onnx = pytest.importorskip("tf2onnx", reason='needs pip install ".[onnx]"')
     checker = pytest.importorskip("onnx.checker")
-    real = tf2onnx.convert.from_function
+    real = tf2onnx.convert.from_graph_def
 
     def convert(*args, **options):
         model, rest = real(*args, **options)
         model.graph.node[0].op_type = "Nonsense"
         return model, rest
 
-    monkeypatch.setattr(tf2onnx.convert, "from_function", convert)
+    monkeypatch.setattr(tf2onnx.convert, "from_graph_def", convert)
     with pytest.raises(checker.ValidationError):
         onnx.write(str(tmp_path / "x.onnx"), frozen_graph.forward(subject.model, subject.nodes))
 
