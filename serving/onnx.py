@@ -12,6 +12,7 @@ from serving import frozen_graph
 from serving.frozen_graph import INPUT_NODE, Net
 
 _OPSET = 17
+_LEAST_WEIGHTS = 1024  # values of a constant that is kept away from tf2onnx
 
 
 def require() -> None:
@@ -44,23 +45,63 @@ def write(path: str, function, calibration: Sequence[np.ndarray] | None = None) 
 
     concrete = function.get_concrete_function()
     outputs = tf.nest.pack_sequence_as(concrete.structured_outputs, concrete.outputs)
+    # Past the identities that end a function: they wait for every variable.
+    names = {tensor.op.inputs[0].name: name for name, tensor in outputs.items()}
     # The graph rather than the function, of which tf2onnx takes captured tensors for inputs.
-    graph_def = frozen_graph.constant_graph(function, [x.op.name for x in outputs.values()])
-    names = {tensor.name: name for name, tensor in outputs.items()}
+    graph_def = frozen_graph.constant_graph(function, [name.removesuffix(":0") for name in names])
+    weights = _taken_out(graph_def)
+    inputs = {f"{name}:0": name for name in (INPUT_NODE, *weights)}
     model, _ = tf2onnx.convert.from_graph_def(
         graph_def,
-        input_names=[f"{INPUT_NODE}:0"],
+        input_names=list(inputs),
         output_names=list(names),
         opset=_OPSET,
-        tensors_to_rename={f"{INPUT_NODE}:0": INPUT_NODE, **names},
+        tensors_to_rename={**inputs, **names},
     )
-    del graph_def
+    _put_back(model.graph, weights)
     with open(path, "wb") as file:
         file.write(model.SerializeToString())
     del model
     if calibration is not None:
         _quantize(path, calibration)
     onnx.checker.check_model(path, full_check=True)
+
+
+def _taken_out(graph_def) -> dict[str, np.ndarray]:
+    """Takes the weights out of a graph, and leaves inputs in their place.
+
+    Each of tf2onnx's two dozen passes keeps a copy of every constant: VGG's would need more than
+    20 GiB.
+    """
+    weights = {}
+    for node in graph_def.node:
+        if node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum:
+            value = tf.make_ndarray(node.attr["value"].tensor)
+            if value.size >= _LEAST_WEIGHTS:
+                weights[node.name] = value
+                node.op = "Placeholder"
+                node.attr["shape"].shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
+                del node.attr["value"]
+    return weights
+
+
+def _put_back(graph, weights: dict[str, np.ndarray]) -> None:
+    """Makes constants of the inputs that `_taken_out` left, and of what only lays them out anew."""
+    from onnx import numpy_helper, reference
+
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for given in list(graph.input):
+        if given.name in weights:
+            graph.input.remove(given)
+    for node in list(graph.node):
+        if node.op_type in ("Transpose", "Reshape") and node.input[0] in weights:
+            feed = {name: weights.get(name, known.get(name)) for name in node.input}
+            (weights[node.output[0]],) = reference.ReferenceEvaluator(node).run(None, feed)
+            graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in weights.items() if name in used
+    )
 
 
 def _quantize(path: str, calibration: Sequence[np.ndarray]) -> None:

@@ -19,7 +19,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from foundation import files
 from foundation.errors import InputError
-from nets import blocks
+from nets import blocks, nets_factory
 from serving import (
     classifier,
     comparison,
@@ -616,6 +616,29 @@ def test_tensors_that_a_net_keeps_are_no_inputs_of_onnx(tmp_path):
     images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
     found = onnx.load(str(tmp_path / "x.onnx"))[0](images)
     np.testing.assert_allclose(found["logits"], forward(images)["logits"], rtol=1e-5)
+
+
+def test_weights_are_kept_from_tf2onnx_and_laid_out_in_the_file(tmp_path, monkeypatch):
+    tf2onnx = pytest.importorskip("tf2onnx", reason='needs pip install ".[onnx]"')
+    net = nets_factory.build("mobilenet_v1_025", 3, 32)  # batch norm, and weights of two layouts
+    forward = frozen_graph.forward(net, frozen_graph.Nodes("logits"))
+    real, kept = tf2onnx.convert.from_graph_def, []
+
+    def convert(graph_def, **given):
+        kept.extend(node.ByteSize() for node in graph_def.node)
+        return real(graph_def, **given)
+
+    monkeypatch.setattr(tf2onnx.convert, "from_graph_def", convert)
+    path = str(tmp_path / "x.onnx")
+    onnx.write(path, forward)
+    assert max(kept) < 5000  # its passes keep some twenty copies of every constant
+    graph = pytest.importorskip("onnx").load(path).graph
+    assert [given.name for given in graph.input] == ["input"]
+    kinds = collections.Counter(node.op_type for node in graph.node)
+    assert kinds["Conv"] == 28 and kinds["Transpose"] == 1 and not kinds["BatchNormalization"]
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    found = onnx.load(path)[0](images)
+    np.testing.assert_allclose(found["logits"], forward(images)["logits"], rtol=1e-4, atol=1e-6)
 
 
 def test_without_its_extra_onnx_says_what_to_install(monkeypatch):
