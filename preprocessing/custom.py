@@ -9,6 +9,12 @@ from preprocessing import augmentation, normalization, ops
 from preprocessing.options import AugmentationOptions, PixelsOptions
 from preprocessing.zca import Whitening
 
+# By --fit; a crop is the recipe's own.
+_CROPS = {
+    "letterbox": "the whole picture, resized in proportion, on black",
+    "stretch": "the whole picture, stretched",
+}
+
 
 def customized(
     recipe,
@@ -37,6 +43,9 @@ def customized(
         evaluate_image=steps.evaluate_image,
         value_range=new.value_range,
         undo=new.undo,
+        crop=_CROPS.get(pixels.fit, recipe.crop)
+        + ", each channel's histogram equalized" * pixels.equalize,
+        moments=None if pixels.equalize else new.moments,
         size=new.size,
         needs_color=new.needs_color,
         augment=recipe.augment if steps.keeps_halves else steps.augment,

@@ -18,7 +18,8 @@ class Normalization:
     """`apply` takes float32 [..., H, W, C] in 0..255; `undo` goes back, where it can.
 
     `value_range` is the least and the greatest value, or None where they depend on the image;
-    `size` the one side in pixels of the images that it takes, or None for any.
+    `size` the one side in pixels of the images that it takes, or None for any; `moments` are mean
+    and deviation where it is (x - mean) / deviation, a value for each of R, G and B or one for all.
     """
 
     apply: Callable[[tf.Tensor], tf.Tensor]
@@ -26,6 +27,7 @@ class Normalization:
     value_range: tuple[float, float] | None
     needs_color: bool = False
     size: int | None = None
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 def _linear(scale: Sequence[float], offset: Sequence[float]) -> Normalization:
@@ -37,6 +39,10 @@ def _linear(scale: Sequence[float], offset: Sequence[float]) -> Normalization:
         lambda image: (image - offset) / scale,
         (min(ends), max(ends)),
         needs_color=len(scale) == 3,
+        moments=(
+            tuple(-b / a for a, b in zip(scale, offset, strict=True)),
+            tuple(1 / a for a in scale),
+        ),
     )
 
 

@@ -38,6 +38,9 @@ class Recipe:
         brought to mean 0 and deviation 1.
       undo: from the results back to pixels in 0..255; None where that can't be.
       normalization: name of the normalisation that its functions end with.
+      crop: what evaluation cuts out of a picture, in words.
+      moments: mean and deviation by which a pixel in 0..255 becomes what the net is fed, as
+        `normalization.Normalization` has them; None where more than that is done to it.
       size: the one side in pixels that results can have; None for any.
       needs_color: whether `use_grayscale` is impossible.
       augment, to_input: the two halves of `train`, where a recipe has them: `augment` changes one
@@ -55,6 +58,8 @@ class Recipe:
     value_range: tuple[float, float] | None
     undo: Callable[[tf.Tensor], tf.Tensor] | None
     normalization: str
+    crop: str
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None
     size: int | None = None
     needs_color: bool = False
     augment: Callable[..., dict[str, tf.Tensor]] | None = None
@@ -103,8 +108,8 @@ class Recipe:
         return decode, to_input
 
 
-def _recipe(name: str, module, scale: str) -> Recipe:
-    """A row: the recipe's name, its file, the normalisation that its functions end with.
+def _recipe(name: str, module, scale: str, crop: str = "as the recipe crops it") -> Recipe:
+    """A row: the recipe's name, its file, the normalisation that its functions end with, its crop.
 
     The file has `evaluate_image`, and either `train` or its halves `augment` and `to_input`.
     Functions that end with "whiten", which can't be undone, take `standardize=True`, and leave the
@@ -136,20 +141,28 @@ def _recipe(name: str, module, scale: str) -> Recipe:
         scaling.value_range,
         scaling.undo,
         scale,
+        crop,
+        scaling.moments,
         needs_color=scaling.needs_color,
         augment=module.augment if in_halves else None,
         to_input=module.to_input if in_halves else None,
     )
 
 
+_MIDDLE = "the middle, not resized"
+_MOST = "the middle 87.5 % of both sides, resized"
+_SQUARE = (
+    "the middle of the picture, whose shorter side was resized to 256 pixels, or to 8/7 of a size "
+    "above 256"
+)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        _recipe("inception", inception, "inception"),
-        _recipe("vgg", vgg, "vgg"),
-        _recipe("cifarnet", cifarnet, "whiten"),
-        _recipe("lenet", lenet, "lenet"),
-        _recipe("addons", addons, "inception"),
+        _recipe("inception", inception, "inception", _MOST),
+        _recipe("vgg", vgg, "vgg", _SQUARE),
+        _recipe("cifarnet", cifarnet, "whiten", _MIDDLE),
+        _recipe("lenet", lenet, "lenet", _MIDDLE),
+        _recipe("addons", addons, "inception", _MOST),
     )
 }
 

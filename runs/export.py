@@ -129,6 +129,8 @@ def _subject(
         truth=examples.truth,
         calibration=calibration,
         unusual=_unusual(examples.encoded),
+        input_words=f"{run.recipe.crop} (recipe {run.recipe.name})",
+        moments=run.recipe.moments,
         companions={name: os.path.join(run.folder, name) for name in described.companions},
     )
 

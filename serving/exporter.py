@@ -18,6 +18,7 @@ from serving import (
     saved_model,
     tensorflow_serving,
     tflite,
+    tflite_metadata,
 )
 from serving.export_config import ExportConfig
 from serving.options import FILES, ExportOptions
@@ -166,7 +167,13 @@ def _write_models(
         quantization = tflite.Quantization(
             options.tflite_quantization, calibration, options.tflite_uint8
         )
-        tflite.write(paths["tflite"], forward, subject.model, subject.labels, quantization)
+        about = tflite_metadata.About(
+            subject.config.run["model_name"],
+            subject.config.checkpoint,
+            subject.input_words,
+            subject.moments,
+        )
+        tflite.write(paths["tflite"], forward, subject.model, subject.labels, about, quantization)
     if "onnx" in paths:
         is_int8 = options.onnx_quantization == "int8"
         onnx.write(paths["onnx"], forward, calibration if is_int8 else None)

@@ -30,6 +30,9 @@ class Subject:
       calibration: encoded pictures that show the range of its numbers to a quantizer.
       unusual: further pictures as people send them, turned or transparent, each with its pixels as
         training saw them, uint8 [h, w, 3]; the SavedModel is compared on them too.
+      input_words: how a picture becomes what `model` takes.
+      moments: mean and deviation where a pixel x in 0..255 becomes (x - mean) / deviation, one
+        value for each of R, G and B or one for all; None where more than that is done to it.
       companions: files that belong to the recipe, by the names that export.json has for them.
     """
 
@@ -45,4 +48,6 @@ class Subject:
     truth: Sequence[int] | None = None
     calibration: Sequence[bytes] = ()
     unusual: Sequence[tuple[bytes, np.ndarray]] = ()
+    input_words: str = ""
+    moments: tuple[Sequence[float], Sequence[float]] | None = None
     companions: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from foundation import labels as class_names
 from foundation import lines, machine
 from foundation.errors import InputError, missing_extra
+from serving import tflite_metadata
 from serving.frozen_graph import INPUT_NODE, Net
 
 
@@ -45,18 +46,20 @@ def write(
     function,
     model: keras.Model,
     labels: Sequence[str],
+    about: tflite_metadata.About,
     quantization: Quantization | None = None,
 ) -> None:
-    """Converts `frozen_graph.forward`'s function.
+    """Converts `frozen_graph.forward`'s function, and adds metadata.
 
-    The class names are added as an associated file: the file is a zip archive, too, whose entry
-    labels.txt holds them. There is no metadata table, so what looks for one finds no names.
+    The class names are the associated file labels.txt: the file is a zip archive, too, whose entry
+    holds them, one a line and without numbers, as readers of the metadata take them.
 
     Args:
       path: the .tflite file to write.
       function: from preprocessed images to logits and probabilities.
       model: the owner of its weights.
       labels: class names in the order of the logits.
+      about: what the metadata says.
       quantization: unset: none.
 
     Raises:
@@ -91,9 +94,9 @@ def write(
             remedy="Take dynamic or float16.",
         ) from error
     with open(path, "wb") as file:
-        file.write(content)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(class_names.FILE_NAME, class_names.text(labels))
+        file.write(tflite_metadata.added(content, about, len(labels)))
+    with zipfile.ZipFile(path, "a") as archive:  # not compressed, which readers refuse
+        archive.writestr(class_names.FILE_NAME, "".join(f"{name}\n" for name in labels))
 
 
 def load(path: str) -> tuple[Net, int | None]:

@@ -253,5 +253,16 @@ def test_pixels_options_change_training_and_evaluation_alike_in_gray():
 
 def test_each_normalization_of_the_option_is_there():
     zca = types.SimpleNamespace(size=4, apply=abs)
+    image = tf.random.stateless_uniform([4, 4, 3], (1, 2), 0, 255)
+    have_moments = set()
     for name in NORMALIZATIONS:
-        assert callable(normalization.get(name, zca=zca).apply)
+        found = normalization.get(name, zca=zca)
+        assert callable(found.apply)
+        if found.moments:
+            have_moments.add(name)
+            mean, std = map(np.array, found.moments)
+            np.testing.assert_allclose(found.apply(image), (image - mean) / std, atol=1e-4)
+    assert have_moments == {"inception", "vgg", "lenet", "torch"}
+    assert get("inception", equalize=True).moments is None
+    assert get("inception", fit="stretch").moments == get("inception").moments
+    assert get("inception", fit="stretch").crop != get("inception").crop

@@ -264,6 +264,10 @@ def test_the_client_of_tflite_prepares_pixels_as_the_recipe_does(
             made = run("tflite", {"picture": picture})
             np.testing.assert_allclose(made["probabilities"], wanted, atol=0.05)
     assert len(capsys.readouterr().out.splitlines()) == 4 * 3
+    # The metadata says how it is done, and with which mean and deviation.
+    content = (exported / "model.tflite").read_bytes()
+    assert b"16 x 16 pixels of an upright picture: the middle 87.5 % of both sides" in content
+    assert np.float32(127.5).tobytes() in content
 
 
 RUNTIME = """
