@@ -28,7 +28,7 @@ _MOST_LINES = 20
 # What TensorFlow raises for a record; its message may hold bytes that Python makes no text of.
 UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)
 # In TensorFlow's messages: names of graph nodes, and the bytes of the record.
-_NOISE = re.compile(r"\{\{.*?\}\}|\[Op:.*?\] name:|, value: .*", re.DOTALL)
+_NOISE = re.compile(r"\{\{.*?\}\}|\[Op:.*?\](?: name:)?|, value: .*", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -211,14 +211,14 @@ def parse_example(serialized):
       empty where the record has none.
 
     Raises:
-      tf.errors.InvalidArgumentError: not a tf.Example, or one without image or label; its text
-        names the feature.
+      tf.errors.DataLossError: not a tf.Example.
+      tf.errors.InvalidArgumentError: one without image or label; its text names the feature.
     """
     import tensorflow as tf
 
     floats = tf.io.VarLenFeature(tf.float32)
     features = tf.io.parse_single_example(
-        serialized,
+        _checked(serialized),
         {
             **_scalars(_ENCODED_NAMES, tf.string, _NO_IMAGE),
             **_scalars(_LABEL_NAMES, tf.int64, _NO_LABEL),
@@ -240,6 +240,25 @@ def parse_example(serialized):
         "filename": features[FILENAME],
         "text": features[TEXT],
     }
+
+
+def _checked(serialized):
+    """The same tensor, where protobuf can read it.
+
+    TensorFlow's parser of examples is faster, but believes that bytes may be 4 GiB long and then
+    writes outside of its memory. Reading twice takes 20 µs for 3 kB and 40 µs for 100 kB.
+    """
+    import tensorflow as tf
+
+    sizes, _ = tf.io.decode_proto(
+        *(serialized, "tensorflow.Example", ["features"], [tf.string]),
+        descriptor_source="local://",
+        sanitize=True,  # else it looks into nothing that is nested
+    )
+    # It raises where it can't read; but without an assertion on its result nothing runs it.
+    check = tf.debugging.Assert(tf.reduce_all(sizes >= 0), [sizes])
+    with tf.control_dependencies([check]):
+        return tf.identity(serialized)
 
 
 def _scalars(names, dtype, missing) -> dict[str, object]:
@@ -273,7 +292,8 @@ def parse_labels(serialized):
     """The labels of a batch of records, int64 [B], from a string tensor [B]; raises as above."""
     import tensorflow as tf
 
-    features = tf.io.parse_example(serialized, _scalars(_LABEL_NAMES, tf.int64, _NO_LABEL))
+    labels = _scalars(_LABEL_NAMES, tf.int64, _NO_LABEL)
+    features = tf.io.parse_example(_checked(serialized), labels)
     return _first_given(features, _LABEL_NAMES, _NO_LABEL)
 
 

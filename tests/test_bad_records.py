@@ -39,10 +39,27 @@ _NO_LABEL = tf.train.Example(
         feature={"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[_IMAGE]))}
     )
 ).SerializeToString()
+
+
+def _with_a_long_value() -> bytes:
+    """A tf.Example after whose image stands one more feature, with bytes said to be 4 GiB long."""
+    content = b"\x0a\xfe\xff\xff\xff\x0fdog"
+    for tag in (b"\x0a", b"\x12"):  # bytes_list of a Feature, value of an entry of the map
+        content = tag + bytes([len(content)]) + content
+    for tag, key in ((b"\x0a", b"\x0a\x01x"), (b"\x0a", b"")):  # entry and Features
+        content = tag + bytes([len(key + content)]) + key + content
+    return _record()[12:-4] + content
+
+
 # what is wrong: the bytes between the third and the fourth good record, and the words
 _BAD = {
     "checksum": (_changed(_record(), 100), "its checksum is wrong"),
     "no example": (schema.frame(b"hello"), "no example with image, label and boxes .*parse"),
+    # TensorFlow's parser of examples would write where it may not, and the process would end.
+    "a length of 4 GiB": (
+        schema.frame(_with_a_long_value()),
+        r"no example with image, label and boxes \(Unable to parse binary protobuf\)",
+    ),
     "no label": (
         schema.frame(_NO_LABEL),
         "no example with image, label and boxes .*image/class/label",
