@@ -209,11 +209,12 @@ def macro_average(scores: np.ndarray, support: np.ndarray) -> float:
 
 def most_confused(confusion: np.ndarray, count: int) -> list[tuple[int, int, int]]:
     """The most frequent errors as (true class, predicted class, how often), most frequent first."""
-    errors = confusion - np.diag(confusion.diagonal())
-    cells = np.argsort(-errors, axis=None, kind="stable")[:count]
-    rows, columns = np.unravel_index(cells, errors.shape)
-    found = zip(rows.tolist(), columns.tolist(), errors[rows, columns].tolist(), strict=True)
-    return [(row, column, times) for row, column, times in found if times]
+    rows, columns = np.nonzero(confusion)  # the other cells, nearly all, are not worth sorting
+    wrong = rows != columns
+    rows, columns = rows[wrong], columns[wrong]
+    times = confusion[rows, columns]
+    first = np.argsort(-times, kind="stable")[:count]
+    return list(zip(*(part[first].tolist() for part in (rows, columns, times)), strict=True))
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:

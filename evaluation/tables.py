@@ -78,5 +78,5 @@ def _probabilities(evaluation: Evaluation) -> Iterator[np.ndarray]:
 def confusion(evaluation: Evaluation) -> Rows:
     """Counts: a row for each true class, a column for each predicted one."""
     yield "true class \\ predicted class", *evaluation.class_names
-    for name, counts in zip(evaluation.class_names, evaluation.confusion.tolist(), strict=True):
-        yield name, *counts
+    for name, counts in zip(evaluation.class_names, evaluation.confusion, strict=True):
+        yield name, *counts.tolist()

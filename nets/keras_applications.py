@@ -27,7 +27,7 @@ import keras
 import numpy as np
 
 from foundation.errors import InputError
-from nets import blocks, keras_files, layers
+from nets import blocks, https, keras_files, layers
 from nets.blocks import Request
 
 _PIXELS = "pixels"  # name of the layer that converts them
@@ -166,7 +166,7 @@ def pretrained_weights(name: str, cache_dir: str) -> dict[str, np.ndarray]:
     """
     application = APPLICATIONS[name]
     try:
-        with _downloads_to(cache_dir):
+        with _downloads_to(cache_dir), https.kept():
             net = _keras_net(application, weights="imagenet")
     except Exception as error:  # Keras has no class of its own for a failed download
         raise OSError(

@@ -18,7 +18,14 @@ import numpy as np
 from tqdm import tqdm
 
 from foundation.errors import InputError
-from nets import checkpoints, keras_applications, keras_to_slim, nets_factory, slim_names
+from nets import (
+    checkpoints,
+    https,
+    keras_applications,
+    keras_to_slim,
+    nets_factory,
+    slim_names,
+)
 from nets.options import PRETRAINED
 
 DEFAULT_CACHE_DIR = os.path.join("~", ".cache", "slim_image_classifiers")
@@ -150,7 +157,7 @@ def fetch(archive: Archive, cache_dir: str) -> str:
 
     Raises:
       OSError: the server cannot be reached, or refuses.
-      InputError: the file is not the one with this SHA-256.
+      InputError: the file is not the one with this SHA-256, or the server leads out of HTTPS.
     """
     target = os.path.join(cache_dir, archive.url.rpartition("/")[2])
     if os.path.isfile(target):
@@ -192,9 +199,7 @@ def _continue(url: str, partial: str) -> bool:
     """Appends what is missing of a download; whether it is whole then."""
     done = _size(partial)
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    with urllib.request.urlopen(request, timeout=_SECONDS) as response:
-        if url.startswith("https://") and not response.url.startswith("https://"):
-            raise InputError(f"{url} leads out of HTTPS, to {response.url}.")
+    with https.kept(), urllib.request.urlopen(request, timeout=_SECONDS) as response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             done = 0  # the server gives whole files only
         length = response.headers.get("Content-Length")

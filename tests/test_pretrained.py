@@ -1,5 +1,6 @@
 """Downloads from a zoo on this machine, with all that goes wrong on the way."""
 
+import email
 import functools
 import hashlib
 import http.server
@@ -9,6 +10,8 @@ import re
 import socket
 import tarfile
 import threading
+import urllib.request
+import urllib.response
 
 import keras
 import numpy as np
@@ -127,14 +130,42 @@ def test_a_wrong_hash(zoo, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_redirection_leads_out_of_https(tmp_path, monkeypatch):
-    response = io.BytesIO(b"of somebody in between")
-    response.url, response.status = "http://example.org/zoo.tar.gz", 200
-    monkeypatch.setattr(pretrained.urllib.request, "urlopen", lambda *_, **__: response)
+@pytest.fixture
+def led_astray(monkeypatch):
+    """A server with HTTPS that leads to one without, which leads back; the second's requests."""
+    asked = []
+
+    def answered(request, code=200, location=""):
+        headers = email.message_from_string(f"Location: {location}\n\n")
+        answer = urllib.response.addinfourl(io.BytesIO(b"theirs"), headers, request.full_url, code)
+        answer.msg = ""
+        return answer
+
+    def in_between(self, request):
+        asked.append(request.full_url)
+        return answered(request, 302, "https://example.org/theirs")
+
+    def first(self, request):
+        if request.full_url.endswith("theirs"):
+            return answered(request)
+        return answered(request, 302, "http://example.org/in/between")
+
+    monkeypatch.setattr(urllib.request.HTTPSHandler, "https_open", first)
+    monkeypatch.setattr(urllib.request.HTTPHandler, "http_open", in_between)
+    return asked
+
+
+def test_no_redirection_leads_out_of_https(tmp_path, led_astray):
     archive = pretrained.Archive("https://example.org/zoo.tar.gz")
-    with pytest.raises(InputError, match="leads out of HTTPS, to http://example.org/zoo.tar.gz"):
+    with pytest.raises(InputError, match="leads out of HTTPS, to http://example.org/in/between"):
         pretrained.fetch(archive, str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+    assert led_astray == [] and list(tmp_path.iterdir()) == []
+
+
+def test_no_redirection_leads_keras_out_of_https(tmp_path, led_astray):
+    with pytest.raises(OSError, match="of keras_mobilenet_v1: https.* leads out of HTTPS"):
+        read(tmp_path, "keras_mobilenet_v1")
+    assert led_astray == [] and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_what_is_not_there(zoo, tmp_path):

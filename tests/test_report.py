@@ -6,13 +6,14 @@ import io
 import json
 import re
 import tempfile
+import tracemalloc
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from evaluation import calibration, evaluator, tables
+from evaluation import calibration, evaluator, metrics, tables
 from evaluation import folder as report
 from evaluation.log_probabilities import LogProbabilities
 from evaluation.report import pictures
@@ -115,6 +116,19 @@ def test_names_of_many_lines_leave_the_picture_its_place(recwarn):
     # matplotlib warns where it has no glyph, and where axes would have no size.
     assert not recwarn.list
     assert pictures.plain("line\nbreak\t \x00 $") == r"line break \$"
+
+
+def test_of_thousands_of_classes_each_confusion_is_found_in_little_memory():
+    confusion = np.diag(np.full(2500, 3))
+    confusion[1700, 3] = 1
+    tracemalloc.start()
+    shown, step = pictures.shares(confusion)
+    assert metrics.most_confused(confusion, 9) == [(1700, 3, 1)]
+    assert tracemalloc.get_traced_memory()[1] < confusion.nbytes / 4
+    tracemalloc.stop()
+    assert step == 3 and shown.shape == (834, 834)
+    assert (np.diagonal(shown)[[0, 1, -1]] == 1).all() and shown[566, 1] == 1 / 4
+    assert np.count_nonzero(shown) == 834 + 1
 
 
 def test_long_titles_are_whole():

@@ -5,6 +5,7 @@ runs an earlier training. So they meet before it begins: each tells the chief th
 the chief tells all of them to go. Later, a worker is there while its port can be connected to.
 """
 
+import abc
 import contextlib
 import re
 import socket
@@ -79,7 +80,7 @@ class Peers:
         return [self.addresses.index(address) for address in addresses]
 
 
-class _Meeting(contextlib.ExitStack):
+class _Meeting(contextlib.ExitStack, abc.ABC):
     """A place to meet at; it holds the worker's port until TensorFlow takes it."""
 
     def __init__(self, addresses: Sequence[str], own: int):
@@ -87,9 +88,9 @@ class _Meeting(contextlib.ExitStack):
         self._addresses, self._own = addresses, own
         self._listener = self.enter_context(_listening(addresses[own]))
 
+    @abc.abstractmethod
     def missing(self) -> list[int]:
         """Numbers of those that are waited for; empty when all are to go. It takes a moment."""
-        raise NotImplementedError
 
     def _came(self) -> list[socket.socket]:
         """The connections that came since the last call; most only ask whether somebody is here."""

@@ -1,6 +1,7 @@
 """Pictures of an evaluation: the confusion matrix, and thumbnails of what the net saw."""
 
 import io
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ _MOST_NAMED_CLASSES = 60  # beyond, names would overlap
 _MOST_COUNTED_CLASSES = 25  # beyond, counts would not fit into their cells
 _LONGEST_NAME = 24  # characters
 _MOST_LISTED = 30  # confusions
+_MOST_CELLS = 1000  # a side; beyond, a cell of the picture stands for several classes
 
 
 def confusion_matrix(
@@ -53,18 +55,33 @@ def confusion_matrix(
 def _draw_matrix(figure, axes, confusion: np.ndarray, words: Words) -> None:
     from matplotlib.colors import PowerNorm
 
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     # The square root brings out the few errors of a class that is mostly right.
     norm = PowerNorm(0.5, vmin=0.0, vmax=1.0)
-    image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+    shown, step = shares(confusion)
+    end = len(shown) * step - 0.5
+    place = (-0.5, end, end, -0.5)
+    image = axes.imshow(shown, cmap="Blues", norm=norm, interpolation="nearest", extent=place)
     figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, label=words("share of the true class"))
     axes.set_xlabel(words("predicted class"))
     axes.set_ylabel(words("true class"))
     if len(confusion) <= _MOST_COUNTED_CLASSES:
         for row, column in np.argwhere(confusion):
-            colour = "white" if shares[row, column] > 0.35 else "black"
+            colour = "white" if shown[row, column] > 0.35 else "black"
             text = f"{confusion[row, column]:d}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+
+
+def shares(confusion: np.ndarray) -> tuple[np.ndarray, int]:
+    """The share of the true class in each cell, float64 [S, S] in 0..1, and the classes a cell.
+
+    Of so many classes that a cell stands for several, it has the largest of their shares.
+    """
+    step = math.ceil(len(confusion) / _MOST_CELLS)
+    rows, columns = np.nonzero(confusion)
+    found = np.zeros([math.ceil(len(confusion) / step)] * 2)
+    values = confusion[rows, columns] / confusion.sum(axis=1)[rows]
+    np.maximum.at(found, (rows // step, columns // step), values)
+    return found, step
 
 
 def _list_confusions(axes, confusion: np.ndarray, class_names: Sequence[str], words: Words) -> None:
