@@ -21,14 +21,23 @@ def check(path: str) -> None:
     """Looks into a `.keras` or `.h5` file.
 
     Raises:
-      Exception: of any kind, for damaged files; ValueError for one that leads to other files, or
-        whose arrays are larger than it is.
+      ValueError: it is damaged, leads to other files, or its arrays are larger than it is.
     """
+    try:
+        (_check_archive if path.endswith(".keras") else _check_weights)(path)
+    except ValueError:
+        raise
+    except Exception as error:  # damaged bytes make the parsers raise anything
+        raise ValueError(f"it is damaged: {error}") from error
+
+
+def _check_weights(path: str) -> None:
+    with h5py.File(path, "r") as file:
+        _check_hdf5(file, os.path.getsize(path))
+
+
+def _check_archive(path: str) -> None:
     size = os.path.getsize(path)
-    if not path.endswith(".keras"):
-        with h5py.File(path, "r") as file:
-            _check_hdf5(file, size)
-        return
     with zipfile.ZipFile(path) as archive:
         _check_size(sum(one.file_size for one in archive.infolist()), size)
         documents.parsed(archive.read(_CONFIG))

@@ -21,7 +21,7 @@ from datasets.sources import class_list, csv_table, matlab, split_lists
 from datasets.sources.image_folder import ImageFolder
 from foundation import documents, labels
 from foundation.errors import InputError
-from nets import checkpoints, keras_applications
+from nets import checkpoints, keras_applications, keras_files
 from nets.keras_applications import Application
 from runs import category_names, preparation
 from runs import config as run_config
@@ -309,3 +309,18 @@ def test_an_h5_file_that_leads_elsewhere_or_asks_for_much(tiny, tmp_path, kind):
     reason = {"huge": "bytes of numbers in a file of"}.get(kind, "x is (a link|kept)")
     with pytest.raises(InputError, match=f"Keras can read: .*{reason}"):
         keras_applications.stored_weights("tiny", str(path), 3)
+
+
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+def test_any_damage_is_one_kind_of_error(tiny, tmp_path, ending):
+    """h5py and zipfile raise a dozen kinds."""
+    path, refused = tmp_path / f"net{ending}", 0
+    (tiny().save if ending == ".keras" else tiny().save_weights)(path)
+    sound = path.read_bytes()
+    for place in range(0, len(sound), 97):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :])
+        try:
+            keras_files.check(str(path))
+        except ValueError:
+            refused += 1
+    assert refused > 10
