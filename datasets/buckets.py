@@ -16,6 +16,7 @@ from typing import BinaryIO
 from foundation.errors import InputError, missing_extra
 
 _THREADS = 32  # that wait for the answers of a bucket
+_UNPROTECTED = ("http://", "ftp://")  # whoever stands in between may change what is read
 
 
 def is_url(path: str) -> bool:
@@ -30,7 +31,14 @@ def join(folder: str, *names: str) -> str:
 
 
 def check(path: str, option: str) -> None:
-    """Raises InputError where a path is the URL of what no installed package can reach."""
+    """Raises InputError where a path is the URL of what may not or can't be reached."""
+    if path.lower().startswith(_UNPROTECTED):
+        raise InputError(
+            "nothing protects what comes from there.",
+            option=option,
+            value=path,
+            remedy="Use https:// or a bucket.",
+        )
     if is_url(path):
         try:
             _bucket(path)

@@ -4,6 +4,7 @@ import contextlib
 import glob
 import json
 import os
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from foundation import files
@@ -20,19 +21,37 @@ def _gfile():
     return tf.io.gfile
 
 
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """What TensorFlow says of a path elsewhere becomes an InputError."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"{path}: TensorFlow can't read it ({error.message}).",
+            remedy="Copy it to this machine, or to a bucket that this TensorFlow opens (gs://).",
+        ) from error
+
+
 def list_folder(folder: str) -> list[str]:
     """The names in --dataset_dir; raises InputError where there is no such folder."""
-    if _is_remote(folder):
-        return [name.rstrip("/") for name in _gfile().listdir(folder)]
-    if not os.path.isdir(folder):
-        raise InputError("there is no such folder.", option="dataset_dir", value=folder)
-    return os.listdir(folder)
+    if not _is_remote(folder):
+        if os.path.isdir(folder):
+            return os.listdir(folder)
+    else:
+        with _told(folder):
+            if exists(folder):
+                return [name.rstrip("/") for name in _gfile().listdir(folder)]
+    raise InputError("there is no such folder.", option="dataset_dir", value=folder)
 
 
 def find(pattern: str) -> list[str]:
-    """The files that a name or a glob means."""
+    """The files that a name or a glob means; raises InputError where nothing opens their place."""
     if _is_remote(pattern):
-        return _gfile().glob(pattern)
+        with _told(pattern):
+            return _gfile().glob(pattern)
     return [pattern] if os.path.exists(pattern) else glob.glob(pattern)
 
 

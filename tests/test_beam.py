@@ -366,6 +366,16 @@ class TestBuckets:
             assert done.returncode == 0, done.stderr
         assert f"split validation in {url}" in done.stdout
 
+    @pytest.mark.parametrize("place", ["http://127.0.0.1:9/pets", "FTP://127.0.0.1/pets"])
+    def test_what_nothing_protects_is_refused(self, images, place):
+        given = ConvertOptions.of(image_dir=place, output_dir="out")
+        for convert_it in (
+            lambda: run(given, lambda line: None),
+            lambda: _convert(images, place, LocalEngine()),
+        ):
+            with pytest.raises(InputError, match="_dir=.*: nothing protects what comes from there"):
+                convert_it()
+
     def test_a_bucket_that_nothing_reaches_is_named(self, images):
         with pytest.raises(InputError, match="--output_dir=nowhere://pets: Protocol not known"):
             _convert(images, "nowhere://pets", LocalEngine())

@@ -133,6 +133,10 @@ def test_two_generations_of_shards_are_not_mixed(tmp_path):
 def test_no_files_no_folder_no_flags(tmp_path):
     assert "has no TFRecord files" in _message(dataset_dir=str(tmp_path))
     assert "there is no such folder" in _message(dataset_dir=str(tmp_path / "none"))
+    assert "there is no such folder" in _message(dataset_dir=f"file://{tmp_path}/none")
+    for where in ({"dataset_dir": "nfs://a/b"}, {"tfrecord_file": "nfs://a/b/*.tfrecord"}):
+        assert "nfs://a/b" in (message := _message(**where))
+        assert "TensorFlow can't read it (File system scheme 'nfs' not implemented" in message
     assert "there is no such file" in _message(tfrecord_file=str(tmp_path / "none*"))
     assert "--dataset_dir" in _message()
     assert "not both" in _message(dataset_dir="a", tfrecord_file="b")
