@@ -170,7 +170,7 @@ class DrawnAnswersOptions(Options):
     language: str = option("en", "Language of the page.", choices=LANGUAGES)
     explain: bool = option(
         False,
-        "In plots and on the page, show what in a picture speaks for its likeliest class "
+        "In plots and on the page, show which places of a picture led to its likeliest class "
         "(Grad-CAM).",
     )
 

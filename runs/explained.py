@@ -19,7 +19,7 @@ class Explanation:
 
     Attributes:
       picture: uint8 [S, S, 3], what the net saw of it.
-      heat: float32 [h, w] in 0..1, which places speak for the class, as `explain.heat` has it.
+      heat: float32 [h, w] in 0..1, which places led to the class, as `explain.heat` has it.
     """
 
     picture: np.ndarray

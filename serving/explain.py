@@ -1,4 +1,4 @@
-"""Grad-CAM (https://arxiv.org/abs/1610.02391): which places of a picture speak for a class."""
+"""Grad-CAM (https://arxiv.org/abs/1610.02391): which places of a picture led to a class."""
 
 import functools
 
@@ -48,7 +48,7 @@ class Explainer:
 
 
 def heat(halves: Halves, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-    """Which places speak for a class: the maps, weighted by the mean slope of its logit.
+    """Which places led to a class: the maps, weighted by the mean slope of its logit.
 
     Args:
       halves: of a net.
@@ -56,8 +56,8 @@ def heat(halves: Halves, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
       classes: int32 [N], indices of logits; `LIKELIEST` stands for the likeliest.
 
     Returns:
-      float32 [N, h, w] of the maps' size. The hottest place of an image is 1, and what speaks for
-      nothing or against the class is 0; so are all places where nothing speaks for it.
+      float32 [N, h, w] of the maps' size. The hottest place of an image is 1. Places that do not
+      raise the logit are 0, all of them where none raises it.
     """
     found, *others = halves.trunk(images)
     with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -66,8 +66,8 @@ def write(
     last feature maps over height and width.
 
     `explain` also takes `classes`, int32 [N], -1 for the likeliest. It gives `heat`, float32
-    [N, h, w], what speaks for them as `explain.heat` has it, and `pictures`, uint8 [N, S, S, 3],
-    what the net saw. A net without feature maps lacks it.
+    [N, h, w], which places led to them as `explain.heat` has it, and `pictures`, what the net saw,
+    uint8 [N, S, S, 3]. A net without feature maps lacks it.
 
     Of encoded pictures there are also `valid`, bool [N], and `status`, string [N]: "", or what is
     wrong with a picture and what to do. A picture that is not valid has numbers of 0, classes of

@@ -26,7 +26,8 @@ from tests.test_page import CHROMIUM, needs_chromium
 playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("gradio")
 LABELS, NAMES = ("cat", "dog", "emu"), {"cat": "Cat, the", "dog": "Dog", "emu": "Émeu"}
-MOST_PIXELS, MOST_BYTES = 0.01, 0.05
+# In millions; a picture of the camera has 2.8 million pixels and 0.07 million bytes.
+MOST_PIXELS, MOST_BYTES = 3.0, 0.2
 # Gradio's client says this of itself whenever an answer is complete.
 GRADIO_S_NOTICE = "Method not implemented."
 
@@ -42,10 +43,11 @@ def place(tmp_path_factory):
     for i in range(tiny_net.NUM_PICTURES):
         (place / f"{i}.png").write_bytes(tiny_net.picture(i))
     (place / "broken.png").write_bytes(tiny_net.picture(0)[:300])
-    Image.new("RGB", (200, 100)).save(place / "many_pixels.png")
-    noise = np.random.default_rng(0).integers(0, 255, (150, 150, 3), np.uint8)
+    Image.new("RGB", (2000, 2000)).save(place / "many_pixels.png")
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     Image.fromarray(noise).save(place / "many_bytes.png")
-    (place / "report.html").write_text("<!doctype html><h1>The report</h1>")
+    for name in ("report", "comparison"):
+        (place / f"{name}.html").write_text(f"<!doctype html><h1>The {name}</h1>")
     (place / "names.json").write_text(json.dumps(NAMES))
     return place
 
@@ -64,6 +66,7 @@ def server(place, model):
         port=0,
         examples=[str(place / "1.png")],
         report=str(place / "report.html"),
+        comparison=str(place / "comparison.html"),
         feedback_dir=str(place / "feedback"),
         max_megapixels=MOST_PIXELS,
         max_megabytes=MOST_BYTES,
@@ -184,7 +187,7 @@ def test_an_example_is_answered_and_a_dropped_picture(browser, server, place, mo
     [
         ("en-GB", "broken.png", "This file can't be read as a picture: damaged image"),
         ("fr-FR", "broken.png", "Ce fichier n'est pas une image lisible"),
-        ("en-GB", "many_pixels.png", "This picture has 0.02 million pixels; 0.01 million are"),
+        ("en-GB", "many_pixels.png", "This picture has 4 million pixels; 3 million are"),
     ],
 )
 def test_what_is_no_usable_picture_is_said_and_the_next_one_answered(
@@ -230,7 +233,7 @@ def test_many_pictures_become_a_table_and_a_csv(browser, server, place, model):
         assert [row["filename"] for row in rows] == ["0.png", "2.png", *names[1:3]]
         assert [row["label"] for row in rows[:2]] == [expected(model, 0), expected(model, 2)]
         assert rows[2]["problem"].startswith("damaged image") and rows[2]["label"] == ""
-        assert rows[3]["problem"] == "too many pixels: 200 x 100"
+        assert rows[3]["problem"] == "too many pixels: 2000 x 2000"
         shown = page.locator("#table").inner_text()
         assert "2.png" in shown and "damaged image" in shown
         assert visit.noise() == []
@@ -306,11 +309,38 @@ def test_several_users_wait_in_a_queue_that_is_shown(browser, server, place, mod
 
 
 @needs_chromium
-def test_the_report_has_a_tab(browser, server):
+def test_a_picture_is_pasted(browser, server, model):
+    copy = """async ([bytes]) => {
+      const picture = new Blob([new Uint8Array(bytes)], {type: "image/png"});
+      await navigator.clipboard.write([new ClipboardItem({"image/png": picture})]);
+    }"""
     with Visit(browser, server) as visit:
-        visit.open_tab("Evaluation")
-        assert visit.page.frame_locator("iframe").locator("h1").inner_text() == "The report"
-        assert visit.page.get_by_role("tab", name="Comparison").count() == 0
+        visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        visit.page.evaluate(copy, [list(tiny_net.picture(2))])
+        visit.page.get_by_label("Paste from clipboard").click()
+        assert visit.answer() == expected(model, 2)
+        assert visit.noise() == []
+
+
+@needs_chromium
+def test_a_picture_is_taken_by_the_camera(browser, server):
+    """Chromium's own, which shows a figure that turns on green."""
+    with Visit(browser, server) as visit:
+        visit.page.get_by_label("Capture from camera").click()
+        visit.page.get_by_text("Click to Access Webcam").click()
+        visit.page.wait_for_function("document.querySelector('#picture video').videoWidth")
+        visit.page.get_by_label("capture photo").click()
+        assert visit.answer() in NAMES.values()
+        assert visit.noise() == []
+
+
+@needs_chromium
+@pytest.mark.parametrize(("tab", "page"), [("Evaluation", "report"), ("Comparison", "comparison")])
+def test_a_page_that_is_given_has_a_tab(browser, server, tab, page):
+    with Visit(browser, server) as visit:
+        visit.open_tab(tab)
+        frame = visit.page.locator(f"iframe[title={page}]").content_frame
+        assert frame.locator("h1").inner_text() == f"The {page}"
         assert visit.noise() == []
 
 

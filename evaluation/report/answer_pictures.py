@@ -26,7 +26,7 @@ def plot(
       encoded: the picture, JPEG or PNG.
       title: what stands above, such as the file's name.
       classes: (label, probability), likeliest first.
-      heat: uint8 [h, w, 3], what speaks for the likeliest class; drawn between both.
+      heat: uint8 [h, w, 3], which places led to the likeliest class; drawn between both.
     """
     # Imported here because it takes a second.
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def plot(
         axes.set_axis_off()
     places[0].set_title(pictures.plain(title, 44), fontsize=10)
     if heat is not None:
-        places[1].set_title(f"what speaks for {pictures.plain(classes[0][0])}", fontsize=10)
+        places[1].set_title(f"which places led to {pictures.plain(classes[0][0])}", fontsize=10)
     _draw_bars(bars, classes)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

@@ -19,7 +19,7 @@ class Shown:
       classes: its likeliest (label, probability), likeliest first.
       unsure: whether it is marked so.
       thumbnail: a JPEG.
-      heat: a JPEG of what speaks for the likeliest class; None where that was not asked for.
+      heat: a JPEG of which places led to the likeliest class; None where that was not asked for.
     """
 
     filename: str

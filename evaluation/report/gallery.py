@@ -45,7 +45,7 @@ class Gallery:
       surest: positions of the mistakes with the highest probability, highest first.
       unsure: positions of the examples whose likeliest class has the lowest probability, lowest
         first.
-      heat: uint8 [h, w] by position, which places of a listed picture speak for the net's answer;
+      heat: uint8 [h, w] by position, which places of a listed picture led to the net's answer;
         what `explain` made.
     """
 
@@ -106,7 +106,7 @@ class Gallery:
         self._inputs = {position: self._inputs[position] for position in listed}
 
     def explain(self, heat: Callable[[list[Any], list[int]], np.ndarray]) -> None:
-        """Finds what speaks for the answers to the listed pictures.
+        """Finds which places of the listed pictures led to their answers.
 
         Args:
           heat: from what `add` was given of N examples, and their predicted classes, to float32

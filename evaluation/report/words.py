@@ -36,9 +36,9 @@ _FRENCH = {
     "probabilité qu'il lui donnait.",
     "{shown} of {count} examples, right or wrong.": "{shown} exemples sur {count}, bons ou "
     "mauvais.",
-    "Show what speaks for the answer": "Montrer ce qui parle pour la réponse",
-    "The warmer a place, the more it speaks for the net's answer (Grad-CAM).": "Plus un endroit "
-    "est chaud, plus il parle pour la réponse du réseau (Grad-CAM).",
+    "Show which places led to the answer": "Montrer les endroits qui ont mené à la réponse",
+    "The warmer a place, the more it led to the net's answer (Grad-CAM).": "Plus un endroit est "
+    "chaud, plus il a contribué à la réponse du réseau (Grad-CAM).",
     "Trained on {count} examples, {least} to {most} of a class.": "Entraîné sur {count} exemples, "
     "de {least} à {most} par classe.",
     "Trained on {count} examples, {least} of each class.": "Entraîné sur {count} exemples, {least} "
@@ -152,7 +152,7 @@ _FRENCH = {
     "classe la plus probable a moins de {share}",
     "{count} could not be classified": "{count} n'ont pas pu être classées",
     "Show the unsure ones only": "Ne montrer que les incertaines",
-    "What speaks for {label}": "Ce qui plaide pour {label}",
+    "Which places led to {label}": "Les endroits qui ont mené à {label}",
     "unsure": "incertaine",
     "Could not be classified": "N'ont pas pu être classées",
     "file": "fichier",
