@@ -167,16 +167,17 @@ def load_tensorflow() -> None:
 
 
 def _one_line(error: Exception) -> str:
+    said = str(error)
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}. What was there before is untouched."
-    return " ".join(str(error).split())
+        said = f"{place}{error.strerror}. What was there before is untouched."
+    return " ".join(said.split())
 
 
 def _fail(message: str, code: int) -> None:
     printer.end(code, message)
     script = os.path.basename(sys.argv[0])
-    print(f"{script}: error: {message}", file=sys.stderr)
+    print(lines.harmless(f"{script}: error: {message}"), file=sys.stderr)
     if code == _USAGE_ERROR:
         print(f"Try: python {script} --help", file=sys.stderr)
     sys.stdout.flush()

@@ -4,9 +4,9 @@ python -m benchmarks.resuming --records=10000000 --at=0.9
 
 The dataset is as large as it says, a terabyte by default, but lies on the disk twice only: its
 shards are names of two files, of unequal numbers of records, which hold photographs of ImageNet's
-size. Each row is a process of its own, from which nothing is carried over but the system's cache.
-"Passed over" is what a resume had to read if it did not jump: measured on as many of the records
-as `--through` says, and reckoned for all of them.
+size; dataset.json has what a conversion writes of them. Each row is a process of its own, from
+which nothing is carried over but the system's cache. "Passed over" is what a resume had to read if
+it did not jump: measured on as many of the records as `--through` says, and reckoned for all.
 """
 
 import json
@@ -51,12 +51,16 @@ def write(folder: pathlib.Path, num_records: int, compressed: bool) -> None:
 
     from benchmarks import photographs
     from datasets import schema, tfrecord_dataset
+    from datasets.conversion.shards import OpenShard
 
     rng = np.random.default_rng(0)
     pictures = [photographs.jpeg(rng) for _ in range(64)]
     opened = gzip.open if compressed else open
+    described = []
     for i, size in enumerate(_SIZES):
-        with opened(folder / f"original_{i}", "wb") as file:
+        path = str(folder / f"original_{i}")
+        with opened(path, "wb") as file:
+            shard = OpenShard(path, file)
             for record in range(size):
                 example = schema.Example(
                     pictures[record % len(pictures)],
@@ -64,14 +68,15 @@ def write(folder: pathlib.Path, num_records: int, compressed: bool) -> None:
                     *(375, 500, record % _CLASSES, f"class {record % _CLASSES}"),
                     *(f"{record}.jpg", (), ""),
                 )
-                file.write(schema.frame(example.serialize()))
+                shard.add(schema.frame(example.serialize()))
+        described.append((shard.described(""), os.path.getsize(path)))
     num_shards = 2 * num_records // sum(_SIZES)
     shards = []
     for i in range(num_shards):
+        shard, num_bytes = described[i % 2]
         name = f"photographs_train-{i:05}-of-{num_shards:05}.tfrecord"
         os.link(folder / f"original_{i % 2}", folder / name)
-        shards.append({"file": name, "num_examples": _SIZES[i % 2]})
-        shards[-1] |= {"bytes": os.path.getsize(folder / name), "fingerprint": str(i % 2)}
+        shards.append(shard._asdict() | {"file": name, "bytes": num_bytes})
     names = [f"class {i}" for i in range(_CLASSES)]
     (folder / "labels.txt").write_text("".join(f"{i}:{name}\n" for i, name in enumerate(names)))
     content = {"name": "photographs", "classes": names, "splits": {"train": {"shards": shards}}}

@@ -58,14 +58,14 @@ class Printer:
             event, fields = getattr(line, "event", "line"), getattr(line, "fields", {})
             self._object(level, event, line.removeprefix(_WARNING), **fields)
         else:
-            print(_harmless(line), flush=True)
+            print(harmless(line), flush=True)
 
     def note(self, line: str) -> None:
         """A warning beside answers: on standard error, so that a pipe gets the answers alone."""
         if self.as_json:
             self._object("warning", "line", line)
         elif self.shows("warning"):
-            print(_harmless(line), file=sys.stderr, flush=True)
+            print(harmless(line), file=sys.stderr, flush=True)
 
     @property
     def shows_bars(self) -> bool:
@@ -84,7 +84,7 @@ class Printer:
         print(json.dumps(found, ensure_ascii=False), flush=True)
 
 
-def _harmless(line: str) -> str:
+def harmless(line: str) -> str:
     """A line without what turns, moves or clears a terminal, as names in it may."""
     if line.isprintable():
         return line

@@ -529,6 +529,32 @@ def test_keep_0_keeps_all(tmp_path):
     assert len(list(tmp_path.glob("*.index"))) == 4
 
 
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """So that a loss of power leaves the earlier one, or this one, and no empty files."""
+    done, replace, fsync = [], os.replace, os.fsync
+
+    def settled(handle):
+        done.append(("on the disk", os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))))
+        fsync(handle)
+
+    def named(source, target):
+        done.append(("named", os.path.basename(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", settled)
+    monkeypatch.setattr(os, "replace", named)
+    checkpoints.write(str(tmp_path / "model.ckpt-1"), {"a": np.zeros(3, np.float32)})
+    data, index = (f"model.ckpt-1{ending}" for ending in (".data-00000-of-00001", ".index"))
+    partial = [name.replace("-1", "-1.partial", 1) for name in (data, index)]
+    assert done == [
+        *(("on the disk", name) for name in partial),
+        *(("named", name) for name in (data, index)),
+        ("on the disk", tmp_path.name),
+        ("on the disk", f"checkpoint.{os.getpid()}.tmp"),
+        ("named", "checkpoint"),
+    ]
+
+
 def test_a_writer_killed_at_any_file_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
     prefix = str(tmp_path / "model.ckpt-")
     checkpoints.write(prefix + "1", {"x": np.float32(1)})

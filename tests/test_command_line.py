@@ -41,6 +41,9 @@ def ran(statement, *flags):
         ("InputError('is empty.', option='csv_file', value='a.csv')", 1, "--csv_file=a.csv: is"),
         ("UsageError('write a number.', option='seed')", 2, "--seed: write a number."),
         ("OSError(28, 'No space left on device', 'out.csv')", 1, "out.csv: No space left"),
+        ("OSError(2, 'No such file', 'a\\nb.csv')", 1, "a b.csv: No such file."),
+        # Names neither turn nor clear a terminal.
+        ("InputError('\\u202egnp.exe\\x1b[2J is empty.')", 1, "�gnp.exe�[2J is empty."),
         ("KeyboardInterrupt", 130, "stopped by Ctrl-C"),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
+from foundation import files
 from nets.checkpoints import find
 
 _REASONS = {
@@ -26,7 +27,8 @@ def write(
 ) -> None:
     """Writes `prefix.index` and `prefix.data-00000-of-00001` and records them in `checkpoint`.
 
-    Each file appears when it is whole, the index last: a killed writer leaves no half checkpoint.
+    Each file appears when it is whole and on the disk, the index last: neither a killed writer nor
+    a loss of power leaves a half checkpoint.
 
     Args:
       prefix: path without endings, such as output/model.ckpt-100.
@@ -85,7 +87,10 @@ def _take_its_place(directory: str, prefix: str) -> list[str]:
                 _link(prefix + ending, previous + ending)
         find.record(directory, [*earlier, previous])
     for ending in endings:
+        files.settle(prefix + find.PARTIAL + ending)
+    for ending in endings:
         os.replace(prefix + find.PARTIAL + ending, prefix + ending)
+    files.settle(directory)
     find.record(directory, [*earlier, prefix])
     if replaces or previous in here:
         _remove(previous)
