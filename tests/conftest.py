@@ -46,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz_seed", type=int, default=0, help="Another one gives other inputs.")
 
 
+@pytest.hookimpl(optionalhook=True)  # for -p no:xdist
 def pytest_xdist_auto_num_workers() -> int | None:
     """One process more than processors, as some wait for a browser, a server or another process.
 

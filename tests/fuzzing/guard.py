@@ -2,10 +2,11 @@
 
 import ctypes
 import os
+import struct
 import sys
 import sysconfig
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 # Whatever of these happens, a file has made the program do something.
 _NEVER = {
@@ -17,6 +18,7 @@ _WRITES = {"os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "shu
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # What TensorFlow's and HDF5's own code opens no hook of Python's sees, but the kernel does.
 _IN_OPEN, _IN_CREATE, _IN_NONBLOCK = 0x20, 0x100, 0o4000
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name behind it
 _REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -54,13 +56,22 @@ class Guard:
 
     def taken(self) -> list[str]:
         """What has happened since the last call."""
-        try:
-            if os.read(self._events, 1 << 16):
-                self.found.append("opened a file outside (seen by the kernel)")
-        except BlockingIOError:
-            pass
+        self.found += [f"opened {name} outside (seen by the kernel)" for name in self._opened()]
         found, self.found = self.found, []
         return found
+
+    def _opened(self) -> Iterator[str]:
+        """Names of what was opened or made in the forbidden folder; whoever lists it opens none."""
+        try:
+            events = os.read(self._events, 1 << 16)
+        except BlockingIOError:
+            return
+        while events:
+            *_, length = _EVENT.unpack_from(events)
+            end = _EVENT.size + length
+            if name := events[_EVENT.size : end].rstrip(b"\0"):
+                yield os.fsdecode(name)
+            events = events[end:]
 
     def _hook(self, event: str, given: tuple) -> None:
         if not self.on or getattr(self._busy, "now", False):
