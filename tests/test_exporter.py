@@ -657,6 +657,18 @@ def test_an_accuracy_can_be_demanded(subject, tmp_path, least, message):
     assert os.listdir(tmp_path) == []
 
 
+def test_int8_is_judged_by_the_middle_picture():
+    rng = np.random.default_rng(0)
+    expected = rng.normal(size=(64, 5))
+    expected[7] *= 50  # calibration saw no such picture: its logits are cut off
+    found = np.clip(expected, -4, 4) + rng.uniform(-0.1, 0.1, expected.shape)
+    assert comparison._difference(found, expected, "int8") < 0.1
+    assert comparison._difference(found, expected) > 0.9
+    for wrong in (expected[:, ::-1], np.zeros_like(expected), expected * np.nan):
+        assert not comparison._difference(wrong, expected, "int8") <= 0.9
+    assert comparison._difference(expected[:, :4], expected, "int8") == np.inf
+
+
 def test_int8_onnx(subject, pictures, expected, tmp_path):
     pytest.importorskip("tf2onnx", reason='needs pip install ".[onnx]"')
     config = export_folder(str(tmp_path / "x"), subject, ["onnx"], onnx_quantization="int8")
