@@ -9,7 +9,7 @@ from foundation import files
 from foundation.errors import InputError
 from nets import checkpoints
 from runs.options import ExportModelOptions
-from serving import exporter, freezing, frozen_graph, latency
+from serving import comparison, exporter, freezing, frozen_graph, latency
 
 # Where neither the graph nor the options say how large the images are.
 _SIDE = 299
@@ -18,14 +18,16 @@ _SIDE = 299
 def freeze(options: ExportModelOptions, say: Callable[[str], None] = print) -> str:
     """Writes --output_file: the graph of --freeze_graph with the weights of --checkpoint_path.
 
-    The file is opened again and answers an image of noise before it takes its name.
+    Before the file takes its name it is opened again, and compared on images of noise with the
+    graph as it was, whose variables get the checkpoint's values. No export.json is written: what it
+    says of the net, the classes and the recipe is unknown here.
 
     Returns:
       its path.
 
     Raises:
-      InputError: no graph, a checkpoint that does not fit it, answers that are not finite, or the
-        destination is taken.
+      InputError: no graph, a checkpoint that does not fit it, answers that are not finite or not
+        those of the graph, or the destination is taken.
       OSError: could not be written.
     """
     given = options.export
@@ -37,19 +39,29 @@ def freeze(options: ExportModelOptions, say: Callable[[str], None] = print) -> s
     reader = checkpoints.read(options.checkpoint.checkpoint_path)
     averages = bool(options.checkpoint.moving_average_decay)
     frozen = freezing.frozen(graph_def, path, reader, given.output_node_names, averages)
+    last = (given.output_node_names or (frozen.node[-1].name,))[0]
     with files.whole(target, "wb") as file:
         file.write(frozen.SerializeToString())
         file.flush()
-        net, shape = frozen_graph.load_foreign(file.name)
+        net, shape = frozen_graph.load_foreign(file.name, output_layer=last)
+        first = next(node.name for node in frozen.node if node.op == "Placeholder")
         side = given.image_size or (shape[1] if len(shape) == 4 and shape[1] else _SIDE)
         channels = shape[3] if len(shape) == 4 and shape[3] else 3
-        times = _measured(net, (side, side, channels), shape[0] if shape else None, reader.path)
+        batch_size = shape[0] if shape else None
+        noise = np.random.default_rng(0).uniform(-1, 1, (batch_size or 4, side, side, channels))
+        noise = noise.astype(np.float32)
+        expected = freezing.answers(graph_def, path, reader, (first, last), noise, averages)
+        off = _compared(net(noise)["logits"], expected, reader.path, given.allow_mismatch)
+        times = latency.of_net(net, noise.shape[1:], (batch_size,) if batch_size else (1, 8))
     say(
         f"{target}  {os.path.getsize(target) / 2**20:.1f} MiB, {len(frozen.node)} nodes, weights "
-        f"of {reader.path}; {', '.join(times)}"
+        f"of {reader.path}; "
+        + ", ".join(f"{time:.1f} ms for a batch of {size}" for size, time in times.items())
     )
-    first = next(node.name for node in frozen.node if node.op == "Placeholder")
-    last = (given.output_node_names or (frozen.node[-1].name,))[0]
+    say(
+        f"Compared with {path} itself on {len(noise)} images of noise: logits within {off:.1e} of "
+        "the largest."
+    )
     say(f"Graph nodes: {first} -> {last}")
     say(
         f"Next: python classify_image.py --model={target} --labels=labels.txt "
@@ -58,17 +70,23 @@ def freeze(options: ExportModelOptions, say: Callable[[str], None] = print) -> s
     return target
 
 
-def _measured(
-    net: frozen_graph.Net, shape: tuple[int, int, int], batch_size: int | None, checkpoint: str
-) -> list[str]:
-    """How long the net takes; raises InputError where its answers are not finite."""
-    sizes = (batch_size,) if batch_size else (1, 8)
-    noise = np.random.default_rng(0).uniform(-1, 1, (sizes[0], *shape)).astype(np.float32)
-    if not np.isfinite(net(noise)["logits"]).all():
+def _compared(
+    found: np.ndarray, expected: np.ndarray, checkpoint: str, allow_mismatch: bool
+) -> float:
+    """How far logits are from what the graph itself gives, as a fraction of the largest."""
+    if not np.isfinite(found).all():
         raise InputError(
             f"{checkpoint}: the graph gives no finite numbers with these weights. Nothing was "
             "written.",
             remedy="Take an earlier checkpoint.",
         )
-    found = latency.of_net(net, shape, sizes)
-    return [f"{time:.1f} ms for a batch of {size}" for size, time in found.items()]
+    wanted = frozen_graph.answers(expected.reshape(found.shape))["logits"]
+    off = comparison.difference(found, wanted)
+    allowed = comparison.TOLERANCE["float32"]
+    if off > allowed and not allow_mismatch:
+        raise InputError(
+            f"The frozen graph does not give the numbers of the graph itself: logits off by "
+            f"{off:.2g} of the largest, where {allowed:g} is allowed. Nothing was written.",
+            remedy="Report it. --allow_mismatch would keep it.",
+        )
+    return off

@@ -17,7 +17,7 @@ UNUSUAL = "saved_model (turned and transparent pictures)"
 _DECODED = "saved_model (signature on decoded images)"
 
 # How far logits may be from the model's, as a fraction of the largest one, by kind of numbers.
-_TOLERANCE = {
+TOLERANCE = {
     "float32": 1e-3,
     "float16": 2e-2,
     "bfloat16": 1e-1,
@@ -71,14 +71,14 @@ class Proofs:
     @property
     def mismatches(self) -> Iterator[InputError]:
         """What is beyond its tolerance."""
-        for name, difference in self.differences.items():
+        for name, off in self.differences.items():
             numbers = self.by_format[name.split()[0]].numbers
-            if not difference <= _TOLERANCE[numbers]:  # true for NaN, too
+            if not off <= TOLERANCE[numbers]:  # true for NaN, too
                 yield _mismatch(
                     name,
                     numbers,
-                    f"logits off by {difference:.2g} of the largest, where "
-                    f"{_TOLERANCE[numbers]:g} is allowed",
+                    f"logits off by {off:.2g} of the largest, where "
+                    f"{TOLERANCE[numbers]:g} is allowed",
                 )
         allowed = max(_LARGEST_LOSS, _BY_CHANCE / self.num_examples)
         for name, proof in self.by_format.items():
@@ -132,12 +132,12 @@ def prove(paths: Mapping[str, str], subject: Subject, options: ExportOptions) ->
             encoded, net = saved_model.load_both(path)
             shape = (*subject.model.input.shape[1:3], 3)
             logits = _in_batches(encoded, subject.examples)
-            differences[name] = _difference(logits, expected)
+            differences[name] = difference(logits, expected)
             differences |= _further_differences(encoded, net, subject)
         else:
             net, shape = classifier.load_net(path)
             logits = _in_batches(lambda batch, net=net: net(np.stack(batch)), pixels)
-            differences[name] = _difference(logits, expected, _numbers(name, options))
+            differences[name] = difference(logits, expected, _numbers(name, options))
         proofs[name] = Proof(
             numbers=_numbers(name, options),
             top_1_agreement=float(np.mean(logits.argmax(axis=1) == expected.argmax(axis=1))),
@@ -159,13 +159,13 @@ def _further_differences(
     if subject.unusual:
         logits = _in_batches(on_encoded, [encoded for encoded, _ in subject.unusual])
         shown = _logits(subject, [subject.prepare(pixels) for _, pixels in subject.unusual])
-        yield UNUSUAL, _difference(logits, shown)
+        yield UNUSUAL, difference(logits, shown)
     decoded = [
         tf.cast(tf.io.decode_image(picture, 3, expand_animations=False), tf.float32)
         for picture in subject.examples[:_NUM_DECODED]
     ]
     logits = np.concatenate([on_images(picture[None])["logits"] for picture in decoded])
-    yield _DECODED, _difference(logits, _logits(subject, map(subject.prepare, decoded)))
+    yield _DECODED, difference(logits, _logits(subject, map(subject.prepare, decoded)))
 
 
 def _check_accuracy(found: Proofs, least: float | None) -> None:
@@ -209,7 +209,7 @@ def _accuracy(logits: np.ndarray, truth: Sequence[int] | None) -> float | None:
     return None if truth is None else float(np.mean(logits.argmax(axis=1) == np.array(truth)))
 
 
-def _difference(found: np.ndarray, expected: np.ndarray, numbers: str = "float32") -> float:
+def difference(found: np.ndarray, expected: np.ndarray, numbers: str = "float32") -> float:
     """The largest difference; of logits, because a sure net's probabilities hide differences.
 
     In int8 it is that of the middle picture. What lies outside the range that calibration saw is

@@ -188,7 +188,7 @@ def load_foreign(
                 f"{output} of {path} gives {list(found.shape)}, not a number for each class.",
                 option="output_layer",
             )
-        return _answers(rows)
+        return answers(rows)
 
     return net, shape
 
@@ -226,8 +226,11 @@ def _foreign_ends(
     return f"{asked['input_layer']}:0", f"{asked['output_layer']}:0"
 
 
-def _answers(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Logits and probabilities of what may be either, float32 [N, num_classes]."""
+def answers(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Logits and probabilities of what may be either, float32 [N, num_classes].
+
+    Rows that have no number below 0 and sum to 1 are probabilities, whose logarithms are logits.
+    """
     if (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3):
         return {
             "logits": np.log(np.maximum(rows, np.finfo(np.float32).tiny)),

@@ -1,5 +1,7 @@
 """Graphs of TF-Slim's own: frozen with a checkpoint, and opened without what an export brings."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +12,7 @@ from foundation.options import changed, check
 from nets import checkpoints, imagenet
 from runs.freeze import freeze
 from runs.options import ExportModelOptions
-from serving import freezing, frozen_graph, latency
+from serving import folding, freezing, frozen_graph, latency
 from tests.conftest import run_script
 
 v1 = tf.compat.v1
@@ -72,6 +74,9 @@ def test_a_graph_is_frozen_and_named(slim, tmp_path, graph):
     check(given)
     assert freeze(given, said.append) == file
     assert f"Graph nodes: input -> {OUTPUT}" in said
+    (compared,) = (line for line in said if line.startswith("Compared with"))
+    off = re.fullmatch(r".*graph\.pb(?:txt)? itself on 4 .*within (\S+) of the largest\.", compared)
+    assert 0 <= float(off[1]) < 1e-5
     assert any(f"--input_layer=input --output_layer={OUTPUT} --image_size=16" in x for x in said)
     found = freezing.read(file)
     ops = {node.name: node.op for node in found.node}
@@ -171,6 +176,28 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing(slim, tmp_path, change, m
     (tmp_path / "page.pb").write_text("<html>")
     with pytest.raises(InputError, match=r"page\.pb is no graph"):
         freezing.read(str(tmp_path / "page.pb"))
+
+
+def test_a_frozen_graph_of_other_numbers_is_refused(slim, tmp_path, monkeypatch):
+    place, *_ = slim
+    file = tmp_path / "out" / "frozen.pb"
+    file.parent.mkdir()
+    fold = folding.rewritten
+
+    def wrong(graph_def, outputs):
+        found = fold(graph_def, outputs)
+        head = next(node for node in found.node if node.name == "Net/Logits/weights")
+        value = tf.make_ndarray(head.attr["value"].tensor)
+        head.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.01 * value))
+        return found
+
+    monkeypatch.setattr(folding, "rewritten", wrong)
+    given = {"freeze_graph": str(place / "graph.pb"), "output_file": str(file)}
+    with pytest.raises(InputError, match=r"numbers of the graph itself: logits off by 0\.0\d+ of"):
+        freeze(options(place, **given), lambda line: None)
+    assert not list(file.parent.iterdir())
+    freeze(options(place, **given, allow_mismatch=True), lambda line: None)
+    assert file.exists()
 
 
 def test_a_graph_that_is_not_there_is_named_with_its_flag(tmp_path):
