@@ -157,7 +157,6 @@ def export(given: ExportModelOptions) -> RunConfig | None:
             value=given.export.labels_file,
             remedy="Leave the flag out.",
         )
-    check_tracked(given.tracking.tracking, config, path)
     _check_folder(given.source.dataset_dir)
     return config
 

@@ -84,7 +84,7 @@ def export(options: ExportModelOptions, say: Callable[[str], None] = print) -> E
     for line in _described(done):
         say(line)
     if options.tracking.tracking == "mlflow":
-        _track(done, run.config, examples.encoded, options, say)
+        _track(done, run, examples.encoded, options, say)
     say(f"Next: python classify_image.py --model={done.path} --image=photo.jpg")
     return done
 
@@ -309,16 +309,27 @@ def _table(done: Export) -> Iterator[str]:
 
 def _track(
     done: Export,
-    config: RunConfig,
+    run: OpenRun,
     examples: Sequence[bytes],
     options: ExportModelOptions,
     say: Callable[[str], None],
 ) -> None:
-    """Adds the export to the artifacts of the run in MLflow, and registers it if that is asked."""
-    name, measured = options.tracking.register, None
+    """Adds the export to the artifacts of a run in MLflow, and registers it if that is asked.
+
+    A training that was not tracked has no run there: a new one holds the export alone.
+    """
+    name, measured, config = options.tracking.register, None, run.config
     if name:
         measured = registration.measure(done.files["saved_model"], config, options, say)
-    tracked = tracking.MlflowRun(config.mlflow_uri, "", config.mlflow_run_id, say)
+    trained = os.path.basename(os.path.abspath(run.folder))
+    tracked = tracking.MlflowRun(
+        config.mlflow_uri, name or trained, config.mlflow_run_id, say, name=trained
+    )
+    if not config.mlflow_run_id:
+        tracked.parameters(
+            {"model_name": config.model_name, "checkpoint": os.path.abspath(run.checkpoint)}
+        )
+        say(f"MLflow: the training was not tracked; run {tracked.run_id} in {tracked.uri} is new")
     tracked.file(done.path, "exported_model")
     if not tracked.lost:
         say(f"MLflow: among the artifacts of run {tracked.run_id} as exported_model")

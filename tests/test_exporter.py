@@ -662,11 +662,11 @@ def test_int8_is_judged_by_the_middle_picture():
     expected = rng.normal(size=(64, 5))
     expected[7] *= 50  # calibration saw no such picture: its logits are cut off
     found = np.clip(expected, -4, 4) + rng.uniform(-0.1, 0.1, expected.shape)
-    assert comparison._difference(found, expected, "int8") < 0.1
-    assert comparison._difference(found, expected) > 0.9
+    assert comparison.difference(found, expected, "int8") < 0.1
+    assert comparison.difference(found, expected) > 0.9
     for wrong in (expected[:, ::-1], np.zeros_like(expected), expected * np.nan):
-        assert not comparison._difference(wrong, expected, "int8") <= 0.9
-    assert comparison._difference(expected[:, :4], expected, "int8") == np.inf
+        assert not comparison.difference(wrong, expected, "int8") <= 0.9
+    assert comparison.difference(expected[:, :4], expected, "int8") == np.inf
 
 
 def test_int8_onnx(subject, pictures, expected, tmp_path):

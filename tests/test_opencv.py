@@ -12,7 +12,13 @@ cv2 = pytest.importorskip("cv2", reason='needs pip install ".[opencv]"')
 
 @pytest.mark.parametrize(
     "name, size",
-    [("inception_v1", 64), ("resnet_v1_50", 64), ("resnet_v2_50", 64), ("vgg_a", 224)],
+    [
+        ("inception_v1", 64),
+        ("inception_v3", 96),
+        ("resnet_v1_50", 64),
+        ("resnet_v2_50", 64),
+        ("vgg_a", 224),
+    ],
 )
 def test_opencv_reads_the_frozen_graph(name, size, tmp_path, monkeypatch):
     monkeypatch.setattr(vgg, "_WIDTHS", (8, 8, 8, 8, 8))  # half a gigabyte otherwise

@@ -35,6 +35,7 @@ from runs import registration
 from runs.export import export
 from runs.registration import Measured
 from runs.train import train
+from tests import tiny_net
 from tests.conftest import ROOT
 from tests.test_page import CHROMIUM, needs_chromium
 from training import tracking
@@ -125,6 +126,28 @@ def said(place, uri, pictures):
             NAME, saved_model, examples, tracked, Measured.of(tags), say=lines.append
         )
     return lines
+
+
+def test_an_export_of_an_untracked_training_gets_a_run_of_its_own(uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MLflow's artifacts go there
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    (tmp_path / "pets").mkdir()
+    train_dir = tiny_net.train(tmp_path / "pets", ("cat", "dog", "emu"))
+    lines, given = [], {"formats": ["frozen_graph"], "tracking": "mlflow"}
+    export(
+        job.ExportModelOptions.of(checkpoint_path=train_dir, output_dir="exported", **given),
+        say=lines.append,
+    )
+    (line,) = (line for line in lines if "the training was not tracked" in line)
+    client, run_id = mlflow.MlflowClient(uri), re.search(r"run (\w+) in", line)[1]
+    run = client.get_run(run_id)
+    assert (run.info.run_name, run.info.status) == ("pets", "FINISHED")
+    assert run.data.params == {
+        "model_name": "lenet",
+        "checkpoint": os.path.join(train_dir, "model.ckpt-7"),
+    }
+    kept = {os.path.basename(one.path) for one in client.list_artifacts(run_id, "exported_model")}
+    assert kept == {"frozen_graph.pb", "labels.txt", "export.json"}
 
 
 @pytest.fixture(scope="module")

@@ -512,7 +512,7 @@ class TrackingOptions(Options):
         "none",
         "mlflow: also log to MLflow (extra mlflow): a training's parameters, metrics and curves; "
         "an evaluation's numbers, tables, pictures and page, and an export's files, in the run "
-        "that they are of.",
+        "that they are of. An export of a training that was not tracked gets a run of its own.",
         choices=("none", "mlflow"),
     )
 
