@@ -18,15 +18,21 @@ def whole(path: str | os.PathLike, mode: str = "w", **how) -> Iterator[IO]:
     """Opens a file that takes the name `path` when the block ends without an error.
 
     Until then it has a temporary name in the same folder; after an error that file is removed and
-    what was at `path` is untouched. Text is UTF-8; `how` goes to `open`.
+    what was at `path` is untouched. A link stays one, and what it leads to is replaced. What is no
+    file, such as /dev/stdout or a pipe, is written to as it is. Text is UTF-8; `how` goes to
+    `open`.
 
     Raises:
       OSError: it could not be written.
     """
-    path = os.fspath(path)
+    path = os.path.realpath(path) if os.path.islink(path) else os.fspath(path)
     partial = f"{path}.{os.getpid()}.tmp"
     if "b" not in mode:
         how = {"encoding": "utf-8", **how}
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, mode, **how) as file:
+            yield file
+        return
     try:
         with open(partial, mode, **how) as file:
             yield file

@@ -21,6 +21,23 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
+def test_a_pipe_is_written_to_and_a_link_stays(tmp_path):
+    pipe, link, target = (tmp_path / name for name in ("pipe", "link", "target"))
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with files.whole(pipe) as file:
+        file.write("é")
+    assert os.read(reader, 9) == "é".encode() and pipe.is_fifo()  # as /dev/null would be
+    os.close(reader)
+    link.symlink_to(target)
+    with files.whole(link) as file:
+        file.write("x")
+    assert link.is_symlink() and target.read_text() == "x"
+    with pytest.raises(IsADirectoryError), files.whole(tmp_path):
+        pass
+    assert {each.name for each in tmp_path.iterdir()} == {"pipe", "link", "target"}
+
+
 def test_a_full_disk_names_the_file(tmp_path):
     path = str(tmp_path / "file.txt")
     with pytest.raises(OSError, match="file.txt") as caught:
