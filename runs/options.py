@@ -399,6 +399,13 @@ class EvaluateOptions(OpenOptions):
             raise UsageError("--fit_temperature finds what --temperature sets: leave one out.")
 
 
+# Options that --freeze_graph goes with, besides those of the old scripts.
+_FREEZING = frozenset(
+    ("freeze_graph", "output_file", "output_node_names", "formats", "image_size", "overwrite")
+    + ("allow_mismatch", "checkpoint_path", "moving_average_decay")
+)
+
+
 @options
 class ExportModelOptions(OpenOptions):
     """Export."""
@@ -422,6 +429,17 @@ class ExportModelOptions(OpenOptions):
         ):
             raise UsageError(
                 "--register needs saved_model among --formats, and --output_dir.",
+            )
+        if self.export.freeze_graph and self.export.output_file:
+            self._check_freezing()
+
+    def _check_freezing(self) -> None:
+        """A graph says itself what other options say of a net; none is passed over in silence."""
+        given = given_values(self).keys() - given_values(self.legacy).keys()
+        if unused := sorted(given - _FREEZING):
+            raise UsageError(
+                f"--freeze_graph has no use for {', '.join(f'--{name}' for name in unused)}: leave "
+                "it out.",
             )
 
 

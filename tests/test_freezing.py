@@ -211,6 +211,10 @@ def test_a_graph_that_is_not_there_is_named_with_its_flag(tmp_path):
     [
         ({"freeze_graph": "g.pb", "output_dir": "x"}, "--freeze_graph needs --output_file"),
         ({"output_node_names": ("a",), "output_dir": "x"}, "--output_node_names needs --freeze"),
+        (
+            {"freeze_graph": "g.pb", "output_file": "x.pb", "dataset_dir": "x", "batch_size": 8},
+            "--freeze_graph has no use for --batch_size, --dataset_dir: leave it out",
+        ),
         ({"input_saver": "s", "output_dir": "x"}, "--input_saver=s: weights are read"),
     ],
 )
