@@ -102,7 +102,7 @@ def find(
     """
     found = _located(dataset_dir, dataset_name, split, tfrecord_file)
     compression = compression_of(found.files[0])
-    contents = _contents(found.files, compression)
+    contents, unlike = _contents(found.files, compression)
     damage = tuple(file.damage for file in contents if file.damage)
     if not any(file.count for file in contents):
         empty = f"{found.files[0]}: the {found.split} split holds no records"
@@ -128,7 +128,7 @@ def find(
         compression=compression,
         fingerprint=digest.hexdigest(),
         damage=damage,
-        remarks=tuple(filter(None, (named.remark, turned.remark(found.files)))),
+        remarks=tuple(filter(None, (named.remark, turned.remark(found.files), unlike))),
         marks=tuple(_marks(file.marks) for file in contents),
     )
 
@@ -311,9 +311,13 @@ class _Contents:
     marks: Sequence[int] = ()
 
 
-def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
-    """Looks into dataset.json, then for an earlier scan of the same bytes, then into the files."""
-    found, folders = [], {}
+def _contents(files: Sequence[str], compression: str) -> tuple[list[_Contents], str]:
+    """Looks into dataset.json, then for an earlier scan of the same bytes, then into the files.
+
+    Returns:
+      what is in them, and a remark where dataset.json says that more or fewer records were.
+    """
+    found, folders, unlike = [], {}, []
     for path in files:
         folder, base = os.path.split(path)
         if folder not in folders:
@@ -333,10 +337,20 @@ def _contents(files: Sequence[str], compression: str) -> list[_Contents]:
             found.append(_Contents(size, mtime, *_scan(path, compression)))
             scanned[base] = dataclasses.asdict(found[-1])
             news.add(base)
+        count = stated.get(base, {}).get("num_examples", found[-1].count)
+        if shard.get("bytes") != size and count != found[-1].count:
+            unlike.append(f"{base} has {found[-1].count} records, not {count}")
     for folder, (_, scanned, news) in folders.items():
         if news:
             storage.write_json(os.path.join(folder, _SCAN_FILE), scanned)
-    return found
+    return found, _unlike(unlike)
+
+
+def _unlike(files: Sequence[str]) -> str:
+    if not files:
+        return ""
+    more = f", and {len(files) - 1} more files are unlike it too" if files[1:] else ""
+    return f"Warning: {files[0]} as in dataset.json{more}. Were they copied to their end?"
 
 
 def _remembered(scan: object, size: int, mtime: float) -> _Contents | None:

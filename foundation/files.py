@@ -1,6 +1,7 @@
 """Files that are whole or not there, and folders that one process at a time may write."""
 
 import contextlib
+import errno
 import os
 import platform
 import shutil
@@ -17,10 +18,10 @@ except ImportError:  # Windows
 def whole(path: str | os.PathLike, mode: str = "w", **how) -> Iterator[IO]:
     """Opens a file that takes the name `path` when the block ends without an error.
 
-    Until then it has a temporary name in the same folder; after an error that file is removed and
-    what was at `path` is untouched. A link stays one, and what it leads to is replaced. What is no
-    file, such as /dev/stdout or a pipe, is written to as it is. Text is UTF-8; `how` goes to
-    `open`.
+    Until then it has a temporary name in the same folder, and takes its own when the disk has it;
+    after an error that file is removed and what was at `path` is untouched. A link stays one, and
+    what it leads to is replaced. What is no file, such as /dev/stdout or a pipe, is written to as
+    it is. Text is UTF-8; `how` goes to `open`.
 
     Raises:
       OSError: it could not be written.
@@ -36,6 +37,7 @@ def whole(path: str | os.PathLike, mode: str = "w", **how) -> Iterator[IO]:
     try:
         with open(partial, mode, **how) as file:
             yield file
+        settle(partial)
         os.replace(partial, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -58,7 +60,8 @@ def settle(path: str | os.PathLike) -> None:
         os.fsync(handle)
     except OSError as error:
         error.filename = os.fspath(path)
-        raise
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some networks' disks can't tell
+            raise
     finally:
         os.close(handle)
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from datasets import schema
 from foundation import machine
+from tests.forked import OURS
 from tests.forked import ROOT as ROOT
 from tests.forked import run_script as run_script
 
@@ -56,6 +57,10 @@ def pytest_xdist_auto_num_workers() -> int | None:
         return None  # pytest-xdist's own choice
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(machine.num_processors() + 1, round(memory / (6 << 30))))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", f"error:::{OURS}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,11 +16,15 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 import weakref
 from collections.abc import Callable
 from unittest import mock
 
 ROOT = pathlib.Path(__file__).parent.parent
+_OURS = [p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
+# Of modules whose warnings are errors: those that warn, or are warned for what they call.
+OURS = rf"(__main__|{'|'.join(sorted(_OURS))})(\..*)?$"
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.preloaded"])
 
@@ -119,6 +123,7 @@ def _run(argv, cwd, env, first, out, err) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    warnings.filterwarnings("error", module=OURS)
     if first:
         first()
     sys.path.insert(0, str(ROOT))

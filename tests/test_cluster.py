@@ -68,6 +68,16 @@ def test_kubernetes():
     assert {mount["name"] for mount in container["volumeMounts"]} == claims
 
 
+def test_the_image_holds_the_repository_alone():
+    """What git leaves out, such as 4 GB of packages, has no place in it."""
+    assert "COPY . ." in PAGE
+    left_out, ignored = (
+        {line.strip("/").removeprefix("**/") for line in (ROOT / name).read_text().splitlines()}
+        for name in (".dockerignore", ".gitignore")
+    )
+    assert ignored - {"*.pyc"} < left_out and ".git" in left_out
+
+
 PROGRAMS = {
     "scontrol": 'echo "scontrol $*" >> calls\nif [ $1 = show ]; then printf "n%s\\n" 1 2 3 4; fi',
     "srun": 'shift\nfor i in 0 1 2 3; do SLURM_PROCID=$i "$@" || exit; done',

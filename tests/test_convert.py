@@ -380,6 +380,25 @@ class _Killed(BaseException):
     """Stands for a signal that leaves no time to clean up."""
 
 
+def test_the_disk_has_a_dataset_before_it_takes_its_place(images, tmp_path, monkeypatch):
+    """So that a loss of power leaves no dataset.json beside empty shards."""
+    settled, published, fsync, rename = set(), [], os.fsync, os.rename
+
+    def settle(handle):
+        settled.add(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    def publish(source, target):
+        if os.path.isdir(source):  # else a shard gets its number
+            published.append({*os.listdir(source), os.path.basename(source)} - settled)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", settle)
+    monkeypatch.setattr(os, "rename", publish)
+    _convert(images, tmp_path / "out", num_shards=2)
+    assert published == [set()] and "pets_train-00001-of-00002.tfrecord" in settled
+
+
 @pytest.mark.parametrize("moved", range(6))
 def test_a_kill_while_files_are_moved_is_made_good(images, tmp_path, monkeypatch, moved):
     output, fresh = tmp_path / "out", tmp_path / "fresh"

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import platform
@@ -36,6 +37,29 @@ def test_a_pipe_is_written_to_and_a_link_stays(tmp_path):
     with pytest.raises(IsADirectoryError), files.whole(tmp_path):
         pass
     assert {each.name for each in tmp_path.iterdir()} == {"pipe", "link", "target"}
+
+
+def test_the_disk_has_a_file_before_it_has_its_name(tmp_path, monkeypatch):
+    """So that a loss of power leaves the former one or this one, and no empty file."""
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.fstat(handle).st_size))
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("named"))
+    with files.whole(tmp_path / "file.txt") as file:
+        file.write("whole")
+    assert done == [5, "named"]
+
+
+@pytest.mark.parametrize("problem", [errno.EINVAL, errno.EIO])
+def test_a_disk_that_can_t_tell_is_no_failing_one(tmp_path, monkeypatch, problem):
+    def fail(handle):
+        raise OSError(problem, os.strerror(problem))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    is_failing = problem == errno.EIO
+    with pytest.raises(OSError, match="x.txt") if is_failing else contextlib.nullcontext():
+        with files.whole(tmp_path / "x.txt") as file:
+            file.write("x")
+    assert os.listdir(tmp_path) == [] if is_failing else ["x.txt"]
 
 
 def test_a_full_disk_names_the_file(tmp_path):

@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 
 # Unpickles what this process alone has pickled, in a file without a name.
 OWN_PICKLES = "datasets/disk_table.py"
+PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
 # Runs code, or may, on what it reads.
 DANGEROUS = {
     *("eval", "exec", "os.system", "os.popen", "marshal.loads", "shelve.open", "joblib.load"),
@@ -43,7 +44,7 @@ def test_no_module_runs_what_it_reads(path):
 
 
 def test_pickles_are_of_one_process():
-    users = [p for p in SOURCES if "pickle" in {*_imported(ast.parse(p.read_text("utf-8")))}]
+    users = [p for p in SOURCES if PICKLERS & {*_imported(ast.parse(p.read_text("utf-8")))}]
     assert [str(path.relative_to(ROOT)) for path in users] == [OWN_PICKLES]
 
 

@@ -397,8 +397,13 @@ def test_counts_come_from_dataset_json_where_the_sizes_agree(tmp_path):
     dataset = tfrecord_dataset.find(str(tmp_path))
     assert (dataset.num_examples, dataset.labels) == (77, ("cat", "dog"))
     assert not _scan_file(tmp_path).exists()
+    assert not dataset.remarks
     _state(tmp_path, path.stat().st_size + 1)
-    assert tfrecord_dataset.find(str(tmp_path)).num_examples == 2
+    for _ in range(2):  # counted, then remembered
+        dataset = tfrecord_dataset.find(str(tmp_path))
+        assert dataset.num_examples == 2
+        told = "Warning: pets_train.tfrecord has 2 records, not 77 as in dataset.json."
+        assert dataset.remarks == (f"{told} Were they copied to their end?",)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"splits": 3}', '{"splits": {"train": {}}}'])

@@ -180,7 +180,13 @@ class Destination:
         buckets.move((path, self.path(name)) for name, path in paths.items())
 
     def publish(self) -> None:
-        """Moves the files to their place, in place of those of an earlier dataset."""
+        """Moves the files to their place, in place of those of an earlier dataset.
+
+        The disk has them before: a loss of power leaves no dataset.json beside empty shards.
+        """
+        for name in os.listdir(self._writing):
+            files.settle(self.path(name))
+        files.settle(self._writing)
         os.rename(self._writing, self._ready)
         self._move_ready_files()
 

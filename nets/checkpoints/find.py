@@ -101,8 +101,6 @@ def record(directory: str, prefixes: list[str]) -> None:
     state = tf.compat.v1.train.generate_checkpoint_state_proto("", names[-1], names)
     with files.whole(os.path.join(directory, STATE)) as file:
         file.write(str(state))
-        file.flush()
-        files.settle(file.name)
 
 
 def in_directory(directory: str, path: str) -> str:
