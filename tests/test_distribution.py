@@ -1,11 +1,42 @@
+import contextlib
 import json
 
 import pytest
 import tensorflow as tf
 from tensorflow.python.data.experimental.ops.testing import assert_next
 
-from foundation.errors import InputError, UsageError
+from foundation.errors import AgainError, InputError, UsageError
 from training import distribution
+
+
+class Gone:
+    """Peers of which one can't be reached."""
+
+    def gone(self):
+        return [1]
+
+    def named(self, numbers):
+        return "worker 1 (b:1)"
+
+    def watched(self, lost):
+        return contextlib.nullcontext()
+
+
+@pytest.mark.parametrize(("answers", "is_done"), [(1, True), (0, False)])
+def test_who_leaves_a_finished_run_first_is_not_missed(monkeypatch, answers, is_done):
+    """A worker has its answer, and may leave, before another has fetched its own from there."""
+    left = iter(range(answers))
+
+    def agree(self, wish):
+        if next(left, None) is None:
+            raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+    monkeypatch.setattr(distribution.Distribution, "agree", agree)
+    monkeypatch.setattr(distribution, "_FAREWELL_SECS", 0.0)
+    run = distribution.Distribution(None, "worker 0 of 2", num_workers=2, peers=Gone())
+    ends = contextlib.nullcontext() if is_done else pytest.raises(AgainError, match="worker 1")
+    with ends, run.together(lambda: "Again.", pytest.fail):
+        pass
 
 
 def test_one_clone_needs_no_strategy():

@@ -72,6 +72,10 @@ class Distribution:
                 yield
             # Nobody leaves, which others would miss, until nobody watches any more.
             self.agree(True)
+            # Nor until all know that. Who knows it may leave while another still fetches its part
+            # of this answer, which is then no loss: all have come to the end.
+            with contextlib.suppress(tf.errors.OpError):
+                self.agree(True)
         except tf.errors.OpError as error:
             gone = self.peers.gone() or self._accused(error)
             if not gone:
