@@ -59,7 +59,7 @@ def test_a_disk_that_can_t_tell_is_no_failing_one(tmp_path, monkeypatch, problem
     with pytest.raises(OSError, match="x.txt") if is_failing else contextlib.nullcontext():
         with files.whole(tmp_path / "x.txt") as file:
             file.write("x")
-    assert os.listdir(tmp_path) == [] if is_failing else ["x.txt"]
+    assert os.listdir(tmp_path) == ([] if is_failing else ["x.txt"])
 
 
 def test_a_full_disk_names_the_file(tmp_path):

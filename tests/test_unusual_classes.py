@@ -212,7 +212,7 @@ def test_two_classes(two):
     assert sum(share for _, share in classes) == pytest.approx(1, abs=1e-5)
 
 
-# A conversion of twenty thousand pictures takes half a minute: `make fuzz` runs it.
+# Twenty thousand pictures, a matrix of a hundred million cells: minutes, so `make fuzz` runs it.
 @pytest.mark.fuzz
 def test_ten_thousand_classes(tmp_path):
     names = [f"class {number:05}" for number in range(10_000)]
