@@ -128,6 +128,23 @@ def changes(earlier: RunConfig, options: TrainOptions) -> str:
     )
 
 
+def of_all_workers(options: TrainOptions) -> dict[str, str]:
+    """What several workers must have alike to make the same updates, as a command line has it.
+
+    Where the data lie, and what the machine is, may differ.
+    """
+    training, machine = options.training, options.training.machine
+    groups = (
+        *(options.net, options.recipe, options.pixels, options.augmentation, training.length),
+        *(training.batch, training.validation, training.scopes, training.schedule),
+        *(training.optimizer, training.loss, training.batch_norm),
+    )
+    alike = {name: value for group in groups for name, value in values(group).items()}
+    for name in ("precision", "gradient_reduction"):
+        alike[name] = getattr(machine, name)
+    return {name: _written(value) for name, value in alike.items()}
+
+
 def other_replicas(earlier: RunConfig, options: TrainOptions, num_workers: int) -> str:
     """What a change of the workers and clones means for a training that goes on; "" for none.
 

@@ -325,6 +325,7 @@ def _distribution(options: TrainOptions, say: Say) -> Distribution:
         machine.task,
         machine.worker_wait_secs,
         say,
+        continuing.of_all_workers(options),
     )
 
 

@@ -85,6 +85,28 @@ def test_a_worker_that_does_not_come_is_named(addresses):
         assert f"worker {other} ({addresses[other]}) did not come within 0.2 s" in str(caught.value)
 
 
+def test_other_options_are_told_to_all(addresses):
+    told = []
+
+    def wait(number, batch_size):
+        with pytest.raises(InputError, match="the same command") as caught:
+            options = {"batch_size": batch_size, "learning_rate": "0.1"}
+            Peers(addresses, number).gather(lambda line: None, 30, options)
+        told.append(str(caught.value))
+
+    threads = [
+        threading.Thread(target=wait, args=(number, size)) for number, size in enumerate("448")
+    ]
+    for thread in reversed(threads):
+        thread.start()
+        time.sleep(0.3)  # the worker that differs comes first
+    for thread in threads:
+        thread.join()
+    assert len(told) == 3 and len({*told}) == 1
+    chief, other = addresses[0], addresses[2]
+    assert f"worker 0 ({chief}) was started with --batch_size=4, worker 2 ({other})" in told[0]
+
+
 def test_a_port_that_is_taken_is_told(addresses):
     with serve(addresses[0]), pytest.raises(InputError, match="this worker can't have its port"):
         Peers(addresses, 0).gather(lambda line: None, 0.2)

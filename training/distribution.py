@@ -152,6 +152,7 @@ def create(
     task: int = 0,
     worker_wait_secs: float = 600,
     say: Callable[[str], None] = print,
+    options: Mapping[str, str] | None = None,
 ) -> Distribution:
     """Picks the strategy; call it before TensorFlow touches any device.
 
@@ -165,10 +166,11 @@ def create(
       task: index of this worker in `worker_hosts`.
       worker_wait_secs: how long to wait for the other workers.
       say: gets lines for the screen.
+      options: name → value of those that all workers must have alike.
 
     Raises:
-      InputError: more clones than devices, a task that is not in `worker_hosts`, or another worker
-        does not come.
+      InputError: more clones than devices, a task that is not in `worker_hosts`, another worker
+        does not come, or it has other options.
     """
     if worker_hosts:
         if not 0 <= task < len(worker_hosts):
@@ -193,7 +195,7 @@ def create(
             remedy="Lower it, or add --clone_on_cpu to put the clones on the processor.",
         )
     if sum(map(len, _cluster().values())) > 1:
-        return _workers(gpus, num_clones, worker_wait_secs, say)
+        return _workers(gpus, num_clones, worker_wait_secs, say, options)
     if num_clones > 1:
         devices = [f"GPU:{i}" for i in range(num_clones)] if gpus else _logical_cpus(num_clones)
         # NCCL sums up from card to card; whatever else TensorFlow chose would go by the processor.
@@ -273,7 +275,11 @@ def _number(cluster: Mapping[str, Sequence[str]], job: str, index: int) -> int:
 
 
 def _workers(
-    gpus: list, num_clones: int, wait_secs: float, say: Callable[[str], None]
+    gpus: list,
+    num_clones: int,
+    wait_secs: float,
+    say: Callable[[str], None],
+    options: Mapping[str, str] | None,
 ) -> Distribution:
     if gpus:
         tf.config.set_visible_devices(gpus[:num_clones], "GPU")
@@ -285,7 +291,7 @@ def _workers(
             remedy="Leave it out: each worker is then one clone.",
         )
     peers = _peers()
-    peers.gather(say, wait_secs)
+    peers.gather(say, wait_secs, options)
     implementation = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=implementation.NCCL if gpus else implementation.AUTO

@@ -481,8 +481,26 @@ class MachineOptions(Options):
     def check(self) -> None:
         hosts, by_environment = self.worker_hosts, os.environ.get("TF_CONFIG")
         for host in hosts:
-            if not re.fullmatch(r".+:\d+", host):
-                raise UsageError("write HOST:PORT.", option="worker_hosts", value=host)
+            found = re.fullmatch(r".+:(\d{1,5})", host)
+            if not found or not 0 < int(found[1]) < 1 << 16:
+                raise UsageError(
+                    "write HOST:PORT, with a port from 1 to 65535.",
+                    option="worker_hosts",
+                    value=host,
+                )
+        if twice := [host for host in hosts if hosts.count(host) > 1]:
+            raise UsageError(
+                f"{twice[0]} stands there twice: each worker has a port of its own.",
+                option="worker_hosts",
+                value=",".join(hosts),
+            )
+        if self.task and not hosts and not by_environment:
+            raise UsageError(
+                "is the number of a worker, but --worker_hosts lists none.",
+                option="task",
+                value=self.task,
+                remedy="Add --worker_hosts=HOST:PORT,HOST:PORT, the same on every worker.",
+            )
         if self.task and not by_environment and self.task >= len(hosts):
             raise UsageError(
                 f"--worker_hosts lists {len(hosts)} workers, and the first is 0.",

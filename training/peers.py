@@ -2,15 +2,16 @@
 
 TensorFlow waits for workers in silence, deaf to Ctrl-C, and for an hour where one of them still
 runs an earlier training. So they meet before it begins: each tells the chief that it is there, and
-the chief tells all of them to go. Later, a worker is there while its port can be connected to.
+the chief tells all of them to go. Whoever was started with other options than the chief is told so,
+as are all. Later, a worker is there while its port can be connected to.
 """
 
 import abc
 import contextlib
-import re
+import json
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from foundation import reachable
 from foundation.errors import AgainError, InputError
@@ -19,7 +20,8 @@ _CONNECT_SECS = 1.0
 _POLL_SECS = 0.3
 _SAY_SECS = 30.0
 _CHIEF = 0
-_GO = b"go\n"
+_GO = "go"
+_LONGEST_LINE = 1 << 16  # bytes
 
 
 class Peers:
@@ -34,16 +36,26 @@ class Peers:
         self.addresses, self.own = tuple(addresses), own
         self._others = [*self.addresses[:own], *self.addresses[own + 1 :]]
 
-    def gather(self, say: Callable[[str], None], wait_secs: float) -> None:
+    def gather(
+        self,
+        say: Callable[[str], None],
+        wait_secs: float,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         """Waits until all workers are there; then all return within a moment.
+
+        Args:
+          say: gets lines for the screen.
+          wait_secs: how long.
+          options: name → value of those that all workers must have alike.
 
         Raises:
           AgainError: somebody did not come within `wait_secs`.
-          InputError: the own port is taken.
+          InputError: the own port is taken, or somebody's options are others.
         """
         began = say_next = time.monotonic()
         place = _AtChief if self.own == _CHIEF else _AtWorker
-        with place(self.addresses, self.own) as meeting:
+        with place(self.addresses, self.own, options or {}) as meeting:
             while missing := meeting.missing():
                 now, names = time.monotonic(), self.named(missing)
                 if now - began > wait_secs:
@@ -83,9 +95,9 @@ class Peers:
 class _Meeting(contextlib.ExitStack, abc.ABC):
     """A place to meet at; it holds the worker's port until TensorFlow takes it."""
 
-    def __init__(self, addresses: Sequence[str], own: int):
+    def __init__(self, addresses: Sequence[str], own: int, options: Mapping[str, str]):
         super().__init__()
-        self._addresses, self._own = addresses, own
+        self._addresses, self._own, self._options = addresses, own, dict(options)
         self._listener = self.enter_context(_listening(addresses[own]))
 
     @abc.abstractmethod
@@ -107,30 +119,49 @@ class _Meeting(contextlib.ExitStack, abc.ABC):
 class _AtChief(_Meeting):
     """The chief's: who has told it that he is there."""
 
-    def __init__(self, addresses: Sequence[str], own: int):
-        super().__init__(addresses, own)
+    def __init__(self, addresses: Sequence[str], own: int, options: Mapping[str, str]):
+        super().__init__(addresses, own, options)
         self._there: dict[int, socket.socket] = {}
 
     def missing(self) -> list[int]:
         for connection in self._came():
-            if (number := _number_said(connection)) is None:
+            number, options = _said(connection)
+            if not 0 < number < len(self._addresses):
                 connection.close()
-            else:
-                self._there[number] = self.enter_context(connection)
+                continue
+            self._there[number] = self.enter_context(connection)
+            if unlike := self._unlike(number, options):
+                self._tell(unlike)
+                raise _different(unlike)
         self._there = {n: one for n, one in self._there.items() if _is_open(one)}
         others = range(1, len(self._addresses))
         missing = [n for n in others if n not in self._there or self._unreachable(n)]
         if not missing:
-            for connection in self._there.values():
-                connection.sendall(_GO)
+            self._tell(_GO)
         return missing
+
+    def _tell(self, line: str) -> None:
+        for connection in self._there.values():
+            connection.sendall(f"{line}\n".encode())
+
+    def _unlike(self, number: int, options: Mapping[str, str]) -> str:
+        """The first option that a worker has otherwise, in words; "" where there is none."""
+        for name in sorted({*options, *self._options}):
+            here, there = (given.get(name, "") for given in (self._options, options))
+            if here != there:
+                return (
+                    f"worker {_CHIEF} ({self._addresses[_CHIEF]}) was started with "
+                    f"--{name}={here}, worker {number} ({self._addresses[number]}) with "
+                    f"--{name}={there}"
+                )
+        return ""
 
 
 class _AtWorker(_Meeting):
     """Another worker's: whether the chief has told it to go."""
 
-    def __init__(self, addresses: Sequence[str], own: int):
-        super().__init__(addresses, own)
+    def __init__(self, addresses: Sequence[str], own: int, options: Mapping[str, str]):
+        super().__init__(addresses, own, options)
         self._chief: socket.socket | None = None
 
     def missing(self) -> list[int]:
@@ -141,9 +172,13 @@ class _AtWorker(_Meeting):
                 host, _, port = self._addresses[_CHIEF].rpartition(":")
                 place = host.strip("[]"), int(port)
                 self._chief = self.enter_context(socket.create_connection(place, _CONNECT_SECS))
-                self._chief.sendall(b"worker %d\n" % self._own)
-            if self._chief.recv(len(_GO)) == _GO:
+                hello = json.dumps({"worker": self._own, "options": self._options})
+                self._chief.sendall(f"{hello}\n".encode())
+            said = _line(self._chief)
+            if said == _GO:
                 return []
+            if said.startswith("worker "):
+                raise _different(said)
             self._chief = None  # TensorFlow answers there: an earlier training has not ended
         except TimeoutError:
             if self._chief is not None:  # the chief waits, too
@@ -154,15 +189,32 @@ class _AtWorker(_Meeting):
         return [_CHIEF]
 
 
-def _number_said(connection: socket.socket) -> int | None:
-    """The number of the worker that has connected; None where somebody else did."""
+def _said(connection: socket.socket) -> tuple[int, dict[str, str]]:
+    """Number and options of the worker that has connected; 0 and none where somebody else did."""
     connection.settimeout(_CONNECT_SECS)
     try:
-        said = re.fullmatch(rb"worker (\d{1,6})\n", connection.recv(32))
-    except OSError:
-        said = None
+        hello = json.loads(_line(connection))
+        said = int(hello["worker"]), {**hello["options"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        said = _CHIEF, {}
     connection.setblocking(False)
-    return int(said[1]) if said else None
+    return said
+
+
+def _line(connection: socket.socket) -> str:
+    """The next line; what there is of it where the connection ends."""
+    found = b""
+    while not found.endswith(b"\n") and len(found) < _LONGEST_LINE:
+        if not (more := connection.recv(_LONGEST_LINE)):
+            break
+        found += more
+    return found.decode(errors="replace").rstrip("\n")
+
+
+def _different(what: str) -> InputError:
+    return InputError(
+        f"{what}.", remedy="Start all workers by the same command, but for the number of each."
+    )
 
 
 def _is_open(connection: socket.socket) -> bool:
