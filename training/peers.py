@@ -11,7 +11,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from foundation import reachable
 from foundation.errors import AgainError, InputError
@@ -122,6 +122,7 @@ class _AtChief(_Meeting):
     def __init__(self, addresses: Sequence[str], own: int, options: Mapping[str, str]):
         super().__init__(addresses, own, options)
         self._there: dict[int, socket.socket] = {}
+        self._theirs: dict[int, Mapping[str, str]] = {}
 
     def missing(self) -> list[int]:
         for connection in self._came():
@@ -130,31 +131,29 @@ class _AtChief(_Meeting):
                 connection.close()
                 continue
             self._there[number] = self.enter_context(connection)
-            if unlike := self._unlike(number, options):
-                self._tell(unlike)
-                raise _different(unlike)
+            self._theirs[number] = options
         self._there = {n: one for n, one in self._there.items() if _is_open(one)}
         others = range(1, len(self._addresses))
         missing = [n for n in others if n not in self._there or self._unreachable(n)]
         if not missing:
-            self._tell(_GO)
+            unlike = next(self._unlike(), "")
+            for connection in self._there.values():
+                connection.sendall(f"{unlike or _GO}\n".encode())
+            if unlike:
+                raise _different(unlike)
         return missing
 
-    def _tell(self, line: str) -> None:
-        for connection in self._there.values():
-            connection.sendall(f"{line}\n".encode())
-
-    def _unlike(self, number: int, options: Mapping[str, str]) -> str:
-        """The first option that a worker has otherwise, in words; "" where there is none."""
-        for name in sorted({*options, *self._options}):
-            here, there = (given.get(name, "") for given in (self._options, options))
-            if here != there:
-                return (
-                    f"worker {_CHIEF} ({self._addresses[_CHIEF]}) was started with "
-                    f"--{name}={here}, worker {number} ({self._addresses[number]}) with "
-                    f"--{name}={there}"
-                )
-        return ""
+    def _unlike(self) -> Iterator[str]:
+        """In words, each option that a worker has otherwise than the chief."""
+        for number, theirs in sorted(self._theirs.items()):
+            for name in sorted({*theirs, *self._options}):
+                here, there = (given.get(name, "") for given in (self._options, theirs))
+                if here != there:
+                    yield (
+                        f"worker {_CHIEF} ({self._addresses[_CHIEF]}) was started with "
+                        f"--{name}={here}, worker {number} ({self._addresses[number]}) with "
+                        f"--{name}={there}"
+                    )
 
 
 class _AtWorker(_Meeting):
