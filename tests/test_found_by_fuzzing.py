@@ -63,6 +63,16 @@ def test_a_damaged_matlab_file_is_refused_wherever_the_damage_is(compressed):
     assert read  # where the damage is in what is not looked at
 
 
+def test_a_matlab_text_of_no_dimensions_is_none():
+    buffer, names = io.BytesIO(), np.array([["a.jpg"], ["b.jpg"]], dtype=object)
+    scipy.io.savemat(buffer, {"file_list": names})
+    before, dimensions = buffer.getvalue().rpartition(b"\x05\0\0\0\x08\0\0\0")[::2]
+    before, of_the_first = before.rpartition(b"\x05\0\0\0\x08\0\0\0")[::2]
+    tag = b"\x05\0\0\0%c\0\0\0"
+    data = before + tag % 0 + of_the_first + tag % 8 + dimensions
+    assert matlab.texts(data, "file_list") == ["b.jpg"]
+
+
 def test_a_matlab_file_that_is_cut_off_is_named(tmp_path):
     path = tmp_path / "train_list.mat"
     scipy.io.savemat(path, {"file_list": np.array([["a.jpg"]], dtype=object)})

@@ -361,6 +361,18 @@ def test_avif_is_turned_once():
     assert np.abs(found - np.rot90(drawn, -1)).mean() < 3
 
 
+def test_a_heic_with_another_size_than_it_says_is_refused():
+    pillow_heif = pytest.importorskip("pillow_heif", reason='needs pip install ".[heif]"')
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (24, 16))).save(file)
+    data = file.getvalue()
+    width = data.index(b"clap") + 4  # of what is to be seen of the coded square
+    data = data[:width] + (280).to_bytes(4, "big") + data[width + 4 :]
+    assert Photograph(data).size == (280, 16)  # boxes refer to it
+    with pytest.raises(ValueError, match="its header says 280 x 16 pixels, and it has 64 x 16"):
+        Photograph(data).encode()
+
+
 def test_heic_names_its_extra(monkeypatch):
     monkeypatch.setattr(image_bytes, "_formats", lambda: ("JPEG",))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)

@@ -200,6 +200,9 @@ class Photograph:
         if self.is_deep and bits is None:
             bits = self.stated_bits or self.bits_used()
         image = _visible(self._image, self._data, bits)
+        if self.format == "HEIF" and image.size != self.stored_size:
+            stated, found = ("{} x {}".format(*size) for size in (self.stored_size, image.size))
+            raise ValueError(f"its header says {stated} pixels, and it has {found}")
         if self.orientation in _TURNS:
             image = image.transpose(_TURNS[self.orientation])
         if changes.crop:

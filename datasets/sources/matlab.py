@@ -103,7 +103,7 @@ class _Matrix:
             raise NotMatlab(f"characters of kind {kind}")
         ending = {"utf-16": "-le" if self._order == "<" else "-be"}.get(_TEXTS[kind], "")
         text = content.decode(_TEXTS[kind] + ending)
-        height = self.sizes[0]
+        height = self.sizes[0] if self.sizes else 0
         if height < 1 or math.prod(self.sizes) != len(text):
             return
         for row in range(height):

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import pathlib
 import struct
 from collections.abc import Callable
@@ -397,6 +398,11 @@ _SETTINGS = (
 )
 
 
+# A few bytes may say that a picture has as many pixels as conversion takes, and time and memory are
+# those of such a photograph: above so many pixels the header alone is read.
+_MOST_PIXELS = 1 << 20
+
+
 def _pictures(folder: pathlib.Path) -> tuple[list[bytes], Read]:
     images = _photographs(folder)
     makers = [_maker(images, **settings) for settings in _SETTINGS]
@@ -404,16 +410,21 @@ def _pictures(folder: pathlib.Path) -> tuple[list[bytes], Read]:
 
     def read(data: bytes) -> None:
         path = _write(folder / "images" / "x", data)
-        makers[len(data) % len(makers)](image)
         try:
             photograph = Photograph(data)
+            pixels = math.prod(photograph.size)
+            if pixels > _MOST_PIXELS:
+                return
+            # Non-local means take 10 s for a million pixels.
+            settings = len(data) % len(makers) if pixels < 1 << 16 else 0
+            makers[settings](image)
             if photograph.is_deep:
                 with contextlib.suppress(Exception):  # as a conversion's search does
                     photograph.bits_used()
             encoded = photograph.encode()
         except ValueError:
             return
-        assert 0 < encoded.height * encoded.width == photograph.size[0] * photograph.size[1], path
+        assert 0 < encoded.height * encoded.width == pixels, path
 
     return pictures(), read
 
