@@ -175,11 +175,9 @@ def _one_line(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    printer.end(code, message)
-    script = os.path.basename(sys.argv[0])
-    print(lines.harmless(f"{script}: error: {message}"), file=sys.stderr)
+    printer.fail(code, message)
     if code == _USAGE_ERROR:
-        print(f"Try: python {script} --help", file=sys.stderr)
+        print(f"Try: python {os.path.basename(sys.argv[0])} --help", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
 

@@ -50,7 +50,13 @@ class Printer:
         return LEVELS.index(level) <= LEVELS.index(self.verbosity)
 
     def say(self, line: str) -> None:
-        """Prints a line at once, also into a file or a pipe; "Warning: " begins a warning."""
+        """Prints a line at once, also into a file or a pipe; "Warning: " begins a warning.
+
+        A `Line` of the event "end" is the error with which a script ends without raising it; it
+        begins with "Error: ", and its field is the `exit_code`.
+        """
+        if getattr(line, "event", "") == "end":
+            return self.fail(line.fields["exit_code"], line.removeprefix("Error: "))
         level = "warning" if line.startswith(_WARNING) else "info"
         if not self.shows(level):
             return
@@ -76,6 +82,12 @@ class Printer:
         """The last object; `message`: of the error."""
         if self.as_json:
             self._object("error" if exit_code else "info", "end", message, exit_code=exit_code)
+
+    def fail(self, exit_code: int, message: str) -> None:
+        """Says the error with which a script ends, on standard error."""
+        self.end(exit_code, message)
+        script = os.path.basename(sys.argv[0])
+        print(harmless(f"{script}: error: {message}"), file=sys.stderr, flush=True)
 
     def _object(self, level: str, event: str, message: str, **fields: Any) -> None:
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")

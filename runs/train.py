@@ -15,6 +15,7 @@ from datasets.batches import Shard
 from foundation import files, reachable
 from foundation.errors import AgainError, InputError
 from foundation.labels import shortened
+from foundation.lines import Line
 from foundation.options import changed
 from nets import checkpoints, speed
 from nets.names import AUTO
@@ -424,7 +425,7 @@ def _continuation(folder: str) -> str:
 
 def _end(error: AgainError, say: Say) -> None:
     """Ends the process, which TensorFlow keeps waiting."""
-    say(f"Error: {error}")
+    say(Line(f"Error: {error}", "end", exit_code=error.exit_code))
     os._exit(error.exit_code)
 
 

@@ -128,9 +128,9 @@ def test_a_training_ends_when_one_of_its_two_services_is_killed(colours, service
     assert training.returncode == 75, errors
     saved = [line for line in (line, *out.splitlines()) if line.startswith("Saved ")][-1]
     last = saved.strip().rpartition("/")[2]
-    assert out.splitlines()[-1] == (
-        f"Error: --data_service={address}: it does not answer any more. Start it again, then this "
-        f"command: it carries on from {last}"
+    assert errors.splitlines()[-1] == (
+        f"train_image_classifier.py: error: --data_service={address}: it does not answer any "
+        f"more. Start it again, then this command: it carries on from {last}"
     )
 
 

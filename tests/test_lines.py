@@ -53,6 +53,19 @@ def test_what_is_not_finite_is_null_and_counts_stay_whole(capsys):
     assert found == {"loss": None, "rate": None, "count": 3, "on": True}
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_error_that_nobody_can_raise_ends_like_all_others(capsys, monkeypatch, as_json):
+    monkeypatch.setattr("sys.argv", ["folder/train_image_classifier.py"])
+    printer = Printer("error", as_json)
+    printer.say(Line("Error: worker 1 is gone.", "end", exit_code=75))
+    out, errors = capsys.readouterr()
+    assert errors == "train_image_classifier.py: error: worker 1 is gone.\n"
+    said = [json.loads(line) for line in out.splitlines()]
+    assert [(one["event"], one["level"], one["exit_code"]) for one in said] == (
+        [("end", "error", 75)] if as_json else []
+    )
+
+
 def test_notes_go_beside_answers(capsys):
     Printer().note("photo.tiff was left out")
     Printer("error").note("another")
