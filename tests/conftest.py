@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from datasets import schema
-from foundation import machine
 from tests.forked import OURS
 from tests.forked import ROOT as ROOT
 from tests.forked import run_script as run_script
@@ -45,18 +44,6 @@ LONGEST = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz_inputs", type=int, default=100_000, help="Inputs of each fuzz test.")
     parser.addoption("--fuzz_seed", type=int, default=0, help="Another one gives other inputs.")
-
-
-@pytest.hookimpl(optionalhook=True)  # for -p no:xdist
-def pytest_xdist_auto_num_workers() -> int | None:
-    """One process more than processors, as some wait for a browser, a server or another process.
-
-    Each may come to hold 5 GiB, so there are no more of them than the memory has 6.
-    """
-    if not hasattr(os, "sysconf"):
-        return None  # pytest-xdist's own choice
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(machine.num_processors() + 1, round(memory / (6 << 30))))
 
 
 def pytest_configure(config: pytest.Config) -> None:
