@@ -38,9 +38,10 @@ DEEP = "[" * 100_000
 @pytest.mark.parametrize("content", ["sep=;\nfAIN,gs://x/a.jpg", "sep=;\n\0g,do"])
 def test_a_table_of_one_column_behind_a_stated_separator(tmp_path, content):
     (tmp_path / "table.csv").write_text(content)
-    with pytest.raises(InputError, match="it has one column"):
+    refusal = "it has one column|line contains NUL"  # the second is Python 3.10's of a zero byte
+    with pytest.raises(InputError, match=refusal):
         csv_table.labels(str(tmp_path / "table.csv"))
-    with pytest.raises(InputError, match="it has one column"):
+    with pytest.raises(InputError, match=refusal):
         list(csv_table.read([str(tmp_path / "table.csv")], ImageFolder(str(tmp_path)), "each"))
 
 
