@@ -147,6 +147,7 @@ def test_a_table_of_our_own_is_read(tmp_path):
         ([(b"", header()), (b"w", entry(crc32c=1))], "checksum is wrong"),
         ([(b"", header()), (b"w", entry(dtype=0))], "a tensor of no type"),
         ([(b"", header()), (b"w", entry(dtype=7))], "which are no numbers"),
+        ([(b"", header()), (b"w", entry(dtype=20))], "resource, which are no numbers"),
         ([(b"", header()), (b"w", entry(shape=[1] * 40))], "a tensor of 40 dimensions"),
         ([(b"", header()), (b"\xff", entry())], "a name that is no text"),
         ([(b"", header()), (b"w", b"\x0a")], "cut short"),

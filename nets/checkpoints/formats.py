@@ -176,8 +176,11 @@ def _joined(one: Stored, piece: Callable[[Extents], np.ndarray]) -> np.ndarray:
 
 def _numbers(dtype: tf.DType) -> np.dtype:
     """NumPy's type for a tensor's; raises Damaged for those of texts and other things."""
-    kind = np.dtype(dtype.as_numpy_dtype)
-    if kind.hasobject:
+    try:
+        kind = np.dtype(dtype.as_numpy_dtype)
+    except KeyError:  # such as a resource
+        kind = None
+    if kind is None or kind.hasobject:
         raise Damaged(f"values of the type {dtype.name}, which are no numbers")
     return kind
 
