@@ -62,6 +62,8 @@ def recipe_of(
         pixels = documents.of(PixelsOptions, given)
     except ValueError as error:
         raise InputError(f"preprocessing_options of the run can't be used ({error}).") from error
+    if pixels.normalization == "zca" and not zca_file:
+        raise InputError("preprocessing_options of the run name no zca_file for the normalisation.")
     whitening = zca.Whitening(path_of(zca_file)) if zca_file else None
     recipe = preprocessing_factory.get(config.preprocessing_name, pixels, augmentation, whitening)
     if config.use_grayscale and recipe.needs_color:

@@ -177,6 +177,12 @@ def test_pixels_of_a_run_are_numbers():
         preparation.recipe_of(run, str)
 
 
+def test_a_run_with_whitening_names_its_file():
+    run = run_config.parsed(_plain_run() | {"preprocessing_options": {"normalization": "zca"}})
+    with pytest.raises(InputError, match="name no zca_file"):
+        preparation.recipe_of(run, str)
+
+
 def test_documents_take_none_where_it_may_be():
     assert documents.of(run_config.RunConfig, {**_plain_run(), "dataset_dir": None})
     with pytest.raises(ValueError, match="image_size is missing"):
