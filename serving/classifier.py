@@ -157,13 +157,25 @@ def load_net(
 
 
 def _net(path: str, config: export_config.ExportConfig) -> tuple[frozen_graph.Net, int | None]:
+    """The net of a file, and N where it is fixed, else None."""
+    net, shape = _loaded(path, config)
+    side = config.run["image_size"]
+    if found := [size for size in shape[1:3] if size not in (None, side)]:
+        raise InputError(
+            f"{path} takes images of {found[0]} pixels, its {export_config.FILE_NAME} says {side}.",
+            remedy="Restore the file, or export again.",
+        )
+    return net, shape[0] if shape else None
+
+
+def _loaded(path: str, config: export_config.ExportConfig):
+    """The net of a file, and the shape of its images."""
     if path.endswith(".tflite"):
         return tflite.load(path)
     if path.endswith(".onnx"):
         return onnx.load(path)
     names = [config.nodes.get(name, "") for name in ("logits", "probabilities")]
-    nodes = frozen_graph.Nodes(*names)
-    return frozen_graph.load(path, nodes)
+    return frozen_graph.load(path, frozen_graph.Nodes(*names))
 
 
 def in_batches(net, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:

@@ -130,7 +130,7 @@ def write_text(path: str, frozen_graph_path: str) -> None:
         file.write(text_format.MessageToString(graph_def))
 
 
-def load(path: str, nodes: Nodes) -> tuple[Net, int | None]:
+def load(path: str, nodes: Nodes) -> tuple[Net, tuple[int | None, ...]]:
     """A frozen graph as a function.
 
     Args:
@@ -138,7 +138,8 @@ def load(path: str, nodes: Nodes) -> tuple[Net, int | None]:
       nodes: its outputs.
 
     Returns:
-      the function, and N where it is fixed, else None.
+      the function, and the shape (N, S, S, C) of its images, with None where it is open; () where
+      the graph says none.
 
     Raises:
       InputError: no frozen graph, or without those nodes.
@@ -150,8 +151,7 @@ def load(path: str, nodes: Nodes) -> tuple[Net, int | None]:
         if name not in names:
             raise InputError(f"{path}: no node {name!r}; {_ends(graph_def)}.")
     fetches = {"logits": f"{nodes.logits}:0", "probabilities": f"{nodes.probabilities}:0"}
-    run, shape = _function(path, graph_def, f"{INPUT_NODE}:0", fetches)
-    return run, shape[0] if shape else None
+    return _function(path, graph_def, f"{INPUT_NODE}:0", fetches)
 
 
 def load_foreign(

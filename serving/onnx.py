@@ -143,11 +143,11 @@ def _session(content: str | bytes):
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
-def load(path: str) -> tuple[Net, int | None]:
+def load(path: str) -> tuple[Net, tuple[int | None, ...]]:
     """An .onnx file as a function.
 
     Returns:
-      the function, and N where it is fixed, else None.
+      the function, and the shape (N, S, S, C) of its images, with None where it is open.
 
     Raises:
       InputError: the extra `onnx` is not installed; this is no ONNX file, or not one of
@@ -165,10 +165,10 @@ def load(path: str) -> tuple[Net, int | None]:
     if set(names) != {"logits", "probabilities"}:
         raise InputError(f"{path}: other outputs than those of export_model.py.")
     (images_input,) = session.get_inputs()
-    batch_size = images_input.shape[0]
+    shape = tuple(side if isinstance(side, int) else None for side in images_input.shape)
 
     def run(images):
         feed = {images_input.name: np.asarray(images, np.float32)}
         return dict(zip(names, session.run(names, feed), strict=True))
 
-    return run, batch_size if isinstance(batch_size, int) else None
+    return run, shape

@@ -99,12 +99,12 @@ def write(
         archive.writestr(class_names.FILE_NAME, "".join(f"{name}\n" for name in labels))
 
 
-def load(path: str) -> tuple[Net, int | None]:
+def load(path: str) -> tuple[Net, tuple[int | None, ...]]:
     """A .tflite file as a function.
 
     Returns:
-      the function, and N where it is fixed, else None. Images and answers are float32, whatever
-      the file takes and gives.
+      the function, and the shape (N, S, S, C) of its images, with None where it is open. Images
+      and answers are float32, whatever the file takes and gives.
 
     Raises:
       InputError: not a TensorFlow Lite file, or not one of export_model.py; or the extra `tflite`
@@ -130,13 +130,13 @@ def load(path: str) -> tuple[Net, int | None]:
     if set(outputs) != {"logits", "probabilities"}:
         raise InputError(f"{path}: other outputs than those of export_model.py.")
     (details,) = runner.get_input_details().values()
-    batch_size = int(details["shape_signature"][0])
+    shape = tuple(int(side) if side >= 0 else None for side in details["shape_signature"])
 
     def run(images):
         answers = runner(**{INPUT_NODE: _quantized(np.asarray(images, np.float32), details)})
         return {name: _dequantized(answers[name], outputs[name]) for name in outputs}
 
-    return run, None if batch_size < 0 else batch_size
+    return run, shape
 
 
 def _quantized(numbers: np.ndarray, details: dict) -> np.ndarray:

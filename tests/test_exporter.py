@@ -487,9 +487,9 @@ def test_a_fixed_batch_size_serves_any_number_of_pictures(subject, pictures, exp
     config = export_folder(str(tmp_path / "x"), subject, formats, batch_size=3)
     assert config.batch_size == 3
     assert set(config.check["largest_difference"]) == {"frozen_graph", "tflite"}
-    net, batch_size = frozen_graph.load(str(tmp_path / "x" / "frozen_graph.pb"), subject.nodes)
-    assert batch_size == 3
-    assert tflite.load(str(tmp_path / "x" / "model.tflite"))[1] == 3
+    net, shape = frozen_graph.load(str(tmp_path / "x" / "frozen_graph.pb"), subject.nodes)
+    assert shape[0] == 3
+    assert tflite.load(str(tmp_path / "x" / "model.tflite"))[1] == shape
     model = classifier.load(str(tmp_path / "x"), recipe_for)
     np.testing.assert_allclose(model.outputs(pictures)["probabilities"], expected, atol=1e-5)
 
@@ -675,8 +675,8 @@ def test_int8_onnx(subject, pictures, expected, tmp_path):
     assert config.check["formats"]["onnx"]["numbers"] == "int8"
     path = str(tmp_path / "x" / "model.onnx")
     assert b"QuantizeLinear" in pathlib.Path(path).read_bytes()
-    net, batch_size = onnx.load(path)
-    assert batch_size is None
+    net, shape = onnx.load(path)
+    assert shape[0] is None
     found = classifier.load(path, recipe_for).outputs(pictures)["probabilities"]
     np.testing.assert_allclose(found, expected, atol=0.05)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
@@ -753,6 +753,17 @@ def test_without_its_extra_onnx_says_what_to_install(monkeypatch):
 
 
 # What is refused.
+
+
+@pytest.mark.parametrize("name", ["frozen_graph.pb", "model.tflite"])
+def test_an_export_json_of_another_image_size_is_refused(export, tmp_path, name):
+    for file in (name, "labels.txt", "export.json"):
+        shutil.copy(export / file, tmp_path)
+    said = json.loads((tmp_path / "export.json").read_text())
+    said["run"]["image_size"] += 1
+    (tmp_path / "export.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match=f"{name} takes images of .* pixels, its export.json says"):
+        classifier.load(str(tmp_path / name), recipe_for)
 
 
 def damaged_frozen_graph(real):
