@@ -13,8 +13,8 @@ are an `Options` of groups, made by `group`. The same checks hold in Python and 
 
 import dataclasses
 import difflib
-import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +89,8 @@ class Option:
         if isinstance(value, int | float) and not isinstance(value, bool):
             least, greatest = self.bounds
             inside = (least is None or value >= least) and (greatest is None or value <= greatest)
-            if not (math.isfinite(value) and inside):
+            # Neither infinite, nor NaN, nor a whole number that is too large for a float.
+            if not (abs(value) <= sys.float_info.max and inside):
                 raise UsageError(f"write {self._range()}.", option=self.name, value=value)
         return os.path.expanduser(value) if self.path else value
 

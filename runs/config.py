@@ -119,7 +119,7 @@ def save(train_dir: str, config: RunConfig, companions_of: str | None = None) ->
     path = os.path.join(train_dir, FILE_NAME)
     content = {"format": _FORMAT, **dataclasses.asdict(config)}
     content |= {name: placed(name, content[name]) for name in _DATA}
-    if "train_dir" in config.flags:  # to know how the data lies to it, wherever both go
+    if config.flags.get("train_dir"):  # to know how the data lies to it, wherever both go
         content["flags"]["train_dir"] = _absolute(config.flags["train_dir"])
     with files.whole(path) as file:
         json.dump(content, file, indent=2, ensure_ascii=False)
@@ -174,7 +174,8 @@ def _with_data_found(config: RunConfig, folder: str) -> RunConfig:
     It is needed for data that moved together with the run, and for paths of earlier versions,
     which are relative to the working directory of the training.
     """
-    train_dir = config.flags.get("train_dir") or ""
+    train_dir = config.flags.get("train_dir")
+    train_dir = "" if train_dir is None else train_dir
     if not isinstance(train_dir, str):
         raise ValueError(f"flags.train_dir is {train_dir!r}")
     now = os.path.abspath(folder)

@@ -177,6 +177,19 @@ def test_pixels_of_a_run_are_numbers():
         preparation.recipe_of(run, str)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"flags": {"train_dir": {}}}, "flags.train_dir is {}"),
+        ({"preprocessing_options": {"means": [10**400, 1, 1]}}, "means"),
+    ],
+)
+def test_a_run_of_strange_values_is_refused(tmp_path, changes, reason):
+    (tmp_path / "run.json").write_text(json.dumps(RUN | changes))
+    with pytest.raises(InputError, match=reason):
+        preparation.recipe_of(run_config.load(str(tmp_path)), str)
+
+
 def test_a_run_with_whitening_names_its_file():
     run = run_config.parsed(_plain_run() | {"preprocessing_options": {"normalization": "zca"}})
     with pytest.raises(InputError, match="name no zca_file"):
