@@ -293,10 +293,10 @@ def _workers(
     peers = _peers()
     peers.gather(say, wait_secs, options)
     implementation = tf.distribute.experimental.CommunicationImplementation
-    options = tf.distribute.experimental.CommunicationOptions(
+    communication = tf.distribute.experimental.CommunicationOptions(
         implementation=implementation.NCCL if gpus else implementation.AUTO
     )
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=communication)
     count = len(peers.addresses)
     description = f"worker {peers.own} of {count}"
     return Distribution(strategy, description, worker=peers.own, num_workers=count, peers=peers)
