@@ -16,6 +16,7 @@ class Gone:
         return [1]
 
     def named(self, numbers):
+        assert numbers == [1]
         return "worker 1 (b:1)"
 
     def watched(self, lost):
@@ -37,6 +38,37 @@ def test_who_leaves_a_finished_run_first_is_not_missed(monkeypatch, answers, is_
     ends = contextlib.nullcontext() if is_done else pytest.raises(AgainError, match="worker 1")
     with ends, run.together(lambda: "Again.", pytest.fail):
         pass
+
+
+class Back(Gone):
+    """Peers of which one was started again so soon that all can be reached."""
+
+    def gone(self):
+        return []
+
+
+BROKEN_OFF = """Collective ops is aborted by: recvmsg:Connection reset by peer
+Additional GRPC error information from remote target /job:worker/replica:0/task:1 while calling \
+/tensorflow.WorkerService/RecvBuf:
+:UNKNOWN:Error received from peer  {grpc_status:14, grpc_message:"Connection reset by peer"}"""
+
+
+def test_who_broke_off_is_missed_though_it_is_back_at_once(monkeypatch):
+    hosts = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(hosts))
+    monkeypatch.setattr(distribution, "_FAREWELL_SECS", 0.0)
+    run = distribution.Distribution(None, "worker 0 of 2", num_workers=2, peers=Back())
+    with (
+        pytest.raises(AgainError, match=r"worker 1 \(b:1\) is gone"),
+        run.together(lambda: "Again.", pytest.fail),
+    ):
+        raise tf.errors.UnavailableError(None, None, BROKEN_OFF)
+    # An error of this worker's own is no one else's.
+    with (
+        pytest.raises(tf.errors.ResourceExhaustedError),
+        run.together(lambda: "Again.", pytest.fail),
+    ):
+        raise tf.errors.ResourceExhaustedError(None, None, "/job:worker/replica:0/task:1: memory")
 
 
 def test_one_clone_needs_no_strategy():

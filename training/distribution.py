@@ -20,6 +20,8 @@ from training.peers import Peers
 _BATCHES_AHEAD = 3
 # After a worker is gone the others still answer so long, so that each of them sees who it was.
 _FAREWELL_SECS = 3.0
+# What TensorFlow says of another worker that it names: it hangs, is a new one, or broke off.
+_BLAMING = ("heartbeat", "incarnation", "error information from remote target")
 _TASK = re.compile(r"/job:(chief|worker)(?:/replica:\d+)?/task:(\d+)")
 
 
@@ -84,8 +86,11 @@ class Distribution:
             raise lost(gone) from error
 
     def _accused(self, error: tf.errors.OpError) -> list[int]:
-        """The other worker that TensorFlow blames for an error: it hangs, or has come back."""
-        blames = any(word in error.message for word in ("heartbeat", "incarnation"))
+        """The other worker that TensorFlow blames for an error.
+
+        It hangs; or it was gone, and somebody has started it again before it could be missed.
+        """
+        blames = any(word in error.message for word in _BLAMING)
         found = _TASK.search(error.message) if blames else None
         if not found:
             return []
