@@ -92,7 +92,7 @@ def _in_folder(folder: str) -> tuple[list[str], list[str]]:
 def _is_picture(path: str) -> bool:
     """Whether a file is to be classified; one that can't be read is reported then."""
     if not os.path.isfile(path):  # opening a pipe would wait for ever
-        return False
+        return not os.path.exists(path) and picture_formats.is_picture(path, b"")  # a broken link
     try:
         with open(path, "rb") as file:
             return picture_formats.is_picture(path, file.read(picture_formats.NUM_BYTES))

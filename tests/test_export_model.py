@@ -182,6 +182,7 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
     Image.fromarray(picture).save(tmp_path / "named_wrongly.gif", "WEBP", lossless=True)
     (tmp_path / "page.jpg").write_text("<html>")
     (tmp_path / "notes.txt").write_text("not taken from a folder")
+    (tmp_path / "lost.jpg").symlink_to(tmp_path / "elsewhere.jpg")
     Image.fromarray(picture).save(tmp_path / "without_suffix", "JPEG2000")
     Image.fromarray(picture).save(tmp_path / "light.avif", quality=95)
     (tmp_path / "iphone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
@@ -196,11 +197,12 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
         f"--json={tmp_path}/answers.json",
         f"--csv={tmp_path}/answers.csv",
         code=1,
-        message="3 of 8 pictures could not be classified",
+        message="4 of 9 pictures could not be classified",
     )
     assert f"Left out: 1 file that is no picture ({tmp_path}/notes.txt)\n" in done.stderr
     assert f"{tmp_path}/iphone.HEIC: " in done.stderr
     assert f"{tmp_path}/page.jpg: not an image: begins with b'<html>'\n" in done.stderr
+    assert f"{tmp_path}/lost.jpg: No such file or directory\n" in done.stderr
     assert f"{tmp_path}/absent.jpg: No such file or directory\n" in done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["picture", "class", "probability"]
@@ -213,7 +215,7 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
 
     answers = json.loads((tmp_path / "answers.json").read_text())
     answers, problems = answers[:5], answers[5:]
-    assert len(problems) == 3 and all(one["problem"] for one in problems)
+    assert len(problems) == 4 and all(one["problem"] for one in problems)
     assert [os.path.basename(answer["filename"]) for answer in answers] == [
         "light.avif",
         "named_wrongly.gif",
@@ -227,7 +229,7 @@ def test_pictures_of_all_kinds_are_classified_and_bad_ones_named(
         np.testing.assert_allclose(found, [value for _, value in expected[:2]], atol=tolerance)
     rows = list(csv.reader((tmp_path / "answers.csv").read_text("utf-8").splitlines()))
     assert rows[0] == [*("filename", "label", "probability", "label_2", "probability_2", "problem")]
-    assert len(rows) == 1 + 8
+    assert len(rows) == 1 + 9
     assert rows[4][1:4:2] == [name for name, _ in expected[:2]] and rows[4][5] == ""
     assert all(row[1] == "" and row[5] for row in rows[6:])
 

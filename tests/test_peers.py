@@ -45,7 +45,7 @@ def test_workers_go_together_when_all_are_there(addresses):
     assert max(ends) - min(ends) < 1.0
     assert lines[0][1].startswith("Waiting for ")
     assert f"worker 2 ({addresses[2]})" in lines[0][1]
-    assert lines[1][1] == f"Waiting for worker 0 ({addresses[0]}) …"
+    assert lines[1][1] == f"Waiting for worker 0 ({addresses[0]}), 30 s at most …"
 
 
 def test_a_worker_that_hung_up_is_waited_for_again(addresses):
@@ -71,7 +71,7 @@ def test_a_worker_waits_while_the_chief_is_in_an_earlier_training(addresses):
         connection.sendall(b"\x00\x00\x18\x04")
         connection.close()
         time.sleep(0.5)
-        assert not done and lines[1] == f"Waiting for worker 0 ({addresses[0]}) …"
+        assert not done and lines[1] == f"Waiting for worker 0 ({addresses[0]}), 30 s at most …"
     chief, _ = come(addresses[:2], 0)
     chief.join()
     waiting.join()

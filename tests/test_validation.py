@@ -1,5 +1,8 @@
 """Which evaluation inside a run was the best, also after it was killed."""
 
+import pytest
+
+from foundation.errors import InputError
 from training import validation
 from training.validation import Best
 
@@ -39,7 +42,13 @@ def test_what_an_earlier_version_wrote_is_read(tmp_path):
     assert Best.load(str(tmp_path), 40) == Best(0.9, 20)
 
 
-def test_what_cannot_be_read_is_nothing(tmp_path):
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"step": 3}', '{"accuracy": "high", "step": 3}', b"\xff"]
+)
+def test_the_best_is_not_begun_anew_where_its_file_is_damaged(tmp_path, content):
+    assert Best.load(str(tmp_path), 10) == Best()
     (tmp_path / validation.FOLDER).mkdir()
-    (tmp_path / validation.FOLDER / "best.json").write_text("{")
-    assert Best.load(str(tmp_path), 10) == Best() == Best.load(str(tmp_path / "none"), 10)
+    path = tmp_path / validation.FOLDER / "best.json"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(InputError, match=r"best/best.json is damaged, .* Move .*/best elsewhere"):
+        Best.load(str(tmp_path), 10)

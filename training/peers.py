@@ -67,7 +67,7 @@ class Peers:
                         "number; the ports must be open between their machines.",
                     )
                 if now >= say_next:
-                    say(f"Waiting for {names} …")
+                    say(f"Waiting for {names}, {began + wait_secs - now:.0f} s at most …")
                     say_next = now + _SAY_SECS
                 time.sleep(_POLL_SECS)
 

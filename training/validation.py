@@ -5,6 +5,7 @@ import json
 import os
 
 from foundation import files
+from foundation.errors import InputError
 
 FOLDER = "best"
 _STATE = "best.json"
@@ -25,18 +26,30 @@ class Best:
 
     @classmethod
     def load(cls, train_dir: str, step: int) -> "Best":
-        """What an earlier process saved, for a run that goes on from `step`; else an empty one."""
+        """What an earlier process saved, for a run that goes on from `step`; else an empty one.
+
+        Raises:
+          InputError: the file is damaged; to begin anew would replace the best checkpoint by a
+            worse one.
+        """
+        path = _path(train_dir)
         try:
-            with open(_path(train_dir), encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file:
                 content = json.load(file)
             best = cls(
-                content["accuracy"],
-                content["step"],
-                content.get("steps", []),
+                content["accuracy"] + 0.0,
+                content["step"] + 0,
+                [step + 0 for step in content.get("steps", [])],
                 content.get("resumed", 0),
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except FileNotFoundError:
             return cls()
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is damaged, and says no more which checkpoint was the best.",
+                remedy=f"Move {os.path.dirname(path)} elsewhere, and the next evaluation begins "
+                "another one.",
+            ) from error
         best.rewind(step)
         return best
 
