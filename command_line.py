@@ -42,7 +42,7 @@ class _EveryScript(Options):
 
 
 # What scripts say goes through it, by `say` in general.
-printer = lines.Printer()
+printer = lines.printer
 say = printer.say
 # absl.logging has a flag --verbosity too. Where TensorFlow imported it before, it is put back once
 # ours is read; where it comes later, it finds the name free.

@@ -96,6 +96,15 @@ class Printer:
         print(json.dumps(found, ensure_ascii=False), flush=True)
 
 
+# Of this process: a script sets it as its command line says.
+printer = Printer()
+
+
+def bars_hidden() -> bool | None:
+    """For `tqdm(disable=…)`: bars are for a terminal, and only where lines are shown."""
+    return None if printer.shows_bars else True
+
+
 def harmless(line: str) -> str:
     """A line without what turns, moves or clears a terminal, as names in it may."""
     if line.isprintable():

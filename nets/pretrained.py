@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from foundation import lines
 from foundation.errors import InputError
 from nets import (
     checkpoints,
@@ -210,7 +211,7 @@ def _continue(url: str, partial: str) -> bool:
             unit="B",
             unit_scale=True,
             desc=url.rpartition("/")[2],
-            disable=None,
+            disable=lines.bars_hidden(),
         )
         with bar, open(partial, "ab" if done else "wb") as file:
             while chunk := response.read(_CHUNK):

@@ -20,6 +20,7 @@ from evaluation.evaluator import Evaluation
 from evaluation.log_probabilities import LogProbabilities
 from evaluation.report.gallery import Gallery
 from evaluation.report.page import Extras
+from foundation import lines
 from foundation.errors import InputError
 from foundation.lines import Line
 from runs import checks, evaluated, opened, splits, temperature
@@ -153,7 +154,8 @@ def _answers(
         most = options.evaluation.max_num_batches * options.evaluation.batch_size
         expected = min(expected, most)
     # On a terminal only: in a log file its lines would overwrite nothing.
-    with tqdm(total=expected, unit=" images", disable=None) as bar, _memory_of(options):
+    bar = tqdm(total=expected, unit=" images", disable=lines.bars_hidden())
+    with bar, _memory_of(options):
         found = batches.explained(
             dataset,
             lambda: evaluator.evaluate(

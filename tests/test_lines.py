@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from foundation import lines
 from foundation.lines import LEVELS, Line, Printer, errors_held_back
 
 LINES = (
@@ -87,3 +88,10 @@ def test_what_libraries_write_is_held_back_unless_asked_for_or_needed(capfd, mon
     with errors_held_back():
         os.write(2, b"chatter\n")
     assert capfd.readouterr().err == "chatter\n"
+
+
+@pytest.mark.parametrize(("verbosity", "as_json"), [("info", True), ("warning", False)])
+def test_bars_are_hidden_where_lines_are_for_machines_or_left_out(monkeypatch, verbosity, as_json):
+    assert lines.bars_hidden() is None  # the terminal decides
+    monkeypatch.setattr(lines, "printer", Printer(verbosity, as_json))
+    assert lines.bars_hidden() is True
