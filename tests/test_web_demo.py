@@ -359,6 +359,43 @@ def test_the_server_fetches_nothing_for_others_and_shows_no_other_file(server, p
     assert server.address.startswith("http://127.0.0.1:")
 
 
+def asked(server, path, content):
+    """The status with which a hand-made request is answered."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(server.address + path, body, headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        return refused.code
+
+
+@pytest.mark.parametrize(
+    "form", ["{}", "{uploads}/../{}", "file://{}", "http://127.0.0.1:1{}", "."]
+)
+def test_a_request_names_uploads_alone(server, place, form):
+    """By hand, past the page: what is not its own would be read, shown and kept."""
+    uploads = os.environ["GRADIO_TEMP_DIR"]
+    other = form.format(f"{place}/1.png", uploads=uploads)
+    for path in (other, f"{uploads}/../../etc/passwd", uploads):
+        named = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        for data in ([named], [[named]], [named | {"is_stream": True}], [{"path": path}]):
+            asks = {"data": data, "fn_index": 0, "session_hash": "x"}
+            assert asked(server, "gradio_api/queue/join?", asks) == 403
+            assert asked(server, "gradio_api/run/predict", asks) == 403
+    assert asked(server, "gradio_api/queue/join", b"[" * 100_000) == 403
+    assert asked(server, "gradio_api/queue/join", b"no JSON") == 403
+    assert asked(server, "gradio_api/component_server", {}) == 404
+    assert asked(server, "gradio_api/process_recording", b"") == 404
+
+
+def test_an_upload_that_was_deleted_meanwhile_is_told(tmp_path):
+    with pytest.raises(page.Refused, match="gone"):
+        page._content(str(tmp_path / "deleted.png"))
+
+
 def test_an_address_that_is_taken_is_named(server, place):
     port = int(server.address.rstrip("/").split(":")[-1])
     options = WebDemoOptions.of(model=str(place / "train"), port=port)

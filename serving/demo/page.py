@@ -250,8 +250,11 @@ def _larger(heat: np.ndarray) -> Image.Image:
 
 
 def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:  # the page has been open for longer than uploads are kept
+        raise Refused("gone") from error
 
 
 def _by_name(paths: Sequence[str]) -> dict[str, str]:

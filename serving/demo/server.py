@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import errno
+import json
 import os
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import fastapi
 import gradio as gr
@@ -24,8 +25,14 @@ _POLICY = (
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'self'"
 )
 _PLACE = "/pages/"
-# Gradio would fetch other servers' files for whoever asks.
-_CLOSED = ("/gradio_api/proxy=", "/gradio_api/file=http")
+# What the page asks for. Gradio answers more: it would fetch other servers' files for whoever asks.
+_OPEN = (
+    *(_PLACE, "/assets/", "/static/", "/theme.css", "/config", "/favicon.ico", "/manifest.json"),
+    *("/gradio_api/queue/", "/gradio_api/run/", "/gradio_api/upload", "/gradio_api/heartbeat/"),
+    *("/gradio_api/file=", "/gradio_api/cancel", "/gradio_api/reset", "/gradio_api/startup-events"),
+)
+_CLOSED = "/gradio_api/file=http"
+_UPLOAD = "/gradio_api/upload"
 
 
 @dataclasses.dataclass
@@ -63,23 +70,13 @@ def prepare(demo: Demo, options: DemoOptions) -> Server:
     Raises:
       InputError: the address can't be had.
     """
-    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    _serve_pages(app, {"report": options.report, "comparison": options.comparison})
-
-    @app.middleware("http")
-    async def guard(request: fastapi.Request, call_next):
-        if request.url.path.startswith(_CLOSED):
-            return Response(status_code=404)
-        response = await call_next(request)
-        response.headers.setdefault("Content-Security-Policy", _POLICY)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
-
     listening = _listening(options)
     host, port = listening.getsockname()[:2]
     uploads = tempfile.TemporaryDirectory(prefix="web_demo_")
     os.environ["GRADIO_TEMP_DIR"] = uploads.name
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    _serve_pages(app, {"report": options.report, "comparison": options.comparison})
+    _guard(app, uploads.name)
     app = gr.mount_gradio_app(
         app,
         page.build(demo),
@@ -97,6 +94,49 @@ def prepare(demo: Demo, options: DemoOptions) -> Server:
     )
     config = uvicorn.Config(app, log_level="warning", access_log=False)
     return Server(f"http://{host}:{port}/", uvicorn.Server(config), listening, uploads)
+
+
+def _guard(app: fastapi.FastAPI, uploads: str) -> None:
+    """Refuses what the page never asks for, and forbids browsers what it does not need."""
+
+    @app.middleware("http")
+    async def guard(request: fastapi.Request, call_next):
+        path = request.url.path
+        if path != "/" and not path.startswith(_OPEN) or path.startswith(_CLOSED):
+            return Response(status_code=404)
+        if request.method != "GET" and not path.startswith(_UPLOAD):
+            if not _names_uploads_alone(await request.body(), uploads):
+                return Response(status_code=403)
+        response = await call_next(request)
+        response.headers.setdefault("Content-Security-Policy", _POLICY)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+
+def _names_uploads_alone(body: bytes, uploads: str) -> bool:
+    """Whether each file that a request names was uploaded.
+
+    An upload is answered with its path here, which the page sends with what it asks next. Mounted
+    in another application, Gradio takes any path of this machine in its place, and any address.
+    """
+
+    def found(content: object) -> Iterator[object]:
+        parts = content.items() if isinstance(content, dict) else enumerate(content)
+        for name, part in parts:
+            if name == "path":
+                yield part
+            if isinstance(part, dict | list):
+                yield from found(part)
+
+    def is_upload(path: object) -> bool:
+        inside = os.path.realpath(uploads) + os.sep
+        return path is None or isinstance(path, str) and os.path.realpath(path).startswith(inside)
+
+    try:
+        return all(map(is_upload, found([json.loads(body or b"null")])))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _serve_pages(app: fastapi.FastAPI, paths: Mapping[str, str | None]) -> None:

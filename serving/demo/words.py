@@ -27,6 +27,7 @@ ENGLISH = {
     "no_label": "Say what the picture shows first, in at most 100 characters.",
     "not_kept": "The picture could not be kept. Please tell those who run this page.",
     "no_picture": "Choose a picture first.",
+    "gone": "This picture was deleted here meanwhile. Please choose it again.",
     "kept": "Thank you. Kept as {label}; {count} pictures have been kept so far.",
 }
 
@@ -58,6 +59,7 @@ FRENCH = {
     "no_label": "Dites d'abord ce que montre l'image, en 100 caractères au plus.",
     "not_kept": "L'image n'a pas pu être gardée. Signalez-le aux responsables de cette page.",
     "no_picture": "Choisissez d'abord une image.",
+    "gone": "Cette image a été supprimée ici entre-temps. Veuillez la choisir à nouveau.",
     "kept": "Merci. Gardée comme {label} ; {count} images ont été gardées jusqu'ici.",
 }
 
