@@ -220,7 +220,7 @@ def _records(files: Sequence[str], compression: str, number: int) -> list[dict[s
         lambda file: tf.data.TFRecordDataset(file, compression), cycle_length=len(files)
     )
     try:
-        return [schema.parse_example(record) for record in records.take(number)]
+        return list(records.take(number).map(schema.parse_example))
     except tf.errors.OpError as error:
         raise InputError(f"{files[0]}: can't be read: {error.message}") from error
 

@@ -135,3 +135,27 @@ def short_mobilenet(monkeypatch) -> None:
     from nets import mobilenet_v1
 
     monkeypatch.setattr(mobilenet_v1, "PAIRS", mobilenet_v1.PAIRS[:3])
+
+
+def blank_figures() -> None:
+    """Spares evaluations what takes them longest where tests ask for other things: two figures.
+
+    For scripts, as `first` of `run_script`; else `no_figures`. test_report.py draws them all.
+    """
+    from evaluation import calibration
+    from evaluation.report import pictures
+
+    pictures.confusion_matrix = calibration.diagram = _blank
+
+
+def _blank(*_) -> bytes:
+    encoded = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+@pytest.fixture
+def no_figures(monkeypatch) -> None:
+    """`blank_figures` for one test."""
+    monkeypatch.setattr("evaluation.report.pictures.confusion_matrix", _blank)
+    monkeypatch.setattr("evaluation.calibration.diagram", _blank)

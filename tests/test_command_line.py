@@ -67,6 +67,18 @@ def test_no_script_catches_errors(path):
     assert not any(isinstance(node, ast.Try | ast.With) for node in ast.walk(main))
 
 
+@pytest.mark.parametrize("path", _SCRIPTS, ids=lambda path: path.name)
+def test_a_script_imports_tensorflow_through_the_command_line(path):
+    """Which keeps the notices of the import back: test_end_to_end.py."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    main = next(node for node in tree.body if getattr(node, "name", "") == "main")
+    imports = [node.lineno for node in ast.walk(main) if isinstance(node, ast.ImportFrom)]
+    calls = [node for node in ast.walk(main) if isinstance(node, ast.Call)]
+    loads = [node.lineno for node in calls if "load_tensorflow" in ast.unparse(node.func)]
+    assert loads or path.name == "convert_data.py"  # which does without
+    assert all(min(loads) < line for line in imports if loads)
+
+
 def test_machines_get_each_line_and_the_end_as_json():
     done = ran("command_line.say('Warning: slow')", "--log_json")
     line, end = map(json.loads, done.stdout.splitlines())

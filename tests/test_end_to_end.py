@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from datasets import sample
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, run_script, shorten_mobilenet
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -57,8 +57,7 @@ def test_the_readme_shows_every_script():
 
 @pytest.mark.parametrize("command", COMMANDS + DEMO, ids=lambda command: " ".join(command)[:70])
 def test_the_readmes_commands_are_understood(command):
-    process = [sys.executable, "-c", PARSE, *command]
-    result = subprocess.run(process, cwd=ROOT, capture_output=True, text=True)
+    result = run_script("-c", PARSE, *command, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     # --help answers and ends there.
     assert result.stdout.strip() == "understood" or "--help" in command
@@ -66,19 +65,26 @@ def test_the_readmes_commands_are_understood(command):
 
 @pytest.mark.slow
 def test_from_photographs_to_a_named_picture(tmp_path):
-    def run(script, *flags):
-        # Python as a user starts it: with nothing imported, and TensorFlow's notices not asked off.
-        command = [sys.executable, str(ROOT / script), *flags]
-        env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-        result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    def silent(result):
         assert result.returncode == 0, result.stderr
         # Nothing but the conversion's bar.
         bars = [line for line in result.stderr.splitlines() if line]
         assert all(" images" in line for line in bars), result.stderr
         return result.stdout
 
+    def as_a_user(script, *flags):
+        # Python with nothing imported, and TensorFlow's notices not asked off.
+        command = [sys.executable, str(ROOT / script), *flags]
+        env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+        return silent(
+            subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        )
+
+    def run(script, *flags):
+        return silent(run_script(script, *flags, cwd=tmp_path, first=shorten_mobilenet))
+
     sample.draw(str(tmp_path / "photographs"), images_per_class=8)
-    run(
+    as_a_user(
         *("convert_data.py", "--dataset_name=animals", "--output_dir=animals"),
         *("--image_dir=photographs/images", "--annotations_dir=photographs/annotations"),
         "--validation_fraction=0.4",
@@ -101,7 +107,7 @@ def test_from_photographs_to_a_named_picture(tmp_path):
     run("export_model.py", "--checkpoint_path=output", "--output_dir=exported")
     picture = next((tmp_path / "photographs/images").iterdir())
     flags = ("classify_image.py", f"--image={picture}", "--top_k=5")
-    of_graph = run_script(*flags, "--model=exported/frozen_graph.pb", cwd=tmp_path)
-    for table in (run(*flags, "--model=exported"), of_graph.stdout):
+    of_graph = run(*flags, "--model=exported/frozen_graph.pb")
+    for table in (as_a_user(*flags, "--model=exported"), of_graph):
         assert picture.name in table
         assert {"bee", "fish", "ladybird", "snail", "starfish"} <= set(table.split())

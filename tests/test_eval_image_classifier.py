@@ -16,7 +16,7 @@ from evaluation.report import words
 from nets import checkpoints, nets_factory
 from preprocessing import preprocessing_factory
 from runs import config as run_config
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, blank_figures, run_script
 from tests.fixtures.slim_parity import weights
 
 CHECKPOINTS = ROOT / "tests/fixtures/slim_parity/checkpoints"
@@ -25,12 +25,12 @@ LABELS = ("cat", "dog", "emu")
 COUNT = 13
 
 
-def run(*arguments):
-    return run_script("eval_image_classifier.py", *map(str, arguments))
+def run(*arguments, first=blank_figures):
+    return run_script("eval_image_classifier.py", *map(str, arguments), first=first)
 
 
-def succeed(*arguments):
-    done = run(*arguments)
+def succeed(*arguments, **options):
+    done = run(*arguments, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -115,7 +115,8 @@ def test_more_than_memory_holds_is_one_line_with_the_batch_to_try(place, tmp_pat
 
 
 def test_everything_comes_from_the_run(place, expected):
-    said = succeed(f"--checkpoint_path={place}/train", f"--eval_dir={place}/eval", "--batch_size=4")
+    words_given = (f"--checkpoint_path={place}/train", f"--eval_dir={place}/eval")
+    said = succeed(*words_given, "--batch_size=4", first=None)
     assert "no such split, but train, validation. Evaluating the validation split." in said
     # Of a run of ours all variables are known: the optimizer's are no news.
     assert "model.ckpt-7: 8 variables restored.\n" in said and "unused" not in said

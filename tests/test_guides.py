@@ -1,6 +1,6 @@
 """The commands of the guides in docs/, as they stand, on small drawn data in the same folders.
 
-Changed are only the sizes: fewer steps, fewer pixels, and the smallest net for the large ones.
+Changed are only the sizes: fewer steps, fewer pixels, and a few layers for the large nets.
 """
 
 import json
@@ -14,7 +14,7 @@ import scipy.io
 from PIL import Image
 
 from datasets import sample
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, run_script, shorten_mobilenet
 
 _ZOO = ROOT / "tests/fixtures/slim_parity/checkpoints/zoo_v1/mobilenet_v1_0.25_128.ckpt"
 # Word in a guide → what stands for it here.
@@ -47,6 +47,13 @@ def _smaller(word: str) -> str:
     return flag + equals + _SCOPES.get(value, _SMALLER.get(value, value))
 
 
+def _quick() -> None:
+    from serving import latency
+
+    shorten_mobilenet()
+    latency._SECONDS = 0.0
+
+
 def _run(guide: str, folder, **more: tuple[str, ...]) -> None:
     """Runs a guide's commands in a folder; `more` are words that make a script's work small."""
     for python, script, *words in commands(guide):
@@ -54,7 +61,7 @@ def _run(guide: str, folder, **more: tuple[str, ...]) -> None:
         words = [*map(_smaller, words), *more.get(script.removesuffix(".py"), ())]
         if "--recipe=quick_transfer" in words:
             words += ("--model_name=mobilenet_v1_025", f"--checkpoint_path={_ZOO}")
-        done = run_script(script, *words, cwd=folder)
+        done = run_script(script, *words, cwd=folder, first=_quick)
         assert done.returncode == 0, (script, words, done.stdout[-2000:], done.stderr[-2000:])
 
 

@@ -19,7 +19,7 @@ from tests.test_validation_data import LABELS, NET, SIZE, place, silent  # noqa:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def quick(monkeypatch, no_figures):
     monkeypatch.setattr(watch, "_POLL_SECONDS", 0.01)
 
 

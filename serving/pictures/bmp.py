@@ -65,10 +65,8 @@ def _head(data: tf.Tensor) -> _Head:
     padded = tf.concat([data[:128], tf.zeros([128], tf.uint8)], axis=0)
 
     def number(at, num_bytes):
-        value = tf.constant(0, tf.int64)
-        for i in reversed(range(num_bytes)):
-            value = value * 256 + tf.cast(padded[at + i], tf.int64)
-        return value
+        digits = tf.cast(padded[at : at + num_bytes], tf.int64)
+        return tf.reduce_sum(digits * [256**i for i in range(num_bytes)])
 
     header = number(14, 4)
     is_old = header == _OLD_HEADER
