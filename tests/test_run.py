@@ -1,39 +1,46 @@
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets import batches, tfrecord_dataset
 from foundation.options import changed
-from nets import checkpoints, layers, slim_names
-from preprocessing import preprocessing_factory
+from nets import checkpoints, layers, mobilenet_v1, slim_names
 from tests.conftest import events
-from training import distribution, log, phases, run, summaries, trainee
+from training import distribution, log, phases, run, settling, summaries, trainee
 from training.contracts import Ending, Examples
 from training.options import LengthOptions, TrainingOptions
 from training.restoring import NetConfig
 from training.run_state import Position
 
+DRAWN = summaries.RunLog.plot
+
 
 class Pictures:
-    """The colours as a run's data, with some batches spoilt; a `training.contracts.Data`."""
+    """24 pictures of noise, in batches of 8, some spoilt; a `training.contracts.Data`."""
 
     identity = {}
 
-    def __init__(self, folder, spoilt=None):
-        self._dataset, self._spoilt = tfrecord_dataset.find(str(folder)), spoilt
-        self._recipe = preprocessing_factory.get("cifarnet")
+    def __init__(self, spoilt=None):
+        self._spoilt = spoilt
 
     def batches(self, image_size, consumed):
-        def decode(encoded, boxes, seed):
-            return self._recipe.train(encoded, image_size, boxes, seed)
-
-        ds = batches.training_batches(
-            self._dataset, batches.Preparation(decode, seed=1), 8, consumed=consumed
-        )
+        pictures = np.random.default_rng(0).uniform(-1, 1, (24, image_size, image_size, 3))
+        each = {"image": pictures.astype(np.float32), "label": np.arange(24, dtype=np.int32) % 3}
+        ds = tf.data.Dataset.from_tensor_slices(each).batch(8).repeat().skip(consumed // 8)
         return ds if self._spoilt is None else ds.enumerate(consumed // 8).map(self._spoilt)
+
+
+def nan_at(*bad):
+    """Batches of which some, by number, are NaN."""
+
+    def spoil(number, batch):
+        factor = tf.where(tf.reduce_any(tf.equal(number, bad)), np.nan, 1.0)
+        return batch | {"image": batch["image"] * factor}
+
+    return spoil
 
 
 class Evaluation:
@@ -64,28 +71,46 @@ def log_of(current, say):
     return log.Log(sinks, say, saving.save_summaries_secs, saving.add_image_summaries)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_and_soon_over():
+    """A net with batch norm, soon traced; no picture of curves, and one batch measured at the end.
+
+    Both are tried in test_train_image_classifier.py too.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mobilenet_v1, "PAIRS", mobilenet_v1.PAIRS[:1])
+        patch.setattr(summaries.RunLog, "plot", lambda self: None)
+        patch.setattr(settling, "_COMPARISON_SECS", 0.0)
+        yield
+
+
+def make_run(train_dir, evaluate=None, spoilt=None, class_weights=None, **options):
+    """Makes a run of a small net; returns it, a function that trains it, and its lines."""
+    chosen = options_of(train_dir=str(train_dir), **options)
+    net, lines = NetConfig("mobilenet_v1_025", 3, 32), []
+    examples = Examples(24, class_weights=class_weights)
+    current = run.Run(chosen, net, examples, distribution.create(), lines.append)
+
+    def train():
+        validation = Evaluation(evaluate) if evaluate else None
+        current.ending = current.train(Pictures(spoilt), log_of(current, current._say), validation)
+        return current.position.step
+
+    return current, train, lines
+
+
 @pytest.fixture
-def make(colours, tmp_path, short_mobilenet):
-    """Makes runs of a small net on the colours; returns the run and a function that trains it."""
+def make(tmp_path):
+    """`make_run` in the folder `run`, unless it gets another one."""
+    return lambda train_dir=tmp_path / "run", **options: make_run(train_dir, **options)
 
-    def make_run(**options):
-        evaluate, spoilt = options.pop("evaluate", None), options.pop("spoilt", None)
-        weights = options.pop("class_weights", None)
-        chosen = options_of(**{"train_dir": str(tmp_path / "run")} | options)
-        net, lines = NetConfig("mobilenet_v1_025", 3, 32), []
-        examples = Examples(24, class_weights=weights)
-        current = run.Run(chosen, net, examples, distribution.create(), lines.append)
 
-        def train():
-            validation = Evaluation(evaluate) if evaluate else None
-            current.ending = current.train(
-                Pictures(colours, spoilt), log_of(current, current._say), validation
-            )
-            return current.position.step
-
-        return current, train, lines
-
-    return make_run
+@pytest.fixture(scope="module")
+def three_steps(tmp_path_factory):
+    """The folder of a run that has taken three steps."""
+    folder = tmp_path_factory.mktemp("three_steps") / "run"
+    make_run(folder, max_number_of_steps=3)[1]()
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -189,9 +214,11 @@ def test_the_time_limit_ends_a_run(make):
     ("asked", "resumes", "said"),
     [((1, 3), 0, "1 to 3"), ((2, 5), 3, "4 to 5"), ((4, 8), 0, "4 to 6"), ((1, 2), 3, "")],
 )
-def test_a_profile_is_taken_of_as_many_steps_as_there_are(make, tmp_path, asked, resumes, said):
+def test_a_profile_is_taken_of_as_many_steps_as_there_are(
+    make, tmp_path, three_steps, asked, resumes, said
+):
     if resumes:
-        make(max_number_of_steps=resumes)[1]()
+        shutil.copytree(three_steps, tmp_path / "run")
     current, train, lines = make(profile_steps=asked)
     assert train() == 6
     found = list((tmp_path / "run").glob("plugins/profile/*/*"))
@@ -201,16 +228,13 @@ def test_a_profile_is_taken_of_as_many_steps_as_there_are(make, tmp_path, asked,
         assert not found and any("no profile is taken" in line for line in lines)
 
 
-def test_a_rollback_within_a_profile_goes_on(make, tmp_path):
-    def nan_at_three(i, batch):
-        spoilt = tf.where(i == 3, np.nan, 1.0)
-        return batch | {"image": batch["image"] * tf.cast(spoilt, tf.float32)}
-
-    make(max_number_of_steps=2)[1]()
-    options = {"on_nan": "rollback", "profile_steps": (3, 6), "log_every_n_steps": 1}
-    current, train, lines = make(spoilt=nan_at_three, **options)
+def test_a_rollback_within_a_profile_goes_on(make, tmp_path, three_steps):
+    shutil.copytree(three_steps, tmp_path / "run")
+    options = {"on_nan": "rollback", "profile_steps": (4, 6), "log_every_n_steps": 1}
+    current, train, lines = make(spoilt=nan_at(4), **options)
     assert train() == 6
-    assert sum(line.startswith("Profiled steps 3 to 6") for line in lines) == 1
+    assert any("Rolled back to" in line for line in lines)
+    assert sum(line.startswith("Profiled steps 4 to 6") for line in lines) == 1
 
 
 def test_a_folder_without_a_checkpoint_has_no_best_step(make, tmp_path):
@@ -224,7 +248,7 @@ def test_a_folder_without_a_checkpoint_has_no_best_step(make, tmp_path):
 
 
 def test_rates_and_unfreezing_know_scopes_that_are_frozen_yet(make):
-    scope = "MobilenetV1/Conv2d_3"
+    scope = "MobilenetV1/Conv2d_1"
     options = {"trainable_scopes": ("MobilenetV1/Logits",), "unfreeze": ((2, scope),)}
     current, train, lines = make(**options, learning_rate_multipliers=((scope, 0.1),))
     assert train() == 6
@@ -240,24 +264,19 @@ def test_a_failure_leaves_the_history_and_a_failed_end(make, tmp_path, monkeypat
         lambda self, status, close=log.Log.close: ended.append(status) or close(self, status),
     )
 
-    def nan_at_four(i, batch):
-        spoilt = tf.where(i == 4, np.nan, 1.0)
-        return batch | {"image": batch["image"] * tf.cast(spoilt, tf.float32)}
-
-    current, train, lines = make(spoilt=nan_at_four, log_every_n_steps=1)
+    current, train, lines = make(spoilt=nan_at(4), log_every_n_steps=1)
     with pytest.raises(ValueError, match="[Ss]tep 5"):
         train()
     rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
     assert ended == ["FAILED"] and rows[-1].startswith("4,")
-    make(train_dir=str(tmp_path / "other"))[1]()
+    make(train_dir=str(tmp_path / "other"), max_number_of_steps=1)[1]()
     assert ended[-1] == "FINISHED"
 
 
-@pytest.mark.parametrize("shown", [True, False])
-def test_images_are_shown_where_they_are_wanted(make, tmp_path, shown):
-    make(add_image_summaries=shown, save_summaries_secs=600)[1]()
+def test_images_are_not_shown_where_they_are_not_wanted(make, tmp_path):
+    make(add_image_summaries=False, save_summaries_secs=600)[1]()
     found = events(tmp_path / "run")
-    assert ("inputs" in found) is shown
+    assert "inputs" not in found
     assert {"losses/main", "losses/regularization", "gradient_norm"} <= set(found)
 
 
@@ -295,7 +314,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(make, tmp_path):
 
 
 def test_only_the_named_scopes_move_and_frozen_batch_norms_stand_still(make, tmp_path):
-    current, train, lines = make(trainable_scopes=("MobilenetV1/Logits", "MobilenetV1/Conv2d_3"))
+    current, train, lines = make(trainable_scopes=("MobilenetV1/Logits", "MobilenetV1/Conv2d_1"))
     before = checkpoints.values(current.trainee.model)
     train()
     moved = {
@@ -304,8 +323,8 @@ def test_only_the_named_scopes_move_and_frozen_batch_norms_stand_still(make, tmp
         if not np.array_equal(value, before[name])
     }
     assert moved
-    assert all(name.startswith(("MobilenetV1/Logits", "MobilenetV1/Conv2d_3")) for name in moved)
-    assert "MobilenetV1/Conv2d_3_pointwise/BatchNorm/moving_mean" in moved
+    assert all(name.startswith(("MobilenetV1/Logits", "MobilenetV1/Conv2d_1")) for name in moved)
+    assert "MobilenetV1/Conv2d_1_pointwise/BatchNorm/moving_mean" in moved
     assert "--trainable_scopes: MobilenetV1/Logits catches 2 variables." in lines
 
 
@@ -344,7 +363,8 @@ def test_learning_rate_multipliers_scale_a_scope(make):
     assert not np.array_equal(before[moved], after[moved])
 
 
-def test_what_a_run_leaves_behind(make, tmp_path):
+def test_what_a_run_leaves_behind(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(summaries.RunLog, "plot", DRAWN)
     current, train, lines = make(log_every_n_steps=3)
     assert train() == 6
     left = {path.name.split(".out")[0] for path in (tmp_path / "run").iterdir()}
@@ -403,7 +423,7 @@ def test_batch_norm_is_recalibrated_after_a_run_that_ended(make, tmp_path):
     current, train, lines = make(**options)
     train()
     assert any("Add --batch_norm_decay=0.5" in line for line in lines)
-    assert any(line.startswith("Batch norm: of the same 256 training images") for line in lines)
+    assert any(line.startswith("Batch norm: of the same 8 training images") for line in lines)
     before = values_at(tmp_path / "run")
     # Also where fewer steps are asked for than the run has taken.
     current, train, lines = make(**options | {"max_number_of_steps": 2}, recalibrate_batch_norm=2)
@@ -412,8 +432,8 @@ def test_batch_norm_is_recalibrated_after_a_run_that_ended(make, tmp_path):
     changed = {name for name in before if (before[name] != after[name]).any()}
     statistics = [name for name in before if "/BatchNorm/moving_" in name]
     # The averages have statistics of their own, since they are other weights.
-    assert changed == set(statistics) and len(statistics) == 2 * 2 * 7
-    layer = "MobilenetV1/Conv2d_3_pointwise/BatchNorm/moving_mean"
+    assert changed == set(statistics) and len(statistics) == 2 * 2 * 3
+    layer = "MobilenetV1/Conv2d_1_pointwise/BatchNorm/moving_mean"
     assert (after[layer] != after[f"{layer}/ExponentialMovingAverage"]).any()
 
 
@@ -426,12 +446,12 @@ def test_sizes_and_scopes_change_within_a_run_and_across_its_parts(make, tmp_pat
     shared = {
         "progressive_resizing": ((16, 0), (32, 4)),
         "trainable_scopes": ("MobilenetV1/Logits",),
-        "unfreeze": ((2, "MobilenetV1/Conv2d_3"),),
+        "unfreeze": ((2, "MobilenetV1/Conv2d_1"),),
         "optimizer": "momentum",
     }
     _, train, lines = make(train_dir=str(tmp_path / "whole"), **shared)
     assert train() == 6
-    assert "--unfreeze: MobilenetV1/Conv2d_3 catches 6 variables." in lines
+    assert "--unfreeze: MobilenetV1/Conv2d_1 catches 6 variables." in lines
     assert "Step 4: from here on images of 32 pixels." in lines
     assert any("Feature cache" in line for line in lines) is False
     for last_step in (2, 3, 4, 6):  # on both boundaries and between them
@@ -445,8 +465,8 @@ def test_sizes_and_scopes_change_within_a_run_and_across_its_parts(make, tmp_pat
         np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
     first = values_at(tmp_path / "whole" / "model.ckpt-2")
     moved = {name for name in first if (first[name] != whole[name]).any()}
-    thawed = "MobilenetV1/Conv2d_3_pointwise/weights"
-    assert thawed in moved and "MobilenetV1/Conv2d_2_pointwise/weights" not in moved
+    thawed = "MobilenetV1/Conv2d_1_pointwise/weights"
+    assert thawed in moved and "MobilenetV1/Conv2d_0/weights" not in moved
     assert f"{thawed}/Momentum" in whole and f"{thawed}/Momentum" not in first
 
 
@@ -483,16 +503,6 @@ def test_the_best_checkpoint_is_kept_apart_and_patience_ends(make, tmp_path):
     assert "eval_accuracy" in history.splitlines()[0]
 
 
-def nan_at(*bad):
-    """Batches of which some, by number, are NaN."""
-
-    def spoil(number, batch):
-        factor = tf.where(tf.reduce_any(tf.equal(number, bad)), np.nan, 1.0)
-        return batch | {"image": batch["image"] * factor}
-
-    return spoil
-
-
 def test_a_loss_that_is_not_finite_names_step_and_gradients(make, tmp_path):
     _, train, _ = make(spoilt=nan_at(4), max_number_of_steps=9)
     with pytest.raises(ValueError, match=r"loss became nan at step 5; largest gradients: Mobile.*"):
@@ -500,10 +510,11 @@ def test_a_loss_that_is_not_finite_names_step_and_gradients(make, tmp_path):
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
-def test_a_run_rolls_back_to_its_last_checkpoint_and_passes_the_bad_batch(make, tmp_path):
+def test_a_run_rolls_back_to_its_last_checkpoint_and_passes_the_bad_batch(
+    make, tmp_path, three_steps
+):
+    shutil.copytree(three_steps, tmp_path / "run")
     options = {"on_nan": "rollback", "log_every_n_steps": 2, "spoilt": nan_at(4)}
-    _, train, _ = make(max_number_of_steps=3, **options)
-    train()
     _, train, lines = make(max_number_of_steps=6, **options)
     assert train() == 6
     (line,) = [line for line in lines if "Rolled back to" in line]
@@ -586,7 +597,7 @@ def test_a_run_goes_back_to_its_best_checkpoint_once(make, tmp_path):
     assert again.first_step == 4 and again.ended is Ending.LAST_STEP
 
 
-def test_without_a_best_checkpoint_there_is_none_to_go_back_to(make):
-    make()[1]()
+def test_without_a_best_checkpoint_there_is_none_to_go_back_to(make, tmp_path, three_steps):
+    shutil.copytree(three_steps, tmp_path / "run")
     with pytest.raises(ValueError, match="keeps no best checkpoint"):
         make(resume_from_best=True)
