@@ -498,8 +498,9 @@ class _Part:
         """
         if self.repeats is None:
             return ds
-        lengths = [len(times) for times in self.repeats]
-        by_file = tf.RaggedTensor.from_row_lengths(np.concatenate(self.repeats), lengths)
+        splits = np.cumsum([0, *map(len, self.repeats)])
+        values = np.concatenate(self.repeats)
+        by_file = tf.RaggedTensor.from_row_splits(values, splits, validate=False)
         times = tf.gather(by_file, files).flat_values[record:]
         times = tf.concat([times[:1] - repeated, times[1:]], 0)
         pairs = tf.data.Dataset.zip(ds, tf.data.Dataset.from_tensor_slices(times))

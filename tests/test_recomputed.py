@@ -18,11 +18,11 @@ def branching_net() -> keras.Model:
     """With a sum, a concatenation, dropout and an output in the middle."""
     block = Blocks(blocks.he_normal, norm=Norm(decay=0.9, scale=True))
     x = images = blocks.images(8, 3)
-    for i, stride in enumerate((1, 2, 1)):
+    for i, stride in enumerate((2, 1)):
         near = block.conv(x, 4, 3, f"Net/near_{i}", stride=stride)
         far = block.conv(x, 4, 1, f"Net/far_{i}", stride=stride)
         x = block.add([near, far], f"Net/sum_{i}")
-        if i == 1:
+        if i == 0:
             pooled = block.flatten(block.global_pool(x, "Net/aux_pool"), "Net/aux_flat")
             aux = block.for_logits().fully_connected(pooled, 4, "Net/aux")
     x = block.dropout(block.flatten(x, "Net/flat"), 0.5, "Net/dropout")

@@ -194,8 +194,19 @@ def small_net():
     return build
 
 
-def learn(net, optimizer="momentum", jit_compile=True, spoilt=(), **options):
-    """A TrainingStep of a small net, the variables that it may change, and the batches."""
+def dense_net():
+    """What an optimizer's updates need: a matrix and a vector."""
+    keras.utils.set_random_seed(0)
+    settings = blocks.Blocks(blocks.truncated_normal(0.5))
+    inputs = blocks.images(8, 3)
+    x = settings.flatten(inputs, "Net/Flat")
+    return blocks.model(
+        "Net", inputs, {}, settings.for_logits().fully_connected(x, 3, "Net/Logits")
+    )
+
+
+def learn(net, optimizer="momentum", jit_compile=True, **options):
+    """A TrainingStep of a small net, and the variables that it may change."""
     weights = slim_names.variables(net)
     trained = {name: variable for name, variable in weights.items() if variable.trainable}
     learner = optimizers.create(OptimizerOptions(optimizer=optimizer, clip_gradient_norm=1.0))
@@ -210,19 +221,22 @@ def learn(net, optimizer="momentum", jit_compile=True, spoilt=(), **options):
         averages=averages,
         settings=StepSettings(jit_compile=jit_compile, **options),
     )
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (20, 4, 8, 8, 3), dtype=np.uint8)
-    scales = np.ones((20, 4), np.float32)
-    scales[list(spoilt)] = np.nan
-    batches = tf.data.Dataset.from_tensor_slices(
-        {"image": {"image": images, "scale": scales}, "label": rng.integers(0, 3, (20, 4))}
-    )
     step.prepare_images(
         lambda raw: tf.cast(raw["image"], tf.float32) / 128 - raw["scale"][:, None, None, None]
     )
     values = {name: variable.value for name, variable in weights.items()}
     values |= learner.slots() | averages.slots() | {"step": step.step}
-    return step, values, iter(batches)
+    return step, values
+
+
+def raw_batches(spoilt=()):
+    """Batches of what `learn` prepares images from; the spoilt ones, by number, give NaN."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 4, 8, 8, 3), dtype=np.uint8)
+    scales = np.ones((20, 4), np.float32)
+    scales[list(spoilt)] = np.nan
+    each = {"image": {"image": images, "scale": scales}, "label": rng.integers(0, 3, (20, 4))}
+    return iter(tf.data.Dataset.from_tensor_slices(each))
 
 
 def as_arrays(values):
@@ -235,10 +249,9 @@ def as_arrays(values):
 def test_a_compiled_step_equals_a_plain_one(small_net, optimizer, accumulation):
     found = []
     for jit_compile in (False, True):
-        step, values, batches = learn(
-            small_net(), optimizer, jit_compile=jit_compile, accumulation=accumulation
-        )
-        found.append((step.run(batches, 5), as_arrays(values)))
+        net = small_net() if optimizer == "momentum" else dense_net()
+        step, values = learn(net, optimizer, jit_compile=jit_compile, accumulation=accumulation)
+        found.append((step.run(raw_batches(), 5), as_arrays(values)))
     (plain, expected), (compiled, values) = found
     for name in ("loss", "main", "gradient_norm", "learning_rate"):
         assert compiled[name] == pytest.approx(plain[name], rel=1e-5), name
@@ -249,13 +262,14 @@ def test_a_compiled_step_equals_a_plain_one(small_net, optimizer, accumulation):
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_nothing_is_changed_by_a_bad_step_nor_after_it(small_net, jit_compile, accumulation):
-    options = {"jit_compile": jit_compile, "accumulation": accumulation}
-    step, values, batches = learn(small_net(), **options)
-    step.run(batches, 3)
+    step, values = learn(small_net(), jit_compile=jit_compile, accumulation=accumulation)
+    first = as_arrays(values)
+    step.run(raw_batches(), 3)
     expected = as_arrays(values)
-    step, values, batches = learn(small_net(), spoilt=[3 * accumulation], **options)
+    for name, value in first.items():
+        values[name].assign(value)
     with pytest.raises(NotFiniteError, match="loss became nan at step 4; largest gradients: Net"):
-        step.run(batches, 9)
+        step.run(raw_batches(spoilt=[3 * accumulation]), 9)
     found = as_arrays(values)
     assert (found.pop("step"), expected.pop("step")) == (4, 3)
     for name in expected:
@@ -263,8 +277,8 @@ def test_nothing_is_changed_by_a_bad_step_nor_after_it(small_net, jit_compile, a
 
 
 def test_images_are_prepared_in_the_step(small_net):
-    step, _, batches = learn(small_net(), spoilt=())
+    step, _ = learn(dense_net(), jit_compile=False)
     assert step.images is None
-    step.run(batches, 2)
+    step.run(raw_batches(), 2)
     assert step.images.shape == (4, 8, 8, 3)
     assert -1 <= step.images.numpy().min() < step.images.numpy().max() < 1
