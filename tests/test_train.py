@@ -1,18 +1,22 @@
 """The training as a function, without its script."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from datasets import schema
 from foundation.errors import InputError
 from nets import checkpoints
 from runs import config as run_config
-from runs import train
-from runs.options import TrainOptions
+from runs import evaluate, train
+from runs.options import EvaluateOptions, TrainOptions
 from tests.conftest import ROOT, write_colours
+from training import summaries
 from training.contracts import Ending
 
 SMALLEST = {"model_name": "small_cnn", "small_cnn_filters": (4,), "train_image_size": 16}
@@ -21,6 +25,14 @@ SMALLEST |= {"small_cnn_dense_units": 4, "batch_size": 8}
 
 def options(colours, train_dir, **given):
     return TrainOptions.of(dataset_dir=str(colours), train_dir=str(train_dir), **SMALLEST | given)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_curves():
+    """Pictures of them take longer than these runs; those of scripts have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summaries.RunLog, "plot", lambda self: None)
+        yield
 
 
 def test_a_run_stopped_early_is_finished(colours, tmp_path):
@@ -140,3 +152,83 @@ def test_mistyped_names_are_noticed_before_tensorflow_is_imported(colours, tmp_p
     assert "nowhere" in error or "Did you mean inception_v3" in error
     assert not re.search(r"\| +(tensorflow|keras)\b", done.stderr)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_size_is_found_and_kept_and_the_best_step_evaluated(colours, tmp_path):
+    given = {"class_weights": "balanced", "balanced_sampling": True, "eval_every_n_steps": 3}
+    given |= {"eval_split_name": "train", "batch_size": "auto"}
+    lines = []
+    train.train(options(colours, tmp_path / "run", max_number_of_steps=6, **given), lines.append)
+    text = "\n".join(map(str, lines))
+    assert text.count("eval/Accuracy[") == 2
+    assert "The best evaluation was at step" in text
+    chosen = json.loads((tmp_path / "run" / "run.json").read_text())["flags"]["batch_size"]
+    assert f"--batch_size={chosen}. The learning rate stays" in text
+    assert checkpoints.read(str(tmp_path / "run")).get("run_state/examples") == 6 * chosen
+    lines.clear()
+    train.train(options(colours, tmp_path / "run", max_number_of_steps=7, **given), lines.append)
+    assert "images/s\nbatch" not in "\n".join(map(str, lines))
+    assert checkpoints.read(str(tmp_path / "run")).get("run_state/examples") == 7 * chosen
+    best, folder = str(tmp_path / "run" / "best"), str(tmp_path / "eval")
+    evaluate.evaluate(EvaluateOptions.of(checkpoint_path=best, eval_dir=folder))
+
+
+def test_a_run_is_not_carried_on_with_another_optimizer_or_scopes(colours, tmp_path):
+    def goes_on(steps=7, **given):
+        chosen = options(colours, tmp_path / "run", max_number_of_steps=steps, **given)
+        train.train(chosen, print)
+
+    goes_on(6, optimizer="momentum")
+    with pytest.raises(
+        InputError, match="--optimizer=sgd, but .* was trained with --optimizer=momentum"
+    ):
+        goes_on(optimizer="sgd")
+    with pytest.raises(
+        InputError, match="--trainable_scopes=a,b, but .* with --trainable_scopes=\\."
+    ):
+        goes_on(optimizer="momentum", trainable_scopes=("a", "b"))
+    goes_on(optimizer="momentum", fit="crop")
+    with pytest.raises(InputError, match="--fit=stretch, but"):
+        goes_on(optimizer="momentum", fit="stretch")
+
+
+def test_files_that_are_named_are_not_evaluated_on(colours, tmp_path):
+    first, second = (str(next(colours.glob(f"*_{s}*.tfrecord"))) for s in ("train", "validation"))
+    given = {"tfrecord_file": first, "train_dir": str(tmp_path / "run"), "eval_every_n_steps": 3}
+    given |= SMALLEST | {"max_number_of_steps": 6}
+    with pytest.raises(InputError, match="by --eval_tfrecord_file"):
+        train.train(TrainOptions.of(**given), print)
+    lines = []
+    train.train(TrainOptions.of(**given, eval_tfrecord_file=second), lines.append)
+    assert any("eval/Accuracy[" in str(line) for line in lines)
+
+
+def test_bad_records_of_the_evaluation_are_passed_over_too(colours, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    path = next(data.glob("*_train*.tfrecord"))
+    broken = data / "broken.tfrecord"
+    record = schema.frame(schema.Example(b"<html>", "jpeg", 2, 2, 0, "", "", (), "").serialize())
+    broken.write_bytes(path.read_bytes() + record)
+    given = SMALLEST | {"tfrecord_file": str(path), "eval_tfrecord_file": str(broken)}
+    given |= {"train_dir": str(tmp_path / "run"), "eval_every_n_steps": 3, "max_bad_records": 1}
+    lines = []
+    train.train(TrainOptions.of(**given, max_number_of_steps=6), lines.append)
+    text = "\n".join(map(str, lines))
+    assert f"Passed over 1 record that cannot be read:\n  {broken}: record " in text
+
+
+def test_features_are_computed_anew_for_another_augmentation_or_other_classes(colours, tmp_path):
+    given = {"trainable_scopes": ("SmallCnn/logits",), "feature_cache_augmentations": 1}
+    data = shutil.copytree(colours, tmp_path / "data")
+    turned = {"rotation_range": 90}
+    cases = [({}, "filled"), ({}, "reused"), (turned, "filled"), (turned, "filled")]
+    for i, (more, said) in enumerate(cases):
+        if i == 3:  # as after a run that was killed before its first checkpoint
+            for file in (tmp_path / "run").glob("*ckpt*"):
+                file.unlink()
+            labels = data / "labels.txt"
+            labels.write_text(labels.read_text().replace("red", "pink"))
+        lines, chosen = [], given | more | {"max_number_of_steps": 6 + i}
+        train.train(options(data, tmp_path / "run", **chosen), lines.append)
+        assert any(f"Feature cache: {said}" in str(line) for line in lines)

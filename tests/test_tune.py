@@ -8,7 +8,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from foundation.errors import InputError, UsageError
 from runs import search_space, trial_process
 from runs.options import NOT_SEARCHED, TrainOptions, TuneOptions
-from tests.conftest import ROOT
+from tests.forked import Script
 
 optuna = pytest.importorskip("optuna")
 KNOWN = search_space.searchable(TrainOptions, NOT_SEARCHED)
@@ -241,9 +240,8 @@ def test_a_killed_search_leaves_no_training_and_its_trial_is_repeated(
     from runs import tune
 
     search, lines = searched
-    command = [sys.executable, "-c", _PROCESS, tmp_path / "training.py", colours]
-    slow = os.environ | {"SECONDS_A_STEP": "20"}
-    process = subprocess.Popen([*command, tmp_path / "tuned"], cwd=ROOT, env=slow)
+    words = map(str, (tmp_path / "training.py", colours, tmp_path / "tuned"))
+    process = Script("-c", _PROCESS, *words, env=os.environ | {"SECONDS_A_STEP": "20"})
     log = tmp_path / "tuned/trial_0000/log.txt"
     history = log.with_name("history.csv")
     deadline = time.monotonic() + 60
@@ -265,8 +263,8 @@ def test_a_killed_search_leaves_no_training_and_its_trial_is_repeated(
 
 def test_two_processes_share_a_study(searched, colours, tmp_path):
     search, _ = searched
-    command = [sys.executable, "-c", _PROCESS, tmp_path / "training.py", colours]
-    other = subprocess.Popen([*command, tmp_path / "tuned"], cwd=ROOT)
+    words = map(str, (tmp_path / "training.py", colours, tmp_path / "tuned"))
+    other = Script("-c", _PROCESS, *words)
     search(max_trials=3)
     assert other.wait(60) == 0
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/tuned/study.db")

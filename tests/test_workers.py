@@ -23,7 +23,7 @@ def one_pair_without_dropout():
     """A net with batch norm, soon compiled, whose numbers depend on the images alone."""
     from nets import layers
 
-    shorten_mobilenet(pairs=1)
+    shorten_mobilenet()
     layers.Dropout.call = lambda self, x, training=False: x
 
 
