@@ -29,7 +29,6 @@ COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (210, 50, 40)}
 
 LONGEST = {
     "test_end_to_end.py",
-    "test_exporter.py",
     "test_feature_cache.py",
     "test_guides.py",
     "test_nets_parity.py",
@@ -37,6 +36,7 @@ LONGEST = {
     "test_preview.py",
     "test_recomputed.py",
     "test_run.py",
+    "test_saved_model.py",
     "test_serving_page.py",
     "test_temperature.py",
     "test_train_image_classifier.py",
