@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving import (
-    export_config,
-    frozen_graph,
-    latency,
-)
+from serving import export_config, frozen_graph, latency
 from serving.pictures import reading
 from serving.subject import Subject
 from tests.exports.tiny import (
@@ -22,6 +18,7 @@ from tests.exports.tiny import (
     decode,
     export_folder,
     prepare,
+    read_plainly,
     shown,
     tiny_net,
 )
@@ -118,18 +115,5 @@ def loaded_once(load, monkeypatch):
 
 @pytest.fixture
 def plain_reading(monkeypatch):
-    """SavedModels whose graph only decodes pictures: tracing the whole takes longest.
-
-    What it does: test_serving_pictures.py; that exports have it: test_saved_model.py.
-    """
-
-    def read(encoded, prepare, pixels):
-        def prepared(one):
-            image = tf.io.decode_image(one, 3, expand_animations=False)
-            return prepare(tf.ensure_shape(image, [None, None, 3]))
-
-        images = tf.map_fn(prepared, encoded, fn_output_signature=pixels)
-        nothing_wrong = tf.fill(tf.shape(encoded), "")
-        return reading.Pictures(images, tf.range(tf.size(encoded)), nothing_wrong)
-
-    monkeypatch.setattr(reading, "read", read)
+    """`read_plainly` for one test."""
+    monkeypatch.setattr(reading, "read", read_plainly)

@@ -7,18 +7,12 @@ import keras
 import tensorflow as tf
 
 from nets import blocks
-from serving import (
-    exporter,
-    tflite_metadata,
-)
+from serving import exporter, tflite_metadata
 from serving.options import ExportOptions
+from serving.pictures import reading
 
 SIZE = 32
-
-
 LABELS = ("cat", "chien ñ", "emu")
-
-
 ABOUT = tflite_metadata.About("tiny", "model.ckpt-7", "the whole picture")
 
 
@@ -79,3 +73,18 @@ def snapshot(folder):
         for place, _, names in os.walk(folder)
         for name in names
     }
+
+
+def read_plainly(encoded, prepare, pixels):
+    """`reading.read` of pictures that are all sound and usual: tracing the whole takes longest.
+
+    What it does: test_serving_pictures.py; that exports have it: test_saved_model.py.
+    """
+
+    def prepared(one):
+        image = tf.io.decode_image(one, 3, expand_animations=False)
+        return prepare(tf.ensure_shape(image, [None, None, 3]))
+
+    images = tf.map_fn(prepared, encoded, fn_output_signature=pixels)
+    nothing_wrong = tf.fill(tf.shape(encoded), "")
+    return reading.Pictures(images, tf.range(tf.size(encoded)), nothing_wrong)
