@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,7 @@ from runs import registration
 from runs.export import export
 from runs.registration import Measured
 from runs.train import train
+from serving import latency, saved_model
 from tests import tiny_net
 from tests.conftest import ROOT
 from tests.test_page import CHROMIUM, needs_chromium
@@ -56,7 +58,7 @@ def commands():
         given = dict(word.removeprefix("--").split("=") for word in shlex.split(line))
         if "formats" in given:
             given["formats"] = given["formats"].split(",")
-        yield job.ExportModelOptions.of(**given)
+        yield job.ExportModelOptions.of(**given, check_examples=4)
 
 
 @contextlib.contextmanager
@@ -74,6 +76,13 @@ def run(name, made, **addresses):
         text = text.replace(place, address)
     exec(compile(text, f"{name} of serving.md", "exec"), made)
     return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "_SECONDS", 0.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -112,18 +121,27 @@ def exported(place):
 
 
 @pytest.fixture(scope="module")
-def said(place, uri, pictures):
-    """What was said when the page's command registered an export, and a second time."""
+def said(place, exported, uri, pictures):
+    """What was said when the page's command registered an export, and a second time.
+
+    The net is that of `exported`, and so is its SavedModel, whose writing takes longest.
+    """
     lines, (_, registering) = [], commands()
-    with inside(place):
+
+    def write(directory, *_, **__):
+        shutil.copytree(exported / "saved_model" / "1", directory)
+        shutil.rmtree(os.path.join(directory, "assets.extra"))
+
+    with inside(place), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_model, "write", write)
         export(registering, say=lines.append)
         tags = mlflow.MlflowClient(uri).get_model_version(NAME, "1").tags
         run_id = json.loads((place / "output" / "run.json").read_text())["mlflow_run_id"]
         tracked = tracking.MlflowRun(uri, "", run_id)
         examples = [pathlib.Path(pictures[0]).read_bytes()]
-        saved_model = os.path.join("registered", "saved_model", "1")
+        registered = os.path.join("registered", "saved_model", "1")
         registration.register(
-            NAME, saved_model, examples, tracked, Measured.of(tags), say=lines.append
+            NAME, registered, examples, tracked, Measured.of(tags), say=lines.append
         )
     return lines
 

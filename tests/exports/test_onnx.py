@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from foundation.errors import InputError
-from nets import nets_factory
+from nets import mobilenet_v1, nets_factory
 from serving import (
     classifier,
     frozen_graph,
@@ -95,7 +95,7 @@ def test_weights_are_kept_from_tf2onnx_and_laid_out_in_the_file(
     assert [given.name for given in graph.input] == ["input"]
     kinds = collections.Counter(node.op_type for node in graph.node)
     assert (
-        kinds["Conv"] == 1 + 2 * 3 + 1
+        kinds["Conv"] == 1 + 2 * len(mobilenet_v1.PAIRS) + 1
         and kinds["Transpose"] == 1
         and not kinds["BatchNormalization"]
     )
