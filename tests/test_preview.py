@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runs import classify, evaluate, export
+from runs.options import ClassifyImageOptions, EvaluateOptions, ExportModelOptions
 from tests.conftest import run_script
 
 SCRIPT = "train_image_classifier.py"
@@ -27,8 +29,9 @@ def test_a_sheet_is_written_and_nothing_trained(colours, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_look_reaches_evaluation_and_export_by_run_json(colours, tmp_path):
-    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", *SMALL)
+def test_a_look_reaches_evaluation_and_export_by_run_json(colours, tmp_path, no_figures):
+    run_dir = str(tmp_path / "run")
+    flags = (f"--dataset_dir={colours}", f"--train_dir={run_dir}", *SMALL)
     look = ("--fit=letterbox", "--normalization=torch", "--means=0.5,0.5,0.5", "--equalize")
     drawn = ("--cutmix_alpha=1", "--randaugment_layers=1", "--class_weights=red:2")
     result = run_script(SCRIPT, *flags, *look, *drawn)
@@ -40,23 +43,21 @@ def test_a_look_reaches_evaluation_and_export_by_run_json(colours, tmp_path):
         "equalize": True,
         "means": [0.5, 0.5, 0.5],
     }
-    run = f"--checkpoint_path={tmp_path}/run"
-    flags_ = (run, f"--eval_dir={tmp_path}/eval", "--tta=ten_crop")
-    result = run_script("eval_image_classifier.py", *flags_)
-    assert result.returncode == 0, result.stderr
-    assert "mean of --tta=ten_crop" in result.stdout
-    result = run_script("export_model.py", run, f"--output_dir={tmp_path}/export")
-    assert result.returncode == 0, result.stderr
-    # The graph takes prepared pixels: classify_image.py must prepare them as the SavedModel does.
+    lines, folder = [], str(tmp_path / "eval")
+    asked = EvaluateOptions.of(checkpoint_path=run_dir, eval_dir=folder, tta="ten_crop")
+    evaluate.evaluate(asked, lines.append)
+    assert any("mean of --tta=ten_crop" in str(line) for line in lines)
+    exported = {"checkpoint_path": run_dir, "output_dir": str(tmp_path / "export")}
+    export.export(ExportModelOptions.of(**exported), print)
+    # The graph takes prepared pixels: they are to be prepared as the SavedModel does.
     picture = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8)).save(picture)
     said = []
     for model in ("export", "export/frozen_graph.pb"):
-        answers = tmp_path / "answers.json"
-        flags_ = (f"--model={tmp_path}/{model}", f"--image={picture}", f"--json={answers}")
-        done = run_script("classify_image.py", *flags_)
-        assert done.returncode == 0, done.stderr
-        said.append(_numbers(json.loads(answers.read_text())))
+        asked = {"model": str(tmp_path / model), "image": (str(picture),)}
+        asked |= {"json": str(tmp_path / "answers.json")}
+        assert not classify.classify(ClassifyImageOptions.of(**asked), print).failures
+        said.append(_numbers(json.loads((tmp_path / "answers.json").read_text())))
     assert len(said[0]) >= 3
     np.testing.assert_allclose(said[0], said[1], atol=1e-5)
     other = run_script(SCRIPT, *flags, "--fit=stretch")

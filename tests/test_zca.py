@@ -8,13 +8,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from foundation.errors import InputError
 from preprocessing import preprocessing_factory, zca
 from preprocessing.options import PixelsOptions
+from runs import classify, evaluate, export, train
+from runs.options import ClassifyImageOptions, EvaluateOptions, ExportModelOptions, TrainOptions
 from tests.conftest import run_script
 
 SIDE = 8
-SMALL = ("--model_name=small_cnn", "--small_cnn_filters=4", "--small_cnn_dense_units=4")
-SMALL += (f"--train_image_size={SIDE}", "--batch_size=8", "--max_number_of_steps=4")
+SMALLEST = {"model_name": "small_cnn", "small_cnn_filters": (4,), "small_cnn_dense_units": 4}
+SMALLEST |= {"train_image_size": SIDE, "batch_size": 8}
 
 
 def _fitted(path):
@@ -125,41 +128,33 @@ def test_conversion_fits_to_training_photographs_only(data):
     assert other.returncode == 1 and "made without --zca_epsilon" in other.stderr
 
 
-def test_training_evaluation_and_export_follow(data, tmp_path):
-    run = (f"--dataset_dir={data}/data", f"--train_dir={tmp_path}/run", *SMALL)
-    run += ("--normalization=zca", "--eval_every_n_steps=4")
-    result = run_script("train_image_classifier.py", *run)
-    assert result.returncode == 0, result.stderr
-    options = json.loads((tmp_path / "run" / "run.json").read_text())["preprocessing_options"]
-    name = options["zca_file"]
+def test_training_evaluation_and_export_follow(data, tmp_path, no_figures):
+    run_dir, lines = tmp_path / "run", []
+    given = {"dataset_dir": str(data / "data"), "train_dir": str(run_dir)} | SMALLEST
+    given |= {"normalization": "zca"}
+    train.train(TrainOptions.of(**given, max_number_of_steps=4, eval_every_n_steps=4), print)
+    name = json.loads((run_dir / "run.json").read_text())["preprocessing_options"]["zca_file"]
     whole = (data / "data" / "zca.npz").read_bytes()
-    assert (tmp_path / "run" / name).read_bytes() == whole
-    assert (tmp_path / "run" / "best" / name).read_bytes() == whole
+    assert (run_dir / name).read_bytes() == whole
+    assert (run_dir / "best" / name).read_bytes() == whole
     # The dataset may be fitted anew: the run keeps what it was trained with.
-    again = run_script("train_image_classifier.py", *run[:-1], "--max_number_of_steps=6")
-    assert again.returncode == 0 and "Resuming" in again.stdout, again.stderr
-    flags = (f"--checkpoint_path={tmp_path}/run/best", f"--eval_dir={tmp_path}/eval")
-    result = run_script("eval_image_classifier.py", *flags)
-    assert result.returncode == 0, result.stderr
-    result = run_script("eval_image_classifier.py", *flags, "--tta=five_crop")
-    assert result.returncode == 1
-    assert "is fitted to images of 8 pixels, and 9 are wanted" in result.stderr
-    checkpoint = f"--checkpoint_path={tmp_path}/run"
-    result = run_script("export_model.py", checkpoint, f"--output_dir={tmp_path}/export")
-    assert result.returncode == 0, result.stderr
-    graph = f"--output_file={tmp_path}/single/graph.pb"
+    train.train(TrainOptions.of(**given, max_number_of_steps=6), lines.append)
+    assert any("Resuming" in line for line in lines)
+    asked = {"checkpoint_path": str(run_dir / "best"), "eval_dir": str(tmp_path / "eval")}
+    evaluate.evaluate(EvaluateOptions.of(**asked), print)
+    with pytest.raises(InputError, match="is fitted to images of 8 pixels, and 9 are wanted"):
+        evaluate.evaluate(EvaluateOptions.of(**asked, tta="five_crop"), print)
+    exports = {"output_dir": tmp_path / "export"}, {"output_file": tmp_path / "single/graph.pb"}
     (tmp_path / "single").mkdir()
-    result = run_script("export_model.py", checkpoint, graph)
-    assert result.returncode == 0, result.stderr
-    said = []
+    for place in exports:
+        place = {name: str(path) for name, path in place.items()}
+        export.export(ExportModelOptions.of(checkpoint_path=str(run_dir), **place), print)
+    numbers = []
     for model in ("export", "export/frozen_graph.pb", "single/graph.pb"):
-        answers = tmp_path / "answers.json"
-        picture = data / "images" / "cat" / "0.png"
-        flags = (f"--model={tmp_path}/{model}", f"--image={picture}", f"--json={answers}")
-        done = run_script("classify_image.py", *flags)
-        assert done.returncode == 0, done.stderr
-        said.append(answers.read_text())
-    numbers = [_numbers(json.loads(text)) for text in said]
+        asked = {"model": str(tmp_path / model), "image": (str(data / "images/cat/0.png"),)}
+        asked |= {"json": str(tmp_path / "answers.json")}
+        assert not classify.classify(ClassifyImageOptions.of(**asked), print).failures
+        numbers.append(_numbers(json.loads((tmp_path / "answers.json").read_text())))
     np.testing.assert_allclose(numbers[1], numbers[0], atol=1e-5)
     np.testing.assert_allclose(numbers[2], numbers[0], atol=1e-5)
 
@@ -173,19 +168,22 @@ def _numbers(found) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("given", "said"),
     [
-        ((), "colours has no zca.npz. Convert the photographs again"),
-        (("--progressive_resizing=16:0,8:2",), "is fitted to images of 8 pixels, and 16 are"),
+        ({}, "colours has no zca.npz. Convert the photographs again"),
+        (
+            {"progressive_resizing": ((16, 0), (8, 2))},
+            "is fitted to images of 8 pixels, and 16 are",
+        ),
     ],
 )
-def test_what_does_not_fit_is_told(flags, said, data, colours, tmp_path):
-    folder = f"{data}/data" if flags else colours
-    run = (f"--dataset_dir={folder}", f"--train_dir={tmp_path}/run", *SMALL, *flags)
-    result = run_script("train_image_classifier.py", *run, "--normalization=zca")
-    assert result.returncode == 1
-    assert said.replace("colours", str(colours)) in result.stderr
-    assert "Traceback" not in result.stderr
+def test_what_does_not_fit_is_told(given, said, data, colours, tmp_path):
+    folder = str(data / "data" if given else colours)
+    given = SMALLEST | given | {"dataset_dir": folder, "train_dir": str(tmp_path / "run")}
+    chosen = TrainOptions.of(**given, normalization="zca", max_number_of_steps=4)
+    with pytest.raises(InputError) as told:
+        train.train(chosen, print)
+    assert said.replace("colours", str(colours)) in str(told.value)
 
 
 def test_a_damaged_file_is_told(tmp_path):
