@@ -2,7 +2,8 @@
 
 The small nets and one of each other family are in the usual suite; the others, which take minutes
 where a processor has no bfloat16 instructions, by `pytest -m full tests/test_nets_training.py`.
-So are those of a small family that only have more layers than another one.
+So are those of a small family that only have more layers than another one, and Keras' own NASNet,
+which is wrapped as Keras' other nets are.
 """
 
 import gc
@@ -15,8 +16,8 @@ import tensorflow as tf
 from nets import costs, layers, nets_factory, slim_names
 
 SMALL = 12e6  # parameters
-DEEPER = ("nasnet_cifar", "efficientnet_b1", "efficientnet_b2")
-DEEPER += ("efficientnet_v2_b1", "efficientnet_v2_b2")
+LONG = ("keras_nasnet_mobile", "nasnet_cifar", "efficientnet_b1", "efficientnet_b2")
+LONG += ("efficientnet_v2_b1", "efficientnet_v2_b2")
 ALSO = ("inception_v3", "resnet_v1_50", "resnet_v2_50", "convnext_tiny")
 # Images of these nets are no smaller, or the net leaves its auxiliary head out.
 SIZES = {"inception_v3": 107, "inception_v4": 171, "inception_resnet_v2": 171}
@@ -65,7 +66,7 @@ def build(name: str) -> keras.Model:
 
 
 def is_usual(name: str) -> bool:
-    return (costs.known()[name].parameters <= SMALL and name not in DEEPER) or name in ALSO
+    return (costs.known()[name].parameters <= SMALL and name not in LONG) or name in ALSO
 
 
 @pytest.mark.parametrize(
