@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from datasets import bad_records, data_services, file_cache, lanes, schema
+from datasets import bad_records, data_services, file_cache, lanes, schema, tfrecord_dataset
 from datasets.frames import BrokenFrame, offset_of
 from datasets.tfrecord_dataset import Dataset
 from foundation import machine, seeds
@@ -33,6 +33,8 @@ _READ_BUFFER_BYTES = 2**20
 _BATCHES_AHEAD = 2
 # In TensorFlow's words for a disk that fails.
 _UNREAD = re.compile(r"(\S[^\n]*); Input/output error")
+# And for files with another number of records than they had.
+_OTHER_COUNT = "Input dataset was expected to contain"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,8 +315,8 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
     is searched for it.
 
     Raises:
-      InputError: a record cannot be read, one line with file, number and reason; or a tf.data
-        service was restarted.
+      InputError: a record cannot be read, one line with file, number and reason; a file has more
+        or fewer records than before; or a tf.data service was restarted.
       OSError: the disk fails while a file is read.
       tf.errors.OpError: as the function raised it, where no record is the cause.
     """
@@ -327,8 +329,14 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
         is_of_net = "Iterator" not in str(error) and "Dataset" not in str(error)
         if isinstance(error, tf.errors.OpError) and is_of_net:
             raise
-        if unread := _UNREAD.search(getattr(error, "message", "")):
+        message = getattr(error, "message", "")
+        if unread := _UNREAD.search(message):
             raise OSError(errno.EIO, os.strerror(errno.EIO), unread[1]) from error
+        if _OTHER_COUNT in message and (change := tfrecord_dataset.change(dataset)):
+            raise InputError(
+                f"{change}: something has changed it since the start.",
+                remedy="Start again once it is whole.",
+            ) from error
         found = bad_records.find(dataset, limit=1)
         if not found:
             raise
@@ -417,6 +425,9 @@ def _interleaved(
         ds = _read_from(tf.gather(paths, files), compression, offsets)
         # Where the byte is not known, the records before it are read.
         ds = ds.skip(tf.where(start[_BYTE] > 0, tf.constant(0, tf.int64), start[_RECORD]))
+        # More or fewer were a change of the file, after which no position would hold.
+        left = tf.reduce_sum(tf.gather(part.num_records, files)) - start[_RECORD]
+        ds = ds.apply(tf.data.experimental.assert_cardinality(left))
         return part.repeated(ds, files, start[_RECORD], start[_REPEATED])
 
     return tf.data.Dataset.from_tensor_slices(starts).interleave(
@@ -468,6 +479,11 @@ class _Part:
                 f"{len(dataset.files)} files nothing is left for worker {index} of {count}."
             )
         return part
+
+    @property
+    def num_records(self) -> np.ndarray:
+        """Of each file; int64 [files]."""
+        return self.counts if self.repeats is None else np.array([len(n) for n in self.repeats])
 
     @property
     def num_examples(self) -> int:

@@ -133,6 +133,15 @@ def find(
     )
 
 
+def change(dataset: Dataset) -> str:
+    """Names the first file with more or fewer records than when it was found; "" if none has."""
+    for path, before in zip(dataset.files, dataset.file_counts, strict=True):
+        now, *_ = _scan(path, dataset.compression)
+        if now != before:
+            return f"{path} has {now} records, not {before}"
+    return ""
+
+
 def _check_kind(files: Sequence[str], compression: str) -> None:
     """Raises InputError for records of object detection, by the first one."""
     for path in files:

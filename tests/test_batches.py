@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from datasets import batches, file_cache, frames, lanes, schema, tfrecord_dataset
 from datasets.options import ReadingOptions
-from foundation.errors import UsageError
+from foundation.errors import InputError, UsageError
 
 
 def _write_dataset(folder, counts, split="train", compress=False, boxes=()):
@@ -81,6 +81,20 @@ def test_every_epoch_holds_each_example_once_in_another_order(dataset):
     for epoch in epochs:
         assert sorted(epoch) == list(range(23))
     assert len({tuple(epoch) for epoch in epochs}) == 5
+
+
+@pytest.mark.parametrize("repeats", [None, np.array([2, 1] * 10)])
+@pytest.mark.parametrize("records", [0, 5, 9])
+def test_a_file_that_holds_more_or_less_after_a_while_is_named(tmp_path, records, repeats):
+    """Cut or prolonged between two records nothing is damaged, and yet photographs are missing."""
+    dataset = _write_dataset(tmp_path, [7, 5, 8])
+    (tmp_path / "other").mkdir()
+    other = _write_dataset(tmp_path / "other", [records, 30])
+    drawn = iter(_training(dataset, repeats=repeats))
+    next(drawn)
+    pathlib.Path(dataset.files[0]).write_bytes(pathlib.Path(other.files[0]).read_bytes())
+    with pytest.raises(InputError, match=f"{dataset.files[0]} has {records} records, not 7: "):
+        batches.explained(dataset, lambda: [next(drawn) for _ in range(90)])
 
 
 def test_labels_belong_to_their_images(dataset):
