@@ -146,7 +146,7 @@ class _Parser(flags.ArgumentParser):
             # absl gathers the entries of a repeated flag itself.
             return value[0] if self._option.repeated else value
         except UsageError as error:
-            raise ValueError(error.problem) from error
+            raise ValueError(" ".join(filter(None, (error.problem, error.remedy)))) from error
 
 
 class _Serializer(flags.ArgumentSerializer):

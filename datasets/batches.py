@@ -332,7 +332,8 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
         message = getattr(error, "message", "")
         if unread := _UNREAD.search(message):
             raise OSError(errno.EIO, os.strerror(errno.EIO), unread[1]) from error
-        if _OTHER_COUNT in message and (change := tfrecord_dataset.change(dataset)):
+        is_other = isinstance(error, tf.errors.NotFoundError) or _OTHER_COUNT in message
+        if is_other and (change := tfrecord_dataset.change(dataset)):
             raise InputError(
                 f"{change}: something has changed it since the start.",
                 remedy="Start again once it is whole.",

@@ -13,7 +13,10 @@ class SourceOptions(Options):
     """Data."""
 
     dataset_dir: str | None = option(
-        None, "Folder with the shards, labels.txt and dataset.json of a dataset.", path=True
+        None,
+        "Folder with the shards, labels.txt and dataset.json of a dataset.",
+        path=True,
+        remote=True,
     )
     dataset_name: str | None = option(
         None,
@@ -26,6 +29,7 @@ class SourceOptions(Options):
         "One TFRecord file, a comma-separated list or a glob, in place of --dataset_dir.",
         aliases=("chemin_tfrecords",),
         path=True,
+        remote=True,
     )
     path_to_csv: str | None = option(
         None,
@@ -33,6 +37,7 @@ class SourceOptions(Options):
         "for records that carry none, and to check the names that they carry.",
         aliases=("csv_file", "chemin_csv"),
         path=True,
+        remote=True,
     )
     labels_offset: int = option(
         0,
@@ -112,6 +117,7 @@ class PhotographsOptions(Options):
         "Folder of the photographs; nothing outside of it is read. Or the URL of one in a bucket, "
         "such as gs://bucket/photographs (extra beam, and fsspec's package for that kind).",
         path=True,
+        remote=True,
     )
     annotations_dir: str | None = option(
         None,
@@ -119,6 +125,7 @@ class PhotographsOptions(Options):
         "Stanford Dogs has them, or YOLO's .txt files with their data.yaml or classes.txt.",
         aliases=("labels_dir",),
         path=True,
+        remote=True,
     )
     csv_file: str | None = option(
         None,
@@ -155,7 +162,10 @@ class PhotographsOptions(Options):
         choices=("skip", "folder", "error"),
     )
     tfds_data_dir: str | None = option(
-        None, "Where TensorFlow Datasets keeps its data; unset: its own choice.", path=True
+        None,
+        "Where TensorFlow Datasets keeps its data; unset: its own choice.",
+        path=True,
+        remote=True,
     )
     multiple_objects: str = option(
         "largest",
@@ -175,6 +185,7 @@ class DestinationOptions(Options):
         "or the URL of one in a bucket.",
         aliases=("dataset_dir",),
         path=True,
+        remote=True,
     )
     dataset_name: str | None = option(
         None,
@@ -187,6 +198,7 @@ class DestinationOptions(Options):
         "folder, as FILE.labels.txt, FILE.dataset.json and FILE.rejected.csv.",
         aliases=("chemin_tfrecords",),
         path=True,
+        remote=True,
     )
     validation_fraction: float | None = option(
         None,
@@ -269,6 +281,7 @@ class AnnotatedCropOptions(CropOptions):
         "Folder of the Pascal-VOC annotations that --crop_to_box reads: PHOTO.xml, or as Stanford "
         "Dogs has them. Unset: PHOTO.xml beside each photograph.",
         path=True,
+        remote=True,
     )
 
     def check(self) -> None:

@@ -134,9 +134,12 @@ def find(
 
 
 def change(dataset: Dataset) -> str:
-    """Names the first file with more or fewer records than when it was found; "" if none has."""
+    """Names the first file that is gone, or has more or fewer records than it had; "" if none."""
     for path, before in zip(dataset.files, dataset.file_counts, strict=True):
-        now, *_ = _scan(path, dataset.compression)
+        try:
+            now, *_ = _scan(path, dataset.compression)
+        except FileNotFoundError:
+            return f"{path} is gone"
         if now != before:
             return f"{path} has {now} records, not {before}"
     return ""

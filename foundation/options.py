@@ -33,7 +33,8 @@ class Option:
     """What is known of one option besides its value.
 
     `bounds` are inclusive. `parse` turns text into the value where the annotation says too little.
-    A path's leading `~` is expanded. A `repeated` option is given once for each entry.
+    A path's leading `~` is expanded, and a `file://` left out; a `remote` one may have another
+    scheme, such as gs://. A `repeated` option is given once for each entry.
     """
 
     help: str
@@ -45,6 +46,7 @@ class Option:
     aliases: tuple[str, ...] = ()
     parse: Callable[[str], Any] | None = None
     path: bool = False
+    remote: bool = False
     repeated: bool = False
 
     @property
@@ -92,7 +94,20 @@ class Option:
             # Neither infinite, nor NaN, nor a whole number that is too large for a float.
             if not (abs(value) <= sys.float_info.max and inside):
                 raise UsageError(f"write {self._range()}.", option=self.name, value=value)
-        return os.path.expanduser(value) if self.path else value
+        return self._place(value) if self.path else value
+
+    def _place(self, path: str) -> str:
+        if self.remote:
+            return os.path.expanduser(path)
+        path = path.removeprefix("file://")
+        if "://" in path:
+            raise UsageError(
+                "it lies on this machine, or on a disk that is mounted here.",
+                option=self.name,
+                value=path,
+                remedy="Name a path without a scheme, and copy from or to there.",
+            )
+        return os.path.expanduser(path)
 
     def _range(self) -> str:
         least, greatest = self.bounds
@@ -130,7 +145,8 @@ def option(default: Any, help: str, **about: Any) -> Any:
     Args:
       default: its value where nothing is said.
       help: its line in --help; ends in a full stop.
-      about: further fields of `Option`: choices, bounds, aliases, parse, path, repeated.
+      about: further fields of `Option`: choices, bounds, aliases, parse, path, remote,
+        repeated.
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **about)})
 

@@ -44,7 +44,8 @@ class RunConfig:
     all options of the training, and `mlflow_…` where MLflow has the run. `temperature` says by what
     the logits of one checkpoint are divided, of which one, and what it was fitted on; `trained` how
     long the training took: wall "seconds" with all that belongs to it, and the "images" seen then.
-    `num_workers` took part in its last part; None where an earlier version trained it.
+    `num_workers` took part in its last part, whose data had `num_examples`, and records of the
+    `fingerprint`; None where an earlier version trained it.
     """
 
     model_name: str
@@ -68,6 +69,8 @@ class RunConfig:
     temperature: dict[str, Any] | None = None
     trained: dict[str, float] = dataclasses.field(default_factory=dict)
     num_workers: int | None = None
+    num_examples: int | None = None
+    fingerprint: str | None = None
 
     def __post_init__(self):
         if self.num_classes < 1:

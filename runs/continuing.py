@@ -70,6 +70,7 @@ def configuration(options: TrainOptions, earlier: RunConfig | None, dataset: Dat
     """
     source = {name: getattr(options.source, name) for name in _SOURCE}
     source["flags"] = run_config.flags_of(options)
+    source["num_examples"], source["fingerprint"] = dataset.num_examples, dataset.fingerprint
     if earlier:
         if earlier.labels != dataset.labels:
             train_dir = options.training.train_dir
@@ -96,7 +97,7 @@ def configuration(options: TrainOptions, earlier: RunConfig | None, dataset: Dat
     )
 
 
-def changes(earlier: RunConfig, options: TrainOptions) -> str:
+def changes(earlier: RunConfig, options: TrainOptions, dataset: Dataset) -> str:
     """How a training that goes on differs from its earlier part; "" where it does not.
 
     Told are the options that change what the next steps do, and the data; not those that say how
@@ -121,6 +122,9 @@ def changes(earlier: RunConfig, options: TrainOptions) -> str:
     for name in ("dataset_dir", "dataset_split_name", "tfrecord_file"):
         was, value = getattr(earlier, name), getattr(options.source, name)
         pairs[name] = run_config.placed(name, was), run_config.placed(name, value)
+    pairs["examples"] = earlier.num_examples or dataset.num_examples, dataset.num_examples
+    if earlier.fingerprint not in (None, dataset.fingerprint):
+        pairs["records"] = "those of before", "others"
     return ", ".join(
         f"{name} {was or 'none'} → {value or 'none'}"
         for name, (was, value) in pairs.items()

@@ -83,13 +83,13 @@ class _Job:
         earlier = continuing.earlier_part(options)
         if earlier:
             options = _as_begun(options, earlier)
-            if changes := continuing.changes(earlier, options):
-                last = os.path.basename(checkpoints.latest(options.training.train_dir))
-                say(f"Unlike the run so far, from {last} on: {changes}")
             if replicas := continuing.other_replicas(earlier, options, distribution.num_workers):
                 say(f"Warning: from here on {replicas}")
         dataset = find(options.source, options.source.labels_offset)
         dataset, bad = readable(dataset, options.reading, say)
+        if earlier and (changes := continuing.changes(earlier, options, dataset)):
+            last = os.path.basename(checkpoints.latest(options.training.train_dir))
+            say(f"Unlike the run so far, from {last} on: {changes}")
         if options.net.model_name == AUTO:
             options = auto.choose(options, dataset, distribution, say)
         config = continuing.configuration(options, earlier, dataset)

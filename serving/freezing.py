@@ -55,7 +55,8 @@ def frozen(
       uses_averages: takes the moving averages of the variables that have some.
 
     Raises:
-      InputError: no such output; a variable that the checkpoint lacks or has in another shape.
+      InputError: no such output; no variable; one that the checkpoint lacks or has in another
+        shape.
     """
     needed, outputs = _needed(graph_def, path, output_nodes)
     constants = set()
@@ -70,6 +71,13 @@ def frozen(
             node.op = "Identity"
             node.attr.clear()
             node.attr["T"].type = dtype
+    if not constants:
+        raise InputError(
+            f"{path} has no variables before {', '.join(outputs)}: it is frozen already, and the "
+            "checkpoint has no place in it.",
+            option="freeze_graph",
+            remedy="Name a graph as export_inference_graph.py wrote it.",
+        )
     return folding.rewritten(needed, outputs)
 
 

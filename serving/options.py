@@ -92,6 +92,7 @@ class ExportOptions(Options):
         "TFRecord files (a list or a glob) whose first pictures show int8 the range of its "
         "numbers; unset: the training split of the run.",
         path=True,
+        remote=True,
     )
     check_examples: int = option(
         64,

@@ -3,6 +3,7 @@ import pathlib
 
 import pytest
 
+from datasets.tfrecord_dataset import Dataset
 from foundation import options as foundation_options
 from runs import config as run_config
 from runs import continuing
@@ -36,17 +37,23 @@ def test_what_differs_from_the_run_so_far_is_told():
         dataset_dir=run_config.placed("dataset_dir", "animals"),
         dataset_split_name="train",
     )
-    assert continuing.changes(earlier, begun) == ""
+    data = Dataset("x", "train", ("f",), (9,), 1, ("cat", "dog"), 0, "", fingerprint="a")
+    assert continuing.changes(earlier, begun, data) == ""
     longer = {"max_number_of_steps": 9, "log_every_n_steps": 3, "dataset_dir": "./animals"}
-    assert continuing.changes(earlier, foundation_options.changed(begun, longer)) == ""
+    assert continuing.changes(earlier, foundation_options.changed(begun, longer), data) == ""
     other = {"learning_rate": 0.001, "label_smoothing": 0.1, "balanced_sampling": True}
-    assert continuing.changes(earlier, foundation_options.changed(begun, other)) == (
+    assert continuing.changes(earlier, foundation_options.changed(begun, other), data) == (
         "learning_rate 0.01 → 0.001, label_smoothing 0.0 → 0.1, balanced_sampling False → True"
     )
     left_out = TrainOptions.of(dataset_dir="other", train_dir="run", learning_rate=0.01)
-    told = continuing.changes(earlier, left_out)
+    told = continuing.changes(earlier, left_out, data)
     assert told.startswith("rotation_range 9") and "batch_size 16 → 32" in told
     assert told.endswith("/other")
+    since = dataclasses.replace(earlier, num_examples=9, fingerprint="a")
+    assert continuing.changes(since, begun, data) == ""
+    others = dataclasses.replace(data, file_counts=(8,), fingerprint="b")
+    told = "examples 9 → 8, records those of before → others"
+    assert continuing.changes(since, begun, others) == told
 
 
 def test_what_other_workers_and_clones_mean_is_told():

@@ -93,6 +93,9 @@ def test_a_broken_tf_config_is_named(monkeypatch):
     ("content", "problem"),
     [
         ("[1]", "is not an object"),
+        ({"cluster": ["a:1"]}, "has no lists of workers: write "),
+        ({"cluster": {"worker": "a:1,b:1"}}, "has no lists of workers: write "),
+        ({"cluster": {"worker": ["a:1", "b:1"]}, "task": 1}, "has a task without type and index"),
         ({"cluster": {"worker": ["a:1"], "ps": ["b:1"]}}, "has ps: write only chief and worker"),
         ({"cluster": {"worker": ["a:1", "b"]}}, "has b: write HOST:PORT"),
         ({"cluster": {"worker": ["a:1", "b:1"]}}, "says that this is None None"),

@@ -18,6 +18,7 @@ class Schedule(Options):
     decay: str = option("fixed", "How.", choices=("fixed", "cosine"))
     scopes: tuple[str, ...] = option((), "Which.")
     folder: str | None = option(None, "Where.", path=True)
+    data: str | None = option(None, "Of what.", path=True, remote=True)
 
     def check(self):
         if self.decay == "cosine" and not self.scopes:
@@ -66,6 +67,13 @@ def test_text_is_read_by_the_annotation():
 def test_home_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     assert Schedule(folder="~/run").folder == "/home/somebody/run"
+
+
+def test_a_path_is_of_this_machine_unless_it_may_be_elsewhere():
+    assert Schedule(data="gs://bucket/animals").data == "gs://bucket/animals"
+    assert Schedule(folder="file:///runs/a").folder == "/runs/a"
+    with pytest.raises(UsageError, match="--folder=gs://bucket/run: it lies on this machine"):
+        Schedule(folder="gs://bucket/run")
 
 
 def test_groups_are_frozen():

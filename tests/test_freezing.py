@@ -1,5 +1,6 @@
 """Graphs of TF-Slim's own: frozen with a checkpoint, and opened without what an export brings."""
 
+import os
 import re
 
 import numpy as np
@@ -197,6 +198,16 @@ def test_a_frozen_graph_of_other_numbers_is_refused(slim, tmp_path, monkeypatch)
     assert not list(file.parent.iterdir())
     freeze(options(place, **given, allow_mismatch=True), lambda line: None)
     assert file.exists()
+
+
+@pytest.mark.parametrize("slim", [False], ids=["VariableV2"], indirect=True)
+def test_a_graph_that_is_frozen_already_gets_no_weights(slim, tmp_path):
+    place, _, _ = slim
+    files = [str(tmp_path / name) for name in ("once.pb", "twice.pb")]
+    freeze(options(place, freeze_graph=str(place / "graph.pb"), output_file=files[0]), print)
+    with pytest.raises(InputError, match=rf"no variables before {OUTPUT}: it is frozen already"):
+        freeze(options(place, freeze_graph=files[0], output_file=files[1]), print)
+    assert not os.path.exists(files[1])
 
 
 def test_a_graph_that_is_not_there_is_named_with_its_flag(tmp_path):

@@ -68,6 +68,7 @@ def test_a_run_goes_on_with_its_own_labels_offset(tmp_path):
     assert [line for line in lines if line.startswith("Unlike")] == [changed]
     config = run_config.load(str(tmp_path / "run"))
     assert (config.labels_offset, config.labels) == (1, ("blue", "green", "red"))
+    assert config.num_examples == 24 and len(config.fingerprint) == 64
 
 
 def test_defaults_that_hold_a_run_back_are_named(colours, tmp_path):

@@ -20,6 +20,9 @@ from training.peers import Peers
 _BATCHES_AHEAD = 3
 # After a worker is gone the others still answer so long, so that each of them sees who it was.
 _FAREWELL_SECS = 3.0
+_WRITTEN = (
+    'write {"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
+)
 # What TensorFlow says of another worker that it names: it hangs, is a new one, or broke off.
 _BLAMING = ("heartbeat", "incarnation", "error information from remote target")
 _TASK = re.compile(r"/job:(chief|worker)(?:/replica:\d+)?/task:(\d+)")
@@ -257,6 +260,8 @@ def _logical_cpus(count: int) -> list[str]:
 def _cluster() -> dict[str, list[str]]:
     """The addresses of TF_CONFIG by job, the chief's first; empty where there are none."""
     cluster = _tf_config().get("cluster", {})
+    if not isinstance(cluster, dict) or not all(isinstance(x, list) for x in cluster.values()):
+        raise _broken_tf_config(f"has no lists of workers: {_WRITTEN}")
     return {job: cluster[job] for job in sorted(cluster)}
 
 
@@ -310,6 +315,8 @@ def _workers(
 def _peers() -> Peers:
     """The workers that TF_CONFIG lists, and which of them this process is."""
     cluster, task = _cluster(), _tf_config().get("task", {})
+    if not isinstance(task, dict):
+        raise _broken_tf_config(f"has a task without type and index: {_WRITTEN}")
     others = sorted(set(cluster) - {"chief", "worker"})
     if others:
         raise _broken_tf_config(f"has {', '.join(others)}: write only chief and worker")

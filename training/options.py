@@ -217,7 +217,10 @@ class ValidationOptions(Options):
     )
     eval_split_name: str = option("validation", "Split of these evaluations.")
     eval_tfrecord_file: str | None = option(
-        None, "Files of these evaluations, where --tfrecord_file is trained on.", path=True
+        None,
+        "Files of these evaluations, where --tfrecord_file is trained on.",
+        path=True,
+        remote=True,
     )
     early_stopping_patience: int = option(
         0,
