@@ -33,6 +33,8 @@ def check_destination(options: ExportOptions) -> None:
         _check_file(options.output_file, options.overwrite)
         return
     folder = os.path.realpath(options.output_dir)
+    if "saved_model" in options.formats:
+        saved_model.check_place(folder)
     if not _adds_version(folder, options):
         _check_folder(folder, options.overwrite)
 

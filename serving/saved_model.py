@@ -325,8 +325,18 @@ def _on_images(directory: str, loaded) -> Callable[[np.ndarray], dict]:
     return lambda images: run(images=tf.constant(images, tf.float32))
 
 
+def check_place(folder: str) -> None:
+    """Raises InputError where TensorFlow would not find a SavedModel's weights below a folder."""
+    if "[" in folder or "\\" in folder:
+        raise InputError(
+            f"{folder}: in the path of a SavedModel TensorFlow takes [ and \\ for a pattern.",
+            remedy="Name a folder without them.",
+        )
+
+
 def _loaded(directory: str):
     """What TensorFlow makes of a SavedModel; raises InputError where that is nothing."""
+    check_place(os.path.abspath(directory))
     try:
         with machine.without_collector():
             return tf.saved_model.load(directory)

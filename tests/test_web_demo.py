@@ -359,10 +359,10 @@ def test_the_server_fetches_nothing_for_others_and_shows_no_other_file(server, p
     assert server.address.startswith("http://127.0.0.1:")
 
 
-def asked(server, path, content):
+def asked(server, path, content=None, **headers):
     """The status with which a hand-made request is answered."""
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    headers = {"Content-Type": "application/json"}
+    body = content if isinstance(content, bytes | None) else json.dumps(content).encode()
+    headers["Content-Type"] = "application/json"
     request = urllib.request.Request(server.address + path, body, headers)
     try:
         with urllib.request.urlopen(request) as answer:
@@ -389,6 +389,11 @@ def test_a_request_names_uploads_alone(server, place, form):
     assert asked(server, "gradio_api/queue/join", b"no JSON") == 403
     assert asked(server, "gradio_api/component_server", {}) == 404
     assert asked(server, "gradio_api/process_recording", b"") == 404
+
+
+def test_another_name_of_this_machine_is_refused(server):
+    assert asked(server, "", Host="localhost:7860") == asked(server, "", Host="[::1]") == 200
+    assert asked(server, "", Host="elsewhere.example") == asked(server, "", Host="127.0.0.2") == 421
 
 
 def test_an_upload_that_was_deleted_meanwhile_is_told(tmp_path):

@@ -20,9 +20,7 @@ from training.peers import Peers
 _BATCHES_AHEAD = 3
 # After a worker is gone the others still answer so long, so that each of them sees who it was.
 _FAREWELL_SECS = 3.0
-_WRITTEN = (
-    'write {"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
-)
+_WRITTEN = 'write {"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
 # What TensorFlow says of another worker that it names: it hangs, is a new one, or broke off.
 _BLAMING = ("heartbeat", "incarnation", "error information from remote target")
 _TASK = re.compile(r"/job:(chief|worker)(?:/replica:\d+)?/task:(\d+)")

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import fastapi
 import gradio as gr
@@ -33,6 +33,7 @@ _OPEN = (
 )
 _CLOSED = "/gradio_api/file=http"
 _UPLOAD = "/gradio_api/upload"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclasses.dataclass
@@ -76,7 +77,7 @@ def prepare(demo: Demo, options: DemoOptions) -> Server:
     os.environ["GRADIO_TEMP_DIR"] = uploads.name
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     _serve_pages(app, {"report": options.report, "comparison": options.comparison})
-    _guard(app, uploads.name)
+    _guard(app, uploads.name, _LOOPBACK if options.host in _LOOPBACK else ())
     app = gr.mount_gradio_app(
         app,
         page.build(demo),
@@ -96,12 +97,18 @@ def prepare(demo: Demo, options: DemoOptions) -> Server:
     return Server(f"http://{host}:{port}/", uvicorn.Server(config), listening, uploads)
 
 
-def _guard(app: fastapi.FastAPI, uploads: str) -> None:
-    """Refuses what the page never asks for, and forbids browsers what it does not need."""
+def _guard(app: fastapi.FastAPI, uploads: str, hosts: Sequence[str]) -> None:
+    """Refuses what the page never asks for, and forbids browsers what it does not need.
+
+    Where `hosts` are given, the page has no other name: a page of somebody else whose name leads to
+    this machine would else reach it by a visitor's browser.
+    """
 
     @app.middleware("http")
     async def guard(request: fastapi.Request, call_next):
         path = request.url.path
+        if hosts and request.url.hostname not in hosts:
+            return Response(status_code=421)
         if path != "/" and not path.startswith(_OPEN) or path.startswith(_CLOSED):
             return Response(status_code=404)
         if request.method != "GET" and not path.startswith(_UPLOAD):

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -16,9 +17,10 @@ from nets import blocks
 from serving import (
     classifier,
     explain,
+    exporter,
     saved_model,
 )
-from serving.options import NEXT_VERSION
+from serving.options import NEXT_VERSION, ExportOptions
 from tests.exports.tiny import (
     LABELS,
     SIZE,
@@ -279,3 +281,14 @@ def test_a_net_without_maps_is_exported_all_the_same(subject, plain_reading, tmp
     export_folder(str(tmp_path / "plain"), plain, ["saved_model"])
     with pytest.raises(InputError, match="without the signature 'explain'"):
         saved_model.load_explainer(str(tmp_path / "plain" / "saved_model" / "1"))
+
+
+@pytest.mark.parametrize("name", ["br[0]", "back\\slash"])
+def test_a_folder_in_which_tensorflow_finds_no_weights_is_named(export, tmp_path, name):
+    place = tmp_path / name
+    with pytest.raises(InputError, match=r"takes \[ and \\ for a pattern. Name a folder without"):
+        exporter.check_destination(ExportOptions(output_dir=str(place)))
+    exporter.check_destination(ExportOptions(output_dir=str(place), formats=("onnx",)))
+    shutil.copytree(export / "saved_model" / "1", place)
+    with pytest.raises(InputError, match=r"takes \[ and \\ for a pattern"):
+        saved_model.load(str(place))
