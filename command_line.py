@@ -33,6 +33,7 @@ class _EveryScript(Options):
         "Which lines are shown: errors alone, warnings too, or all; debug adds what TensorFlow and "
         "its libraries write.",
         choices=lines.LEVELS,
+        parse=lambda word: former_flags.VERBOSITY.get(word, word),
     )
     log_json: bool = options.option(
         False,
@@ -113,22 +114,22 @@ def parse(job: type[_Job], argv: Sequence[str], words: str | None = None) -> _Jo
     """The options that a command line gives.
 
     Raises:
-      flags.Error: a flag that is unknown, a value that it can't have, or a stray word.
+      flags.Error, UsageError: a flag that is unknown, a value that it can't have, a stray word.
     """
-    stray = flags.FLAGS(_join_spaced_booleans(list(argv)))[1:]
+    argv = _join_spaced_booleans(former_flags.without_logging(argv))
+    printer.as_json = lines.are_for_machines(argv)
+    stray = flags.FLAGS(argv)[1:]
     if stray and not words and not flags.FLAGS.help:
         raise flags.Error(f"unexpected argument {stray[0]!r}; every value needs its --flag=")
     if stray and words:
         flags.FLAGS[words].value = [*flags.FLAGS[words].value, *stray]
         flags.FLAGS[words].present += 1
-    printer.verbosity, printer.as_json = flags.FLAGS.verbosity, flags.FLAGS.log_json
+    printer.verbosity = _EveryScript(verbosity=flags.FLAGS.verbosity).verbosity
     del flags.FLAGS.verbosity
     for name, flag in _of_absl.items():
         flags.FLAGS[name] = flag
-    names = options.values(job())
-    return options.changed(
-        job(), {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
-    )
+    flag_of = {name: flags.FLAGS[name] for name in options.values(job())}
+    return options.changed(job(), {name: f.value for name, f in flag_of.items() if f.present})
 
 
 class _Parser(flags.ArgumentParser):

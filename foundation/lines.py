@@ -6,14 +6,16 @@ import json
 import math
 import numbers
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 # Each shows what those before it show.
 LEVELS = ("error", "warning", "info", "debug")
 _WARNING = "Warning: "
+_NO = ("false", "False", "f", "0", "no", "n")
 
 
 class Line(str):
@@ -98,6 +100,14 @@ class Printer:
 
 # Of this process: a script sets it as its command line says.
 printer = Printer()
+
+
+def are_for_machines(argv: Sequence[str]) -> bool:
+    """What the last --log_json of a command line says, whatever else is wrong with it."""
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    flag = re.compile(r"--?(no)?log_json(?:=(\w*))?")
+    said = [found for word in words if (found := flag.fullmatch(word))]
+    return bool(said) and not said[-1][1] and said[-1][2] not in _NO
 
 
 def bars_hidden() -> bool | None:

@@ -97,6 +97,48 @@ def test_the_flag_of_absls_own_logging_stands_beside_ours(when):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_verbosity_that_is_none_is_one_line_with_those_there_are():
+    done = ran("pass", "--verbosity=bogus")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "--verbosity=bogus: unknown. Choose of error, warning, info, debug." in done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--nosuchflag", "--verbosity=bogus", "--debug=perhaps"])
+@pytest.mark.parametrize("json_flag", ["--log_json", "--log_json=true"])
+def test_machines_get_an_error_of_usage_too(flag, json_flag):
+    done = ran("pass", flag, "word", json_flag)
+    (end,) = map(json.loads, done.stdout.splitlines())
+    assert (end["event"], end["exit_code"], done.returncode) == ("end", 2, 2)
+    assert ran("pass", flag, json_flag, "--log_json", "False").stdout == ""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_flags_of_absls_logging_in_old_command_lines_do_nothing(when):
+    """Be it imported before ours are defined, or by the script, as TensorFlow does."""
+    first = "import absl.logging\n" if when == "before" else ""
+    program = first + _SCRIPT.format(statement="import absl.logging; command_line.say('done')")
+    old = ["--alsologtostderr", "--logtostderr", "True", "--stderrthreshold=info", "-v", "1"]
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        *old,
+        "--verbosity=0",
+        "--noshowprefixforinfo",
+        "--log_dir",
+        "logs",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("path", _SCRIPTS, ids=lambda path: path.name)
+def test_every_script_takes_absls_flags_and_does_not_show_them(path):
+    done = run_script(path.name, "--alsologtostderr", "-v", "0", "--help")
+    assert done.returncode == 0 and "log_json" in done.stdout
+    assert "logtostderr" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
