@@ -185,3 +185,17 @@ def test_an_index_whose_blocks_lead_round_and_round(tmp_path):
     (tmp_path / "model.ckpt-7.index").write_bytes(index[:-48] + b"\xff" * 40 + index[-8:])
     with pytest.raises(InputError, match="not a checkpoint, or a damaged"):
         checkpoints.read(str(tmp_path))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("step", [np.complex64(1j), np.float32(np.nan), np.array([1, 2])])
+def test_a_step_that_is_no_number_is_refused(tmp_path, version, step):
+    reader = checkpoints.read(saved(tmp_path, version, [("global_step", "", step)]))
+    with pytest.raises(InputError, match="its global_step is no number|a damaged one"):
+        checkpoints.global_step(reader)
+
+
+def test_a_shape_without_places_that_is_too_large_all_the_same_is_refused():
+    shape = tf.TensorShape((0, 1 << 40, 1 << 40)).as_proto().SerializeToString()
+    with pytest.raises(formats.Damaged, match="a shape that no array has"):
+        formats._shape(memoryview(shape))

@@ -19,6 +19,7 @@ import tensorflow as tf
 from nets.checkpoints import find
 from nets.checkpoints.tables import Damaged, Table, fields, signed, slice_key, text, varint
 
+_MOST_PLACES = 1 << 58  # NumPy counts an array's bytes in 63 bits, empty sides as one
 _MOST_DIMENSIONS = 16
 # Fields of tensorflow/core/framework/tensor.proto: numbers of so many bytes, or varints.
 _FIXED, _VARINTS = {5: "<f4", 6: "<f8"}, {7, 10, 11}
@@ -204,6 +205,8 @@ def _shape(message: memoryview) -> tuple[int, ...]:
         raise Damaged("a shape that is not known")
     if len(sides) > _MOST_DIMENSIONS:
         raise Damaged(f"a tensor of {len(sides)} dimensions")
+    if 0 in sides and math.prod(side or 1 for side in sides) > _MOST_PLACES:
+        raise Damaged("a shape that no array has")
     return tuple(sides)
 
 

@@ -104,9 +104,19 @@ def read(path: str) -> Reader:
 
 
 def global_step(reader: Reader | Values) -> int | None:
-    """The step a checkpoint was written at, by its content, else by its name; None if unknown."""
+    """The step a checkpoint was written at, by its content, else by its name; None if unknown.
+
+    Raises:
+      InputError: its global_step is damaged.
+    """
     if "global_step" in reader.shapes:
-        return int(reader.get("global_step"))
+        step = np.asarray(reader.get("global_step"))
+        if step.size != 1 or step.dtype.kind not in "iuf" or not np.isfinite(step).all():
+            raise InputError(
+                f"{reader.path}: its global_step is no number: the checkpoint is damaged.",
+                remedy="Copy or download it again, or take another.",
+            )
+        return int(step.item())
     number = re.search(r"-(\d+)$", reader.path)
     return int(number[1]) if number else None
 

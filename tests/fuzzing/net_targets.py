@@ -487,7 +487,7 @@ def _zip_mended(data: bytes) -> bytes:
             name = data[position + 30 : position + 30 + name_length].decode(errors="replace")
             end = data.find(b"PK\x03\x04", start)
             part = data[start : start + size] or data[start : end if end > 0 else len(data)]
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, struct.error):  # a name that is too long
                 made.writestr(zipfile.ZipInfo(name.replace("\0", "") or "x"), part)
             position = start
     return buffer.getvalue()
