@@ -3,6 +3,8 @@
 python train_image_classifier.py --dataset_dir=animals --model_name=inception_v3 --train_dir=output
 """
 
+import shlex
+
 import command_line
 from command_line import say
 from runs import checks
@@ -31,10 +33,10 @@ def main(options: TrainOptions) -> None:
         return
     trained = train.train(options, say)
     say(f"The run is in {trained.train_dir}, at step {trained.step}. Next:")
-    taken = trained.checkpoint_path
-    say(f"  python eval_image_classifier.py --checkpoint_path={taken} --eval_dir=EVAL_DIR")
-    say(f"  python export_model.py --checkpoint_path={taken} --output_dir=EXPORT_DIR")
-    say(f"  tensorboard --logdir={trained.train_dir}")
+    taken = shlex.quote(f"--checkpoint_path={trained.checkpoint_path}")
+    say(f"  python eval_image_classifier.py {taken} --eval_dir=EVAL_DIR")
+    say(f"  python export_model.py {taken} --output_dir=EXPORT_DIR")
+    say(f"  tensorboard {shlex.quote(f'--logdir={trained.train_dir}')}")
 
 
 if __name__ == "__main__":

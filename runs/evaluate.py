@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -286,7 +287,8 @@ def _closing(
     return [
         f"{found.num_correct} of {found.num_examples} are right, "
         f"{found.num_examples / found.seconds:.1f} images/s. "
-        f"See {os.path.join(eval_dir, 'report.html')}, or tensorboard --logdir_spec={folders}",
+        f"See {os.path.join(eval_dir, 'report.html')}, or tensorboard "
+        f"{shlex.quote(f'--logdir_spec={folders}')}",
         *bad_records.summary(dropped),
         *_without_examples(absent, found.num_classes),
         Line(

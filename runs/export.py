@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
@@ -85,7 +86,8 @@ def export(options: ExportModelOptions, say: Callable[[str], None] = print) -> E
         say(line)
     if options.tracking.tracking == "mlflow":
         _track(done, run, examples.encoded, options, say)
-    say(f"Next: python classify_image.py --model={done.path} --image=photo.jpg")
+    model = shlex.quote(f"--model={done.path}")
+    say(f"Next: python classify_image.py {model} --image=photo.jpg")
     return done
 
 

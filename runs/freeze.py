@@ -1,6 +1,7 @@
 """Freezes a graph of TF-Slim's with a checkpoint: the job of TensorFlow's freeze_graph.py."""
 
 import os
+import shlex
 from collections.abc import Callable
 
 import numpy as np
@@ -63,10 +64,9 @@ def freeze(options: ExportModelOptions, say: Callable[[str], None] = print) -> s
         "the largest."
     )
     say(f"Graph nodes: {first} -> {last}")
-    say(
-        f"Next: python classify_image.py --model={target} --labels=labels.txt "
-        f"--input_layer={first} --output_layer={last} --image_size={side} photo.jpg"
-    )
+    layers = [f"--input_layer={first}", f"--output_layer={last}", f"--image_size={side}"]
+    words = [f"--model={target}", "--labels=labels.txt", *layers, "photo.jpg"]
+    say(f"Next: {shlex.join(['python', 'classify_image.py', *words])}")
     return target
 
 

@@ -389,8 +389,9 @@ def _finished(search: _Search, study) -> Tuned | None:
     search.say(f"The best of {len(done)} trials: accuracy {best.value:.4f}, kept in {kept}. Again:")
     search.say(f"  {command}")
     search.say(f"{page} shows the search. Next:")
-    search.say(f"  python eval_image_classifier.py --checkpoint_path={kept} --eval_dir=EVAL_DIR")
-    search.say(f"  tensorboard --logdir={search.train_dir}")
+    kept = shlex.quote(f"--checkpoint_path={kept}")
+    search.say(f"  python eval_image_classifier.py {kept} --eval_dir=EVAL_DIR")
+    search.say(f"  tensorboard {shlex.quote(f'--logdir={search.train_dir}')}")
     return tuned
 
 

@@ -294,14 +294,15 @@ def test_another_number_of_classes_is_said_without_a_flag_of_training(slim_data,
 
 def test_tensorboard_is_shown_where_the_events_are(place, tmp_path):
     """Those of a training lie above its best/."""
+    tmp_path /= "of mine"
     shutil.copytree(place / "train", tmp_path / "run" / "best")
     (tmp_path / "run" / "events.out.tfevents.1").write_bytes(b"")
     base = (f"--eval_dir={tmp_path}/eval", "--max_num_batches=1", "--batch_size=2")
     said = succeed(f"--checkpoint_path={tmp_path}/run/best", *base)
-    assert f"--logdir_spec=train:{tmp_path}/run,eval:{tmp_path}/eval\n" in said
+    assert f"'--logdir_spec=train:{tmp_path}/run,eval:{tmp_path}/eval'\n" in said
     (tmp_path / "run" / "events.out.tfevents.1").unlink()
     said = succeed(f"--checkpoint_path={tmp_path}/run/best", *base)
-    assert f"--logdir_spec=eval:{tmp_path}/eval\n" in said
+    assert f"'--logdir_spec=eval:{tmp_path}/eval'\n" in said
 
 
 def test_values_that_contradict_the_run(place):

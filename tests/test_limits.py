@@ -1,6 +1,7 @@
 """How large a function, a script or a module's reach may be."""
 
 import ast
+import re
 
 import pytest
 
@@ -70,3 +71,10 @@ def test_no_module_reaches_into_another_s_underscore_names(path):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             reaches = node.attr.startswith("_") and not node.attr.startswith("__")
             assert not (reaches and node.value.id in modules), f"{node.value.id}.{node.attr}"
+
+
+def test_commands_for_the_shell_are_quoted():
+    """A path in one may have blanks: shlex.quote or shlex.join has to see it."""
+    bare = re.compile(r"""f"[^"\n]*(\.py|tensorboard) [^"'{\n]*--\w+={""")
+    found = {p.name: bare.findall(p.read_text(encoding="utf-8")) for p in SOURCES}
+    assert not {name for name, commands in found.items() if commands}

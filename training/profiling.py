@@ -1,6 +1,7 @@
 """A profile of some steps for TensorBoard."""
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -43,7 +44,8 @@ def profiled(
             return
         earliest = begun.pop() + 1
         tf.profiler.experimental.stop()
-        say(f"Profiled steps {earliest} to {step}: tensorboard --logdir={folder}")
+        command = shlex.join(["tensorboard", f"--logdir={folder}"])
+        say(f"Profiled steps {earliest} to {step}: {command}")
 
     if position() >= last:
         say(f"--profile_steps={first},{last}: the run is past them; no profile is taken.")
