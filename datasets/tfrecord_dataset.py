@@ -193,8 +193,9 @@ class _Found:
 
     @classmethod
     def in_folder(cls, folder: str, name: str | None, split: str) -> "_Found":
-        parsed = [_parse(folder, base) for base in sorted(storage.list_folder(folder))]
-        parsed = [file for file in parsed if file]
+        names = sorted(storage.list_folder(folder))
+        _check_published(folder, names)
+        parsed = [file for file in (_parse(folder, base) for base in names) if file]
         if not parsed:
             raise InputError(
                 "it has no TFRecord files (such as NAME_train-00000-of-00004.tfrecord); "
@@ -272,6 +273,23 @@ class _File:
     split: str
     shard: int | None
     shards: int | None
+
+
+def _check_published(folder: str, names: Sequence[str]) -> None:
+    """Refuses files of two conversions: of the newer one some wait for their place.
+
+    They wait in the folder that `conversion.destination` calls ready.
+    """
+    for name in names:
+        ready = os.path.join(folder, name)
+        if re.fullmatch(r"\..+\.ready", name) and os.path.isdir(ready) and os.listdir(ready):
+            raise InputError(
+                f"a conversion into it was ended while it put its files in place; {name} has the "
+                "rest.",
+                option="dataset_dir",
+                value=folder,
+                remedy="Give the same convert_data.py command again, which puts them there.",
+            )
 
 
 def _parse(folder: str, base: str) -> _File | None:

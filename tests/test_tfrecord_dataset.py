@@ -124,6 +124,16 @@ def test_a_missing_shard_is_named(tmp_path):
     assert "1 of its 3 shards are missing, number 1 for one" in message
 
 
+def test_a_conversion_that_was_ended_between_two_moves_is_named(tmp_path):
+    """Its shards would be read with the labels of the one before."""
+    _write(tmp_path / "a_train-00000-of-00001.tfrecord", [0, 1])
+    (tmp_path / ".a.ready").mkdir()
+    assert tfrecord_dataset.find(str(tmp_path)).num_examples == 2
+    (tmp_path / ".a.ready" / "labels.txt").write_text("0:x\n1:y\n")
+    message = _message(dataset_dir=str(tmp_path))
+    assert "put its files in place; .a.ready has the rest. Give the same" in message
+
+
 def test_two_generations_of_shards_are_not_mixed(tmp_path):
     _write(tmp_path / "pets_train-00000-of-00001.tfrecord", [0])
     _write(tmp_path / "pets_train-00000-of-00002.tfrecord", [0])
