@@ -158,6 +158,16 @@ def _blank(*_) -> bytes:
 
 
 @pytest.fixture
+def quick_exports(monkeypatch) -> None:
+    """`tests.exports.tiny.export_quickly` for one test."""
+    from tests.exports.tiny import read_plainly, usual_pictures
+
+    monkeypatch.setattr("serving.latency._SECONDS", 0.0)
+    monkeypatch.setattr("serving.pictures.reading.read", read_plainly)
+    monkeypatch.setattr("runs.unusual_pictures.drawn", usual_pictures)
+
+
+@pytest.fixture
 def no_figures(monkeypatch) -> None:
     """`blank_figures` for one test."""
     monkeypatch.setattr("evaluation.report.pictures.confusion_matrix", _blank)

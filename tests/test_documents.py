@@ -60,11 +60,11 @@ def test_what_a_page_links_to_is_there(page):
         assert not anchor or anchor in _anchors(target.read_text(encoding="utf-8")), link
 
 
-def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
+def test_the_python_of_the_page_runs(tmp_path, monkeypatch, no_figures, quick_exports):
     from datasets import sample
 
     images, annotations = tmp_path / "images", tmp_path / "annotations"
-    sample.draw(str(tmp_path), images_per_class=12)
+    sample.draw(str(tmp_path), images_per_class=8)
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"<!-- run -->\n```python\n(.*?)```", text, re.DOTALL)
     assert len(code.splitlines()) <= 32

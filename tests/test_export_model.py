@@ -20,9 +20,8 @@ from runs import config as run_config
 from runs.options import AloneOptions
 from serving import frozen_graph, latency
 from serving.options import ModelOptions
-from serving.pictures import reading
 from tests.conftest import run_script, write_colours
-from tests.exports.tiny import read_plainly
+from tests.exports.tiny import export_quickly
 from tests.fixtures.slim_parity import weights
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -34,11 +33,6 @@ LABELS = ("cat", "dog, small", "emu ñ")
 
 def quick():
     latency._SECONDS = 0.0
-
-
-def quick_and_plain():
-    quick()
-    reading.read = read_plainly
 
 
 def run(script, *arguments, first=quick):
@@ -157,8 +151,8 @@ def test_a_second_version_stands_beside_the_first(place, export):
     before = (export / "export.json").read_bytes()
     said = succeed(
         *("export_model.py", f"--checkpoint_path={place}/train", f"--output_dir={export}"),
-        *("--saved_model_version=auto", "--allow_mismatch"),
-        first=quick_and_plain,
+        "--saved_model_version=auto",
+        first=export_quickly,
     )
     assert f"{export}/saved_model/2" in said and "frozen_graph" not in said
     assert (export / "export.json").read_bytes() == before

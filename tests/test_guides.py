@@ -15,6 +15,7 @@ from PIL import Image
 
 from datasets import sample
 from tests.conftest import ROOT, run_script, shorten_mobilenet
+from tests.exports.tiny import export_quickly
 
 _ZOO = ROOT / "tests/fixtures/slim_parity/checkpoints/zoo_v1/mobilenet_v1_0.25_128.ckpt"
 # Word in a guide → what stands for it here.
@@ -48,10 +49,8 @@ def _smaller(word: str) -> str:
 
 
 def _quick() -> None:
-    from serving import latency
-
     shorten_mobilenet()
-    latency._SECONDS = 0.0
+    export_quickly()
 
 
 def _run(guide: str, folder, **more: tuple[str, ...]) -> None:

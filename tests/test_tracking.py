@@ -1,13 +1,14 @@
 """Runs in MLflow, where it is installed (extra mlflow)."""
 
 import json
-import os
 import time
 
 import pytest
 
 from foundation.errors import InputError
-from tests.conftest import run_script
+from runs.export import export
+from runs.options import ExportModelOptions, TrainOptions
+from runs.train import train
 from training import tracking
 from training.loop import Progress
 
@@ -75,21 +76,26 @@ def test_a_folder_that_cant_be_written_is_one_line_at_once(mlflow):
     assert time.monotonic() - began < 5
 
 
-def test_training_and_export_by_their_command_lines(mlflow, colours, tmp_path):
-    flags = (f"--dataset_dir={colours}", f"--train_dir={tmp_path}/run", "--model_name=small_cnn")
-    flags += ("--train_image_size=16", "--batch_size=8", "--max_number_of_steps=2")
-    flags += (
-        "--eval_every_n_steps=1",
-        "--tracking=mlflow",
-        f"--mlflow_uri=sqlite:///{tmp_path}/store.db",
+def test_a_training_and_its_export(mlflow, colours, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # artifacts go beside the database
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    train(
+        TrainOptions.of(
+            dataset_dir=str(colours),
+            train_dir=str(tmp_path / "run"),
+            model_name="small_cnn",
+            train_image_size=16,
+            batch_size=8,
+            max_number_of_steps=2,
+            eval_every_n_steps=1,
+            tracking="mlflow",
+            mlflow_uri=f"sqlite:///{tmp_path}/store.db",
+        ),
+        say=lambda line: None,
     )
-    often = os.environ | {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.1"}
-    result = run_script("train_image_classifier.py", *flags, cwd=tmp_path, env=often)
-    assert result.returncode == 0, result.stderr
     run_id = json.loads((tmp_path / "run" / "run.json").read_text())["mlflow_run_id"]
-    exported = ("--checkpoint_path=run", "--output_dir=export", "--formats=frozen_graph")
-    result = run_script("export_model.py", *exported, "--tracking=mlflow", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    exported = {"checkpoint_path": "run", "output_dir": "export", "formats": ("frozen_graph",)}
+    export(ExportModelOptions.of(**exported, tracking="mlflow"), say=lambda line: None)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/store.db")
     tracked = client.get_run(run_id)
     assert client.get_experiment(tracked.info.experiment_id).name == "colours"
