@@ -1,7 +1,6 @@
 """Every net against TF-Slim's own figures; see tests/fixtures/slim_parity/README.md.
 
-A row of `NETS` is tested as soon as the folder has a file of its name. What `DEEPER` nets compute
-takes long, and is compared by `pytest -m full tests/test_nets_parity.py`.
+A row of `NETS` is tested as soon as the folder has a file of its name.
 """
 
 import collections
@@ -20,9 +19,6 @@ from tests.fixtures.slim_parity import weights
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures" / "slim_parity"
 TESTED = [name for name in nets_factory.NETS if (FIXTURES / f"{name}.json").exists()]
-# More or wider layers of the kinds that another net of the table has too.
-DEEPER = {f"resnet_v{version}_{depth}" for version in (1, 2) for depth in (101, 152, 200)}
-DEEPER |= {"vgg_16", "vgg_19", "nasnet_large", "pnasnet_large"}
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +39,8 @@ def assert_close(ours, slims, scale, what):
     assert difference <= 1e-4 * scale, f"{what}: off by {difference / scale:.1e} of {scale:.3g}"
 
 
-@pytest.mark.parametrize(
-    ("name", "computes"),
-    [pytest.param(name, True, marks=pytest.mark.full if name in DEEPER else ()) for name in TESTED]
-    + [(name, False) for name in sorted(DEEPER)],
-)
-def test_net_is_tf_slims(name, computes):
+@pytest.mark.parametrize("name", TESTED)
+def test_net_is_tf_slims(name):
     precision.choose("float32")  # which on a GPU says something
     fixture = json.loads((FIXTURES / f"{name}.json").read_text())
     # TF-Slim builds the auxiliary head of NASNet and PNASNet in training only.
@@ -59,8 +51,7 @@ def test_net_is_tf_slims(name, computes):
     check_variables(model, fixture, train_only)
     check_settings(model, fixture["arg_scope"], train_only)
     check_end_points(model, fixture, train_only)
-    if computes:
-        check_outputs(model, fixture)
+    check_outputs(model, fixture)
 
 
 def check_row(net, fixture):
