@@ -170,5 +170,10 @@ def quick_exports(monkeypatch) -> None:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """`blank_figures` for one test."""
-    monkeypatch.setattr("evaluation.report.pictures.confusion_matrix", _blank)
-    monkeypatch.setattr("evaluation.calibration.diagram", _blank)
+    patch_figures(monkeypatch)
+
+
+def patch_figures(patch: pytest.MonkeyPatch) -> None:
+    """`blank_figures` until the patch is undone."""
+    patch.setattr("evaluation.report.pictures.confusion_matrix", _blank)
+    patch.setattr("evaluation.calibration.diagram", _blank)

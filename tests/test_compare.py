@@ -15,11 +15,19 @@ from foundation.errors import InputError
 from runs.compare import compare
 from runs.options import CompareRunsOptions
 from serving import latency
+from tests.conftest import patch_figures
 from tests.fixtures.slim_parity import weights
 from tests.test_page import browse, needs_chromium
 
 NAMES = ("cat", "<b>dog</b>", "emu")
 COUNT = 30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_figures():
+    with pytest.MonkeyPatch.context() as patch:
+        patch_figures(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
