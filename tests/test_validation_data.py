@@ -110,7 +110,7 @@ def test_a_net_that_trains_in_bfloat16_is_evaluated_in_float32(place):
         assert found["loss"] == pytest.approx(numbers["loss"], rel=1e-6)
 
 
-def test_numbers_and_files_go_into_the_runs_record_in_mlflow(place, tmp_path):
+def test_numbers_and_files_go_into_the_runs_record_in_mlflow(place, tmp_path, no_figures):
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path}/store.db"
     client = mlflow.MlflowClient(uri)
@@ -178,7 +178,9 @@ def test_one_class_and_classes_without_examples(tmp_path):
     assert numbers["classes_without_examples"] == 1 and numbers["roc_auc"] is not None
 
 
-def test_a_net_of_nan_and_an_empty_split_are_said_and_leave_the_former_numbers(tmp_path):
+def test_a_net_of_nan_and_an_empty_split_are_said_and_leave_the_former_numbers(
+    tmp_path, no_figures
+):
     run = written(tmp_path / "nan", [0, 1, 2], LABELS)
     evaluate(options_of(run), silent)
     before = (run / "eval/metrics.json").read_bytes()
