@@ -5,6 +5,7 @@ import errno
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import IO
 
@@ -64,6 +65,15 @@ def settle(path: str | os.PathLike) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def check_takes_files(folder: str | os.PathLike) -> None:
+    """Raises OSError where files can't be made in a folder, which need not be there yet."""
+    folder = os.path.abspath(folder)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def check_is_name(name: object) -> None:

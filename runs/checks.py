@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 
 from datasets import tfrecord_dataset
-from foundation import picture_formats
+from foundation import files, picture_formats
 from foundation.errors import InputError, UsageError
 from foundation.options import given_values
 from nets import exported, names
@@ -109,16 +109,21 @@ def evaluation(given: EvaluateOptions) -> RunConfig | None:
         )
     _check_folder(given.source.dataset_dir)
     eval_dir = given.evaluation.eval_dir
+    _check_takes_files("eval_dir", eval_dir, eval_dir)
+    os.makedirs(eval_dir, exist_ok=True)
+    return config
+
+
+def _check_takes_files(option: str, value: str, folder: str) -> None:
     try:
-        os.makedirs(eval_dir, exist_ok=True)
+        files.check_takes_files(folder)
     except OSError as error:
         raise InputError(
-            f"{eval_dir} can't be made: {error.strerror}.",
-            option="eval_dir",
-            value=eval_dir,
-            remedy="Name a folder that can be written.",
+            f"{folder} can't be made or written: {error.strerror}.",
+            option=option,
+            value=value,
+            remedy="Name a place that can be written.",
         ) from error
-    return config
 
 
 def names_data(config: RunConfig | None, given: EvaluateOptions, path: str) -> None:
@@ -172,6 +177,15 @@ def classification(given: ClassifyImageOptions, pictures: Sequence[str]) -> None
             value=plot,
             remedy="Name a folder: each picture gets a file of its own.",
         )
+    answers = {"csv": given.classify.csv, "json": given.classify.json, "html": given.drawn.html}
+    for option, path in answers.items():
+        if path and os.path.isdir(path):
+            raise InputError("is a folder.", option=option, value=path, remedy="Name a file in it.")
+        if path and (os.path.isfile(path) or not os.path.exists(path)):  # else /dev/stdout, a pipe
+            _check_takes_files(option, path, os.path.dirname(path) or ".")
+    if plot:
+        is_file = plot.lower().endswith(".png")
+        _check_takes_files("plot", plot, (os.path.dirname(plot) or ".") if is_file else plot)
 
 
 def web_demo(given: WebDemoOptions) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ from runs import config as run_config
 from runs.explained import Explainer
 from runs.opened import OpenRun
 from runs.options import AloneOptions
-from serving import classifier
+from serving import classifier, frozen_graph
 from serving.classifier import Classifier
 from serving.export_config import ExportConfig
 from serving.options import ModelOptions
@@ -85,7 +85,8 @@ def open_model(
 
 def _of_export(path: str, alone: AloneOptions, asked: str | None, say: Say) -> Classifier:
     found = classifier.load(path, _recipe)
-    if unused := sorted(name for name in given_values(alone) if name != "labels"):
+    used = {"labels", *_nodes_as_exported(path, alone)}
+    if unused := sorted(name for name in given_values(alone) if name not in used):
         say(
             f"export.json knows how {path} is fed: "
             f"{', '.join(f'--{name}' for name in unused)} is left aside."
@@ -100,6 +101,23 @@ def _of_export(path: str, alone: AloneOptions, asked: str | None, say: Say) -> C
         except InputError as error:
             raise InputError(error.problem, option="labels", value=given) from error
     return found
+
+
+def _nodes_as_exported(path: str, alone: AloneOptions) -> Iterator[str]:
+    """The options that name nodes of an exported graph, where they are those that it is run by.
+
+    Raises:
+      InputError: the graph has no such node.
+    """
+    names = ("input_layer", "output_layer")
+    asked = {name: node for name in names if (node := getattr(alone.graph, name))}
+    file = classifier.model_file(path)
+    if not asked or not file.endswith(".pb") or not os.path.isfile(file):
+        return
+    nodes = classifier.config_of(path).nodes
+    for name, node in frozen_graph.named_nodes(file, asked).items():
+        if (node == nodes["input"]) if name == "input_layer" else node in nodes.values():
+            yield name
 
 
 def _recipe(export: ExportConfig, path_of: Callable[[str], str]) -> Prepare:

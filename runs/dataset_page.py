@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from PIL import Image, ImageDraw
 
 from datasets import splits
-from datasets.conversion.destination import DUPLICATES, NEAR_DUPLICATES, REJECTED, Destination
+from datasets.conversion.destination import DUPLICATES, NEAR_DUPLICATES, PAGE, REJECTED, Destination
 from datasets.conversion.image_bytes import Changes, Photograph
 from datasets.conversion.survey import SHARES, SIDES, Example, Survey
 from datasets.conversion.tally import WHOLE, Conversion
@@ -20,7 +20,6 @@ from evaluation.report.words import Words
 from foundation import files
 from foundation.labels import printable
 
-FILE_NAME = "dataset.html"
 # How many pairs of each sort, and findings, are on the page.
 _PAIRS, _FINDINGS = 40, 1000
 _SIDE = 160  # of the small pictures, in pixels
@@ -71,7 +70,7 @@ def write(made: Conversion, survey: Survey, folder: ImageFolder, destination: De
             findings_file=destination.side(REJECTED),
         )
     )
-    path = destination.side_path(FILE_NAME)
+    path = destination.side_path(PAGE)
     with files.whole(path) as file:
         file.write(page)
     return path

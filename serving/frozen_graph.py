@@ -197,7 +197,6 @@ def _foreign_ends(
     graph_def: tf.compat.v1.GraphDef, path: str, input_layer: str | None, output_layer: str | None
 ) -> tuple[str, str]:
     """The tensors that take images and give the classes; arguments as of `load_foreign`."""
-    nodes = {node.name for node in graph_def.node}
     if any(node.op in freezing.VARIABLES for node in graph_def.node):
         raise InputError(
             f"{path} is a graph without weights.",
@@ -215,15 +214,31 @@ def _foreign_ends(
         "input_layer": input_layer or placeholders[0],
         "output_layer": output_layer or graph_def.node[-1].name,
     }
+    found = _named(graph_def, path, asked)
+    return f"{found['input_layer']}:0", f"{found['output_layer']}:0"
+
+
+def named_nodes(path: str, asked: Mapping[str, str]) -> dict[str, str]:
+    """Option → node of a frozen graph, from what options call it, as of `load_foreign`.
+
+    Raises:
+      InputError: no frozen graph, or one without those nodes.
+      OSError: can't be read.
+    """
+    return _named(_read(path), path, asked)
+
+
+def _named(graph_def: tf.compat.v1.GraphDef, path: str, asked: Mapping[str, str]) -> dict[str, str]:
+    nodes, found = {node.name for node in graph_def.node}, {}
     for option, name in asked.items():
-        asked[option] = name.removesuffix(":0")
-        if asked[option] not in nodes:
-            asked[option] = asked[option].removeprefix("import/")
-        if asked[option] not in nodes:
+        found[option] = name.removesuffix(":0")
+        if found[option] not in nodes:
+            found[option] = found[option].removeprefix("import/")
+        if found[option] not in nodes:
             raise InputError(
                 f"{path} has no such node; {_ends(graph_def)}.", option=option, value=name
             )
-    return f"{asked['input_layer']}:0", f"{asked['output_layer']}:0"
+    return found
 
 
 def answers(rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,9 +1,11 @@
 """Classifying pictures: a training folder, boxes, names, unsure and broken pictures, files."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -19,10 +21,12 @@ from evaluation.report.answers_page import Shown
 from foundation.errors import InputError, UsageError
 from foundation.options import check
 from runs import category_names, pictures, reading
+from runs import config as run_config
 from runs.classify import answered, classify
 from runs.options import ClassifyImageOptions
-from serving import frozen_graph
+from serving import export_config, frozen_graph
 from serving.classifier import Classifier, likeliest
+from serving.export_config import ExportConfig
 from tests import tiny_net
 from tests.conftest import ROOT
 from tests.fixtures.slim_parity import weights
@@ -303,6 +307,42 @@ def test_what_a_graph_alone_can_not_be_asked(graph, folder, given, message):
     with pytest.raises(InputError, match=message):
         classify(options, table.append, lambda line: None)
     assert not table
+
+
+@pytest.mark.parametrize("option", ["csv", "json", "html", "plot"])
+def test_where_answers_can_not_be_written_nothing_is_asked(train_dir, folder, option):
+    given, read = {"model": train_dir, "image": [str(folder)]}, []
+    options = ClassifyImageOptions.of(**given, **{option: f"/proc/new/{option}"})
+    with pytest.raises(InputError, match=f"^--{option}=/proc/new/{option}: /proc/new.* written: "):
+        classify(options, read.append, read.append)
+    if option != "plot":
+        options = ClassifyImageOptions.of(**given, **{option: str(folder)})
+        with pytest.raises(InputError, match=f"^--{option}=.*: is a folder. Name a file in it."):
+            classify(options, read.append, read.append)
+    assert not read
+
+
+def test_nodes_that_are_named_must_be_those_of_an_exported_graph(
+    graph, train_dir, folder, tmp_path
+):
+    """An export knows its own, which are taken; a name of another graph is no slip to pass over."""
+    run = dataclasses.asdict(run_config.load(train_dir))
+    nodes = {"input": "input", "logits": "LeNet/logits", "probabilities": "LeNet/probabilities"}
+    config = ExportConfig(run, "model.ckpt-7", 7, False, nodes=nodes)
+    export_config.save(str(tmp_path / export_config.FILE_NAME), config)
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    shutil.copy(graph, tmp_path / "graph.pb")
+
+    def said(**given):
+        place, lines = {"model": str(tmp_path / "graph.pb"), "image": [str(folder / "1.png")]}, []
+        classify(ClassifyImageOptions.of(**place, **given), lambda line: None, lines.append)
+        return lines
+
+    assert not said(input_layer="import/input:0", output_layer="LeNet/probabilities")
+    assert "--input_layer is left aside" in said(input_layer="LeNet/logits")[0]
+    for option in ("input_layer", "output_layer"):
+        with pytest.raises(InputError, match=f"^--{option}=LeNet/nope: .*.pb has no such node"):
+            said(**{option: "LeNet/nope"})
 
 
 def test_two_ways_to_prepare_are_one_too_many():

@@ -196,7 +196,9 @@ def test_rows_of_several_or_no_classes(read):
     header = "filename,cat,dog\na.jpg,1,0\n"
     cat, finding, both = read(f"{header}b.jpg,1,1\n")
     assert finding == Finding(
-        "b.jpg", "two labels: cat and dog; --multiple_objects=largest decides", Effect.CORRECTED
+        "b.jpg",
+        "two labels: cat and dog; cat is taken by --multiple_objects=largest",
+        Effect.CORRECTED,
     )
     assert (both.path, both.label) == ("b.jpg", "cat")
     for row, reason in (
@@ -347,7 +349,9 @@ def test_rows_of_a_photograph_may_be_apart_and_must_agree(read):
     items = read("a.jpg,cat,train\nb.jpg,cat,train\na.jpg,dog,train\na.jpg,dog,test\n")
     two_labels, two_splits, *images = items
     assert two_labels == Finding(
-        "a.jpg", "two labels: cat and dog; --multiple_objects=largest decides", Effect.CORRECTED
+        "a.jpg",
+        "two labels: cat and dog; cat is taken by --multiple_objects=largest",
+        Effect.CORRECTED,
     )
     assert two_splits == Finding("a.jpg", "two splits: train and test; train is taken")
     assert [(item.path, item.label) for item in images] == [("a.jpg", "cat"), ("b.jpg", "cat")]

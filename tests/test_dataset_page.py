@@ -96,3 +96,10 @@ def test_a_finished_dataset_gets_its_page_too(made):
 def test_a_dry_run_writes_no_page(made):
     with pytest.raises(UsageError, match="--report writes a page, --dry_run nothing"):
         convert(changed(made[2], {"dry_run": True}), lambda line: None)
+
+
+def test_the_page_goes_with_the_dataset_that_it_shows(made):
+    _, page, options, _ = made
+    without = {"report": False, "near_duplicates": "ignore", "overwrite": True, "num_shards": 2}
+    convert(changed(options, without), lambda line: None)
+    assert not page.exists() and (page.parent / "dataset.json").exists()

@@ -332,7 +332,12 @@ def test_errors_are_one_line(place, tmp_path):
     fail(
         f"--checkpoint_path={place}/train",
         f"--eval_dir={tmp_path}/file/eval",
-        message="/file/eval can't be made: Not a directory",
+        message="/file/eval can't be made or written: Not a directory",
+    )
+    fail(
+        f"--checkpoint_path={place}/train",
+        "--eval_dir=/proc",  # takes no files, not even from root
+        message="--eval_dir=/proc: /proc can't be made or written: ",
     )
     fail(
         f"--checkpoint_path={place}/train",

@@ -32,11 +32,12 @@ def test_two_annotators_who_agree_make_one_example():
 def test_two_annotators_who_disagree_are_named_and_the_rule_decides(box):
     said = _say("weed", by="pat/0.xml"), _say("crop", box, by="kim/0.xml")
     finding, image = _gather(*said, rule="first")
-    reason = "two labels: weed (pat/0.xml) and crop (kim/0.xml); --multiple_objects=first decides"
-    assert finding == Finding("0.jpg", reason, Effect.CORRECTED)
+    reason = "two labels: weed (pat/0.xml) and crop (kim/0.xml); weed (pat/0.xml) is taken by "
+    assert finding == Finding("0.jpg", f"{reason}--multiple_objects=first", Effect.CORRECTED)
     assert image.label == "weed"
     finding, *images = _gather(*said, rule="each")
     assert [item.label for item in images] == ["weed", "crop"]
+    assert finding.reason.endswith("; each is taken by --multiple_objects=each")
     assert [item.effect for item in _gather(*said, rule="skip")] == [
         Effect.CORRECTED,
         Effect.LEFT_OUT,
@@ -138,7 +139,8 @@ def test_files_without_a_label_in_common_are_named_wherever_their_boxes_are():
     said = _say("weed", by="pat/0.xml"), _say("crop", _FAR, by="kim/0.xml")
     finding, image = _gather(*said)
     assert finding.reason.startswith("two labels: weed (pat/0.xml) and crop (kim/0.xml)")
-    assert image.label == "crop" if _FAR.area > _BOX.area else "weed"
+    assert image.label == "crop"
+    assert finding.reason.endswith("; crop (kim/0.xml) is taken by --multiple_objects=largest")
     both = Statement("0.jpg", (LabeledObject("weed", _BOX), LabeledObject("crop", _FAR)))
     assert len(_gather(both)) == 1  # one file may name several kinds
 

@@ -28,8 +28,9 @@ REJECTED = "rejected.csv"
 DUPLICATES = "duplicates.csv"
 NEAR_DUPLICATES = "near_duplicates.csv"
 WHITENING = "zca.npz"
+PAGE = "dataset.html"
 _LISTS = (REJECTED, DUPLICATES, NEAR_DUPLICATES)
-_SIDE_FILES = (DATASET_JSON, labels.FILE_NAME, WHITENING, *_LISTS)
+_SIDE_FILES = (DATASET_JSON, labels.FILE_NAME, WHITENING, PAGE, *_LISTS)
 
 
 class Destination:

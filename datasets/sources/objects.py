@@ -64,15 +64,21 @@ def examples(
     if rule == "each":
         chosen = [(thing, [thing]) for thing in objects]
     else:
-        # Of equally large ones, and where there are no boxes, the first.
-        key = _area if rule == "largest" else (lambda thing: 0)
-        best = max(objects, key=key)
-        others = [thing for thing in objects if thing.label == best.label and thing is not best]
-        chosen = [(best, [best, *others])]
+        first = best(objects, rule)
+        others = [thing for thing in objects if thing.label == first.label and thing is not first]
+        chosen = [(first, [first, *others])]
     return [
-        LabeledImage(path, best.label, tuple(t.box for t in alike if t.box), split, size)
-        for best, alike in chosen
+        LabeledImage(path, thing.label, tuple(t.box for t in alike if t.box), split, size)
+        for thing, alike in chosen
     ]
+
+
+def best(objects: Sequence[LabeledObject], rule: str) -> LabeledObject:
+    """The object, of at least one, that gives the label; `rule`: "largest" or "first".
+
+    Of equally large ones, and where there are no boxes, it is the first.
+    """
+    return objects[0] if rule == "first" else max(objects, key=_area)
 
 
 def _area(thing: LabeledObject) -> float:

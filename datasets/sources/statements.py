@@ -113,33 +113,45 @@ def _merged(
     by_box = collections.defaultdict(list)
     # Within one file only equal boxes are of one object: thousands need not be compared.
     is_one_file = len({one.origin for one in statements}) == 1
-    told = False
+    remarks: list[str | tuple] = []  # a tuple: two objects that are one, with what states them
     for statement in statements:
         if statement.split not in ("", split_by.split):
             clash = f"{split_by.split}{split_by.by()} and {statement.split}{statement.by()}"
-            yield Finding(first.path, f"two splits: {clash}; {split_by.split} is taken")
+            remarks.append(f"two splits: {clash}; {split_by.split} is taken")
         for thing in _scaled(statement, size):
             others = by_box[thing.box] if is_one_file else known
             same = [other for other in others if _are_one(*other, thing, statement)]
             if any(other.label == thing.label for other, _ in same):
                 continue
             if same:
-                told = True
-                yield _two_labels(first.path, *same[0], thing, statement, rule)
+                remarks.append((*same[0], thing, statement))
             known.append((thing, statement))
             by_box[thing.box].append(known[-1])
-    if not told and (other := _disagreeing(statements)):
-        yield _two_labels(first.path, *other, rule)
+    if all(isinstance(remark, str) for remark in remarks):
+        remarks += filter(None, [_disagreeing(statements)])
     things = [thing for thing, _ in known]
+    for remark in remarks:
+        if isinstance(remark, str):
+            yield Finding(first.path, remark)
+        else:
+            problem = _two_labels(*remark, _taken(known, rule))
+            yield Finding(first.path, f"{problem} by --multiple_objects={rule}", Effect.CORRECTED)
     yield from objects.examples(first.path, things, rule, split_by.split or split, size)
 
 
 def _two_labels(
-    path: str, one: LabeledObject, by: Statement, other: LabeledObject, other_by: Statement, rule
-) -> Finding:
-    labels = f"{one.label}{by.by()} and {other.label}{other_by.by()}"
-    problem = f"two labels: {labels}; --multiple_objects={rule} decides"
-    return Finding(path, problem, Effect.CORRECTED)
+    one: LabeledObject, by: Statement, other: LabeledObject, other_by: Statement, taken: str
+) -> str:
+    return f"two labels: {one.label}{by.by()} and {other.label}{other_by.by()}; {taken}"
+
+
+def _taken(known: Sequence[tuple[LabeledObject, Statement]], rule: str) -> str:
+    """Which label the example of a photograph with several objects has, and who states it."""
+    if rule in ("each", "skip"):
+        return "each is taken" if rule == "each" else "the photograph is left out"
+    best = objects.best([thing for thing, _ in known], rule)
+    by = next(statement.by() for thing, statement in known if thing is best)
+    return f"{best.label}{by} is taken"
 
 
 def _disagreeing(statements: Sequence[Statement]) -> tuple | None:
