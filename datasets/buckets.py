@@ -86,10 +86,18 @@ def whole(path: str) -> Iterator[BinaryIO]:
         raise
 
 
-def exists(url: str) -> bool:
-    """Whether there is a file or a folder in a bucket."""
+def check_folder(url: str, option: str) -> None:
+    """Raises InputError where there is no such folder in a bucket, or nobody answers there."""
     bucket, place = _bucket(url)
-    return bucket.exists(place)
+    if bucket.exists(place):
+        return
+    problem = "there is no such folder."
+    try:
+        bucket.info(place)  # says why, which `exists` does not
+    except OSError as error:
+        if error.__cause__ and not hasattr(error.__cause__, "status"):  # that of an answer
+            problem = f"it can't be reached: {error.__cause__}."
+    raise InputError(problem, option=option, value=url)
 
 
 def names(folder: str) -> list[str]:

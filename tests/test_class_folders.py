@@ -55,6 +55,18 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path):
     assert found == [("cat/1.jpg", "cat", ""), ("dog/2.jpg", "dog", "")]
 
 
+def test_hidden_folders_of_photographs_are_told_but_for_those_of_tools(tmp_path):
+    for path in ("cat/1.jpg", "dog/2.jpg", ".wolf/3.jpg", ".thumbnails/1.jpg", ".notes/a.txt"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_bytes(b"")
+    said = []
+    assert len(list(class_folders.read(ImageFolder(str(tmp_path)), said.append))) == 2
+    assert said == [
+        "Warning: hidden folders are passed over, with their photographs: .wolf (1). "
+        "Rename those that are classes."
+    ]
+
+
 def test_a_class_must_have_a_name_in_utf8(tmp_path):
     with pytest.raises(ValueError, match="The name of the class folder .* is not in UTF-8"):
         _read(tmp_path, "caf\udce9/1.jpg", "tea/1.jpg")

@@ -4,7 +4,9 @@ import unicodedata
 import pytest
 from PIL import Image
 
+from datasets.sources.bucket_folder import folder_at
 from datasets.sources.image_folder import ImageFolder
+from foundation.errors import InputError
 
 
 @pytest.fixture
@@ -169,3 +171,21 @@ def test_photographs_are_listed_in_order_without_what_is_none(tmp_path):
 def test_no_folder_is_an_error():
     with pytest.raises(ValueError, match="--image_dir=gone: there is no such folder"):
         ImageFolder("gone")
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("https://127.0.0.1:1/a.zip", "an archive is not read. Unpack it"),
+        ("photographs.tar.gz", "an archive is not read. Unpack it"),
+        ("https://127.0.0.1:1/photographs", "it can't be reached: .*127.0.0.1:1"),
+        ("memory://nothing", "there is no such folder"),
+        ("nothing", "there is no such folder"),
+    ],
+)
+def test_why_there_is_no_folder(path, problem):
+    if "://" in path:
+        pytest.importorskip("fsspec")
+        pytest.importorskip("aiohttp")
+    with pytest.raises(InputError, match=f"^--image_dir={path}: {problem}"):
+        folder_at(path)

@@ -22,6 +22,10 @@ def test_classes_that_look_alike_are_named(alike):
     )
 
 
+def test_a_number_and_its_negative_do_not_look_alike():
+    assert "WARNING" not in _lines(["-1", "0", "1"])
+
+
 def test_classes_that_are_numbers_but_not_their_own():
     said = _lines(["0", "1", "10", "2"])
     assert "class names are numbers, and not those of the labels: label 2 is class 10." in said

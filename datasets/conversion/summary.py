@@ -98,12 +98,13 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
 
 
 def _alike(names: Sequence[str]) -> Iterator[list[str]]:
-    """Yields class names that are the same but for case, blanks, `-`, `_` and accents."""
+    """Yields class names that are the same but for case, blanks, accents, `_` and `-`, no sign."""
     groups = collections.defaultdict(list)
     for name in names:
         letters = unicodedata.normalize("NFKD", name.casefold())
-        kept = (c for c in letters if c not in " -_" and not unicodedata.combining(c))
-        groups["".join(kept)].append(name)
+        kept = "".join(c for c in letters if c not in " -_" and not unicodedata.combining(c))
+        is_negative = name.startswith("-") and kept[:1].isdecimal()
+        groups[is_negative, kept].append(name)
     yield from (alike for alike in groups.values() if len(alike) > 1)
 
 

@@ -17,6 +17,8 @@ from datasets.sources.image_folder import (
 )
 from foundation.errors import InputError
 
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+
 
 def folder_at(path: str) -> ImageFolder:
     """The folder of photographs at a path of this machine or at a URL.
@@ -24,6 +26,13 @@ def folder_at(path: str) -> ImageFolder:
     Raises:
       InputError: there is no such folder, or nothing installed reaches it.
     """
+    if path.lower().endswith(_ARCHIVES) and not os.path.isdir(path):
+        raise InputError(
+            "an archive is not read.",
+            option="image_dir",
+            value=path,
+            remedy="Unpack it, and name the folder of its photographs.",
+        )
     if path.startswith("file://"):  # where links lead elsewhere, as in no bucket
         return ImageFolder(path.removeprefix("file://"))
     return BucketFolder(path) if buckets.is_url(path) else ImageFolder(path)
@@ -40,8 +49,7 @@ class BucketFolder(ImageFolder):
         """Raises InputError where there is no such folder, or nothing installed reaches it."""
         buckets.check(path, "image_dir")
         self.path = path.rstrip("/")
-        if not buckets.exists(self.path):
-            raise InputError("there is no such folder.", option="image_dir", value=path)
+        buckets.check_folder(self.path, "image_dir")
         self._files, self._listed = DiskTable(), set()
 
     def entries(self, folder: str) -> tuple[list[str], list[str]]:

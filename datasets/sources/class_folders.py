@@ -4,6 +4,7 @@ import collections
 import contextlib
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 
 from datasets import splits
@@ -21,6 +22,13 @@ _NO_CLASSES = set(
 )
 # With a folder `images` these are no classes, whatever lies next to them.
 _NOT_NEXT_TO_IMAGES = {"labels", "annotations"}
+# Hidden folders of tools and desktops, which may hold pictures and are never meant as classes.
+_OF_TOOLS = re.compile(
+    r"\.(git|github|hg|svn|dvc|idea|vscode|venv|cache|ipynb_checkpoints|ds_store|appledouble|"
+    r"spotlight-v100|fseventsd|temporaryitems|documentrevisions-v100|trash.*|thumbnails|thumb.*|"
+    r"comments|picasaoriginals|stfolder|stversions|sync|dropbox.*|huggingface)",
+    re.IGNORECASE,
+)
 _SUFFIXES = set(".jpg .jpeg .png .gif .bmp .webp .tif .tiff .ppm .pgm".split())
 _REMEDY = (
     "Give the labels by --annotations_dir or --csv_file, or sort the photographs into folders, one "
@@ -50,6 +58,7 @@ def read(
     found = layout(images, one_is_enough)
     for folder in sorted({"", *(within for within, _, _ in found)}):
         yield from _strays(images, folder)
+        _say_hidden(images, folder, say)
     for within, names, split in found:
         _say_joined(images.path, within, names, say)
         for name in names:
@@ -133,9 +142,27 @@ def _strays(images: ImageFolder, folder: str) -> Iterator[Finding]:
     """Yields the photographs that are next to the class folders."""
     _, names = images.entries(folder)
     for name in names:
-        is_photograph = posixpath.splitext(name)[1].lower() in _SUFFIXES
-        if is_photograph and not image_folder.is_clutter(name):
+        if _is_photograph(name) and not image_folder.is_clutter(name):
             yield Finding(posixpath.join(folder, name), "in no class folder", Effect.LEFT_OUT)
+
+
+def _say_hidden(images: ImageFolder, within: str, say: Callable[[str], None]) -> None:
+    """Says which folders would be classes but for the dot that their names begin with."""
+    found = []
+    for name in images.entries(within)[0]:
+        if name.startswith(".") and not _OF_TOOLS.fullmatch(name):
+            folder = posixpath.join(within, name)
+            if any(map(_is_photograph, images.photographs(folder))):
+                found.append(folder)
+    if found:
+        say(
+            "Warning: hidden folders are passed over, with their photographs: "
+            f"{labels.shortened(found)}. Rename those that are classes."
+        )
+
+
+def _is_photograph(path: str) -> bool:
+    return posixpath.splitext(path)[1].lower() in _SUFFIXES
 
 
 def _say_joined(top: str, within: str, names: list[str], say: Callable[[str], None]) -> None:
