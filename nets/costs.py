@@ -13,6 +13,7 @@ import keras
 
 from foundation import files
 from nets import names, nets_factory
+from nets.shapes import shapes_only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ def known() -> Mapping[str, Cost]:
 def compute(name: str) -> Cost:
     """Builds a net, without values for its weights, and counts."""
     net = nets_factory.get(name)
-    with keras.StatelessScope(initialize_variables=False):
+    with shapes_only():
         return of(net.build(net.checkpoint_outputs))
 
 

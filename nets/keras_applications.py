@@ -29,6 +29,7 @@ import numpy as np
 from foundation.errors import InputError
 from nets import blocks, https, keras_files, layers
 from nets.blocks import Request
+from nets.shapes import shapes_only
 
 _PIXELS = "pixels"  # name of the layer that converts them
 _IMAGENET_MEAN, _IMAGENET_STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of 0 to 1
@@ -117,7 +118,7 @@ def build(request: Request, *, dropout_keep_prob: float | None = None) -> keras.
     application = APPLICATIONS[request.name]
     images = _converted(application, request.images(smallest=application.smallest_image))
     # Keras's net is only a plan: none of its variables is made.
-    with keras.StatelessScope(initialize_variables=False):
+    with shapes_only():
         plan = _keras_net(
             application,
             weights=None,

@@ -13,7 +13,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 
-import keras
 import numpy as np
 from tqdm import tqdm
 
@@ -28,6 +27,7 @@ from nets import (
     slim_names,
 )
 from nets.options import PRETRAINED
+from nets.shapes import shapes_only
 
 DEFAULT_CACHE_DIR = os.path.join("~", ".cache", "slim_image_classifiers")
 _ATTEMPTS = 5  # in a row that bring nothing new
@@ -264,7 +264,7 @@ def _keras_row(model_name: str) -> str | None:
 def _as_slim_has_them(model_name: str, values: Mapping[str, np.ndarray]):
     if model_name not in keras_to_slim.COUNTERPARTS:
         return values
-    with keras.StatelessScope(initialize_variables=False):
+    with shapes_only():
         model = nets_factory.build(model_name, 1000)
     shapes = {name: tuple(v.shape) for name, v in slim_names.variables(model).items()}
     return keras_to_slim.translate(values, shapes)

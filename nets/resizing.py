@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 
 from foundation.errors import InputError
+from nets.shapes import shapes_only
 
 
 def at_size(model: keras.Model, build: Callable[..., keras.Model], image_size: int) -> keras.Model:
@@ -24,7 +25,7 @@ def at_size(model: keras.Model, build: Callable[..., keras.Model], image_size: i
     shapes = _shapes(model)
 
     def fitting(**options) -> keras.Model | None:
-        with keras.StatelessScope(initialize_variables=False):  # its own weights are never used
+        with shapes_only():  # its own weights are never used
             other = build(image_size=image_size, **options)
         fits = all(shapes.get(name) == shape for name, shape in _shapes(other).items())
         return other if fits else None

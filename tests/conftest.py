@@ -9,9 +9,6 @@ import socket
 
 # Before anything imports TensorFlow: its start-up notices would fill the report.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# What XLA makes of the tests' small nets runs no longer than LLVM would take to make it faster.
-if not os.path.exists("/dev/nvidiactl"):
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import numpy as np
 import pytest

@@ -1,17 +1,17 @@
 """Keras's weights give the same logits in TF-Slim's nets."""
 
-import keras
 import numpy as np
 import pytest
 
 from nets import checkpoints, keras_to_slim, nets_factory, slim_names
+from nets.shapes import shapes_only
 
 # Where Keras and TF-Slim pad alike: the pool of ResNets sees an odd number of pixels.
 SIZES = {"inception_v3": 75, "resnet_v1_50": 33, "resnet_v2_50": 33}
 
 
 def translated(name, values):
-    with keras.StatelessScope(initialize_variables=False):
+    with shapes_only():
         model = nets_factory.build(name, 7)
     shapes = {name: tuple(v.shape) for name, v in slim_names.variables(model).items()}
     return keras_to_slim.translate(values, shapes)
@@ -39,7 +39,7 @@ def test_logits(name):
 
 @pytest.mark.parametrize("name", ["vgg_16", "vgg_19", "resnet_v1_152", "resnet_v2_101"])
 def test_names_and_shapes(name):
-    with keras.StatelessScope(initialize_variables=False):
+    with shapes_only():
         theirs = nets_factory.build(keras_to_slim.COUNTERPARTS[name], 7)
         ours = nets_factory.build(name, 7)
     values = {
@@ -62,7 +62,7 @@ def test_vggs_first_dense_layer_reads_rows_of_pixels():
 
 @pytest.mark.parametrize("name", ["inception_v3", "resnet_v1_50"])
 def test_dense_layers_of_a_users_own_classifier_are_passed_over(name):
-    with keras.StatelessScope(initialize_variables=False):
+    with shapes_only():
         theirs = nets_factory.build(keras_to_slim.COUNTERPARTS[name], 7)
         ours = nets_factory.build(name, 7)
     shapes = {name: tuple(v.shape) for name, v in slim_names.variables(theirs).items()}

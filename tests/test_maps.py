@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from nets import blocks, maps, nets_factory
+from nets.shapes import shapes_only
 
 # Net → image size, the last maps before its classifier, and their side.
 LAST = {
@@ -25,7 +26,7 @@ LAST = {
 
 def built(name, size, **options):
     """A net whose variables are not drawn."""
-    with keras.StatelessScope(initialize_variables=False):
+    with shapes_only():
         return nets_factory.build(name, 5, size, **options)
 
 

@@ -26,6 +26,7 @@ from nets import (
     pretrained,
     slim_names,
 )
+from nets.shapes import shapes_only
 from tests.conftest import ROOT
 
 ZOO = ROOT / "tests/fixtures/slim_parity/checkpoints/zoo_v1/mobilenet_v1_0.25_128.ckpt"
@@ -199,7 +200,7 @@ def keras_weights(monkeypatch):
     """In place of a download: ones, under the names of Keras's row."""
 
     def ones(name, cache_dir):
-        with keras.StatelessScope(initialize_variables=False):
+        with shapes_only():
             variables = slim_names.variables(nets_factory.build(name, 1000))
         return {name: np.ones(v.shape, np.float32) for name, v in variables.items()}
 

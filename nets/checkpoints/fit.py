@@ -11,6 +11,7 @@ import tensorflow as tf
 from foundation.errors import InputError
 from nets import slim_names
 from nets.checkpoints.reader import Reader, Values, read
+from nets.shapes import shapes_only
 
 AVERAGE = "/ExponentialMovingAverage"
 
@@ -183,7 +184,7 @@ def head_size(
       guess: a number to compare with, given back where nothing in the checkpoint differs from it.
       image_size, channels: as for `net.build`.
     """
-    with keras.StatelessScope(initialize_variables=False):  # shapes, without values
+    with shapes_only():  # shapes, without values
         model = net.build(guess, image_size, channels)
     for there, here in plan(model, reader).other_shape.values():
         if here[-1] == guess:
