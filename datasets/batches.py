@@ -346,7 +346,8 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
 
 def _served(ds: tf.data.Dataset, address: str) -> tf.data.Dataset:
     """The same batches from a tf.data service."""
-    ds = ds.apply(
+    # The service makes an iterator of its own: what `_options` says of that counts there too.
+    ds = ds.with_options(_options(None)).apply(
         tf.data.experimental.service.distribute(
             # Its worker yields the whole sequence: the parts are cut above.
             processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,

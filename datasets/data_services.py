@@ -42,8 +42,10 @@ def _nothing_sent(address: str, timeout_secs: float) -> str:
     def ask():
         import tensorflow as tf
 
+        options = tf.data.Options()
+        options.autotune.enabled = False  # its thread would hold up the end of the service
         try:
-            ds = tf.data.Dataset.range(1).apply(
+            ds = tf.data.Dataset.range(1).with_options(options).apply(
                 tf.data.experimental.service.distribute(
                     tf.data.experimental.service.ShardingPolicy.OFF, f"grpc://{address}"
                 )

@@ -26,7 +26,7 @@ def running(port="0"):
     assert "Ready: train with --data_service=" in line, process.stderr.read()
     yield line.split("--data_service=")[1].split(". ")[0]
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=10)
     assert process.returncode == 0 and "The service has ended." in out, err
 
 
