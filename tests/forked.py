@@ -66,6 +66,8 @@ class Script:
             end.close()
         for one in (self.stdout, self.stderr):
             weakref.finalize(self, one.close)
+        # A test that fails leaves its script behind, and pytest would wait for that at its end.
+        weakref.finalize(self, self._process.kill)
 
     @property
     def returncode(self) -> int | None:
