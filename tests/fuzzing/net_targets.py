@@ -73,9 +73,11 @@ def _records_reader(folder: pathlib.Path):
         if _is_picked(data, 1):  # the names are then those of the records
             (folder / "labels.txt").unlink()
         dataset = tfrecord_dataset.find(str(folder))
-        bad_records.summary(bad_records.find(dataset, num_threads=1))
-        if _is_picked(data, 2):
-            without, _ = bad_records.drop(dataset, 100, num_threads=1)
+        if not _is_picked(data, 2):
+            bad_records.summary(bad_records.find(dataset, num_threads=1))
+        else:
+            without, bad = bad_records.drop(dataset, 100, num_threads=1)
+            bad_records.summary(bad)
             ds = batches.evaluation_batches(without, decode, 2, num_threads=1)
             batches.explained(without, lambda: list(ds))
 
