@@ -64,6 +64,7 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
     """
     for stream in (sys.stdout, sys.stderr):  # names need not fit the terminal's encoding
         stream.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = lines.Outliving(sys.stdout), lines.Outliving(sys.stderr)
     define(job)
     try:
         given = parse(job, sys.argv, words)
@@ -82,9 +83,6 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
         _fail(str(error), _USAGE_ERROR)
     except KeyboardInterrupt:
         _fail("stopped by Ctrl-C", _INTERRUPTED)
-    except BrokenPipeError:
-        # Who reads our lines, such as `head`, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, OSError) as error:
         if flags.FLAGS.debug:
             traceback.print_exc()

@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 # Each shows what those before it show.
 LEVELS = ("error", "warning", "info", "debug")
@@ -100,6 +100,36 @@ class Printer:
 
 # Of this process: a script sets it as its command line says.
 printer = Printer()
+
+
+class Outliving:
+    """Standard output or error that goes on when whoever reads it, such as `head`, is gone.
+
+    The work that lines tell of is not done for its lines: those that nobody reads are dropped.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._unread_is_dropped():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unread_is_dropped():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _unread_is_dropped(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def are_for_machines(argv: Sequence[str]) -> bool:

@@ -60,6 +60,24 @@ def test_any_other_error_is_a_bug_and_keeps_its_trace(error):
     assert "Traceback" in done.stderr and error.partition("(")[0] in done.stderr
 
 
+@pytest.mark.parametrize("unread", ["stdout", "stderr"])
+def test_the_work_goes_on_when_nobody_reads_its_lines_any_more(unread, tmp_path):
+    many = f"[print('line', i, file=sys.{unread}, flush=True) for i in range(20_000)]"
+    statement = f"import sys; {many}; open('{tmp_path}/done', 'w').close()"
+    command = [sys.executable, "-c", _SCRIPT.format(statement=statement)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        assert getattr(process, unread).readline() == "line 0\n"
+        getattr(process, unread).close()
+        other = process.stderr if unread == "stdout" else process.stdout
+        assert other.read() == ""
+    assert process.returncode == 0 and (tmp_path / "done").exists()
+
+
+def test_another_broken_pipe_is_told():
+    assert "error: Broken pipe" in failed("BrokenPipeError(32, 'Broken pipe')").stderr
+
+
 @pytest.mark.parametrize("path", _SCRIPTS, ids=lambda path: path.name)
 def test_no_script_catches_errors(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
