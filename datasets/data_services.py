@@ -45,9 +45,13 @@ def _nothing_sent(address: str, timeout_secs: float) -> str:
         options = tf.data.Options()
         options.autotune.enabled = False  # its thread would hold up the end of the service
         try:
-            ds = tf.data.Dataset.range(1).with_options(options).apply(
-                tf.data.experimental.service.distribute(
-                    tf.data.experimental.service.ShardingPolicy.OFF, f"grpc://{address}"
+            ds = (
+                tf.data.Dataset.range(1)
+                .with_options(options)
+                .apply(
+                    tf.data.experimental.service.distribute(
+                        tf.data.experimental.service.ShardingPolicy.OFF, f"grpc://{address}"
+                    )
                 )
             )
             found.append("" if list(ds.as_numpy_iterator()) == [0] else "it sends something else")

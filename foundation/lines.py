@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import json
 import math
 import numbers
@@ -59,12 +60,13 @@ class Printer:
         """
         if getattr(line, "event", "") == "end":
             return self.fail(line.fields["exit_code"], line.removeprefix("Error: "))
-        level = "warning" if line.startswith(_WARNING) else "info"
+        text = line.lstrip("\n")  # which sets paragraphs apart for people
+        level = "warning" if text.startswith(_WARNING) else "info"
         if not self.shows(level):
             return
         if self.as_json:
             event, fields = getattr(line, "event", "line"), getattr(line, "fields", {})
-            self._object(level, event, line.removeprefix(_WARNING), **fields)
+            self._object(level, event, text.removeprefix(_WARNING), **fields)
         else:
             print(harmless(line), flush=True)
 
@@ -103,7 +105,7 @@ printer = Printer()
 
 
 class Outliving:
-    """Standard output or error that goes on when whoever reads it, such as `head`, is gone.
+    """Standard output or error that goes on when its reader, such as `head` or a terminal, is gone.
 
     The work that lines tell of is not done for its lines: those that nobody reads are dropped.
     """
@@ -127,7 +129,9 @@ class Outliving:
     def _unread_is_dropped(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # of a pipe, of a terminal
+                raise
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 

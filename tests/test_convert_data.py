@@ -346,7 +346,7 @@ def test_photographs_without_annotation_are_counted_and_may_take_their_folders_n
     words += ["--validation_fraction=0", f"--output_dir={tmp_path}/out"]
     out, _ = _run(*words)
     assert "out: 6 examples of 2 classes" in out and "no annotation (14)" in out
-    assert "WARNING: 14 photographs have no annotation and are left out" in out
+    assert "Warning: 14 photographs have no annotation and are left out" in out
     assert "flags" in (content := json.loads((tmp_path / "out" / "dataset.json").read_text()))
     assert "unannotated" not in content["flags"]
     reasons = _rejected(tmp_path / "out" / "rejected.csv")
@@ -372,20 +372,20 @@ def test_file_names_that_are_no_text_are_printed_all_the_same(tmp_path):
         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
     )
     assert "a/caf\ufffd.jpg: empty file" in out
-    assert "WARNING: no example of 1 of the classes:\n  c\n" in out
+    assert "Warning: no example of the classes c (1).\n" in out
 
 
 def test_a_single_file_that_mixes_splits_says_so(tmp_path):
     for i, place in enumerate(("train/a", "train/b", "test/a", "test/b")):
         (tmp_path / "images" / place).mkdir(parents=True)
         Image.new("RGB", (9, 9), (i, 0, 0)).save(tmp_path / "images" / place / "1.png")
-    warning = "WARNING: the source's splits (test, train) are mixed in the one file"
+    warning = "Warning: the source's splits (test, train) are mixed in the one file"
     out, _ = _run(f"--image_dir={tmp_path}/images", f"--output_file={tmp_path}/o.tfrecord")
     assert warning in out
     out, _ = _run(f"--image_dir={tmp_path}/images/train", f"--output_file={tmp_path}/p.tfrecord")
-    assert "WARNING" not in out
+    assert "Warning" not in out
     out, _ = _run(f"--image_dir={tmp_path}/images", f"--output_dir={tmp_path}/o")
-    assert "WARNING" not in out
+    assert "Warning" not in out
 
 
 @pytest.mark.parametrize(

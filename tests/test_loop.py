@@ -100,6 +100,20 @@ def test_a_signal_saves_and_stops_and_a_second_one_is_fatal():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_closed_terminal_is_a_signal_but_for_nohup():
+    former = signal.getsignal(signal.SIGHUP)
+    try:
+        with loop.StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.reason == "SIGHUP" and stop.is_urgent
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with loop.StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.reason is None
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+
 @pytest.mark.parametrize(("gap", "code"), [(0.01, 7), (1.5, 7), (2.5, 128 + signal.SIGTERM)])
 def test_one_wish_sent_twice_is_one(gap, code):
     program = """

@@ -7,6 +7,7 @@ import pytest
 
 from foundation.errors import AgainError, InputError
 from tests.conftest import free_ports
+from training import peers
 from training.peers import Peers
 
 
@@ -46,6 +47,44 @@ def test_workers_go_together_when_all_are_there(addresses):
     assert lines[0][1].startswith("Waiting for ")
     assert f"worker 2 ({addresses[2]})" in lines[0][1]
     assert lines[1][1] == f"Waiting for worker 0 ({addresses[0]}), 30 s at most …"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b'{"worker": Infinity, "options": {}}\n', b"[" * 60_000 + b"\n", b'{"worker": 1}\n', b"GET"],
+    ids=["infinite", "deep", "without options", "without an end"],
+)
+def test_what_a_stranger_says_is_passed_over(addresses, said):
+    chief, done = come(addresses[:2], 0)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            stranger = socket.create_connection(("127.0.0.1", int(addresses[0].rpartition(":")[2])))
+            break
+    with stranger:
+        stranger.sendall(said)
+        worker, _ = come(addresses[:2], 1)
+        worker.join()
+        chief.join()
+    assert done
+
+
+def test_a_stranger_who_drips_is_not_waited_for():
+    ours, theirs = socket.socketpair()
+    ended = threading.Event()
+
+    def drip():
+        while not ended.wait(0.1):
+            theirs.send(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    with pytest.raises(TimeoutError):
+        peers._line(ours)
+    ended.set()
+    thread.join()
+    ours.close()
+    theirs.close()
 
 
 def test_a_worker_that_hung_up_is_waited_for_again(addresses):

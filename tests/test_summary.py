@@ -18,26 +18,26 @@ def _lines(classes, counts=None, findings=(), dry_run=False):
 def test_classes_that_look_alike_are_named(alike):
     said = _lines(["dog", *alike])
     assert (
-        f"WARNING: classes that differ only in case, blanks or accents: {', '.join(alike)}" in said
+        f"Warning: classes that differ only in case, blanks or accents: {', '.join(alike)}" in said
     )
 
 
 def test_a_number_and_its_negative_do_not_look_alike():
-    assert "WARNING" not in _lines(["-1", "0", "1"])
+    assert "Warning" not in _lines(["-1", "0", "1"])
 
 
 def test_classes_that_are_numbers_but_not_their_own():
     said = _lines(["0", "1", "10", "2"])
     assert "class names are numbers, and not those of the labels: label 2 is class 10." in said
-    assert "WARNING" not in _lines(["0", "1", "2"])
-    assert "WARNING" not in _lines(["4", "many"])
+    assert "Warning" not in _lines(["0", "1", "2"])
+    assert "Warning" not in _lines(["4", "many"])
 
 
 def test_a_class_without_validation_photographs_and_one_class_alone_are_warned_of():
     counts = {"train": {"cat": 3, "dog": 2}, "validation": {"cat": 1}}
     said = _lines(["cat", "dog"], counts)
-    assert "WARNING: no validation photograph of 1 of the classes:\n  dog" in said
-    assert "WARNING: there is one class only, cat: " in _lines(["cat"])
+    assert "Warning: no validation photograph of the classes dog (1)." in said
+    assert "Warning: there is one class only, cat: " in _lines(["cat"])
 
 
 def test_a_dataset_for_training_alone_is_told_so():
@@ -50,5 +50,5 @@ def test_a_dataset_for_training_alone_is_told_so():
 
 def test_many_photographs_without_annotation_are_warned_of():
     findings = [Finding(f"{i}.jpg", "no annotation", Effect.LEFT_OUT) for i in range(9)]
-    assert "WARNING: 9 photographs have no annotation" in _lines(["a", "b"], findings=findings)
-    assert "WARNING" not in _lines(["a", "b"], findings=findings[:2])
+    assert "Warning: 9 photographs have no annotation" in _lines(["a", "b"], findings=findings)
+    assert "Warning" not in _lines(["a", "b"], findings=findings[:2])

@@ -109,8 +109,14 @@ class Plan:
     pauses: Sequence[Pause] = ()
 
 
+def _signals() -> list[signal.Signals]:
+    """Those that ask for an end; `nohup` has the one of a closed terminal ignored."""
+    hangs_up = os.name == "posix" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
+
+
 class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a wish to stop; a second one ends the process at once.
+    """Turns Ctrl-C, SIGTERM and a closed terminal into a wish to stop; a second ends the process.
 
     `reason` says what asked for it: a signal's name, the time limit, or what a pause found.
     """
@@ -124,7 +130,7 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _signals():
             self._previous[number] = signal.signal(number, self._note)
         if os.name == "posix":
             reader, self._writer = os.pipe()

@@ -190,20 +190,20 @@ class _AtWorker(_Meeting):
 
 def _said(connection: socket.socket) -> tuple[int, dict[str, str]]:
     """Number and options of the worker that has connected; 0 and none where somebody else did."""
-    connection.settimeout(_CONNECT_SECS)
     try:
         hello = json.loads(_line(connection))
         said = int(hello["worker"]), {**hello["options"]}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         said = _CHIEF, {}
     connection.setblocking(False)
     return said
 
 
 def _line(connection: socket.socket) -> str:
-    """The next line; what there is of it where the connection ends."""
-    found = b""
+    """The next line; what there is of it where the connection ends; raises TimeoutError."""
+    found, ends = b"", time.monotonic() + _CONNECT_SECS
     while not found.endswith(b"\n") and len(found) < _LONGEST_LINE:
+        connection.settimeout(max(ends - time.monotonic(), 0.001))  # 0 would not wait at all
         if not (more := connection.recv(_LONGEST_LINE)):
             break
         found += more

@@ -9,7 +9,7 @@ from datasets import splits
 from datasets.conversion.destination import NEAR_DUPLICATES, REJECTED, Destination
 from datasets.conversion.tally import WHOLE, Conversion
 from datasets.sources.statements import UNNAMED
-from foundation.labels import printable
+from foundation.labels import printable, shortened
 
 _LISTED = 20  # files that the summary names of each sort
 
@@ -58,30 +58,31 @@ def _counts(conversion: Conversion) -> Iterator[str]:
 def _findings(conversion: Conversion, place: str) -> Iterator[str]:
     present = set().union(*(count.keys() for count in conversion.counts.values()))
     if absent := [name for name in conversion.classes if name not in present]:
-        yield f"\nWARNING: no example of {len(absent)} of the classes:"
-        yield from _some(absent, len(absent))
+        yield f"\nWarning: no example of the classes {printable(shortened(absent))}."
     for alike in _alike(conversion.classes):
-        yield "\nWARNING: classes that differ only in case, blanks or accents: " + (
+        yield "\nWarning: classes that differ only in case, blanks or accents: " + (
             printable(", ".join(alike))
         )
     if other := _numbers_elsewhere(conversion.classes):
-        yield f"\nWARNING: class names are numbers, and not those of the labels: {other}."
+        yield f"\nWarning: class names are numbers, and not those of the labels: {other}."
     if unseen := _without_validation(conversion):
-        yield f"\nWARNING: no validation photograph of {len(unseen)} of the classes:"
-        yield from _some(unseen, len(unseen))
+        yield f"\nWarning: no validation photograph of the classes {printable(shortened(unseen))}."
     if set(conversion.counts) == {splits.TRAIN}:
         yield "\nNo photograph is held back for an evaluation; --validation_fraction says how many."
     if len(conversion.classes) == 1:
-        yield f"\nWARNING: there is one class only, {printable(conversion.classes[0])}: whatever a "
-        yield "  net says of it is right."
+        yield f"\nWarning: there is one class only, {printable(conversion.classes[0])}: " + (
+            "whatever a net says of it is right."
+        )
     left_out = sum(item.kind == UNNAMED for item in conversion.findings)
     if 2 * left_out > conversion.num_examples + left_out:
-        yield f"\nWARNING: {left_out} photographs have no annotation and are left out; with"
-        yield "  --unannotated=folder the names of their folders are their labels."
+        yield f"\nWarning: {left_out} photographs have no annotation and are left out; with " + (
+            "--unannotated=folder the names of their folders are their labels."
+        )
     if conversion.mixed_splits:
         mixed = ", ".join(split or "none" for split in conversion.mixed_splits)
-        yield f"\nWARNING: the source's splits ({mixed}) are mixed in the one file;"
-        yield "  --output_dir keeps them apart."
+        yield f"\nWarning: the source's splits ({mixed}) are mixed in the one file; " + (
+            "--output_dir keeps them apart."
+        )
     if conversion.changes:
         yield f"\nEncoded anew: {_counted(conversion.changes)}"
     if conversion.findings:
@@ -93,7 +94,7 @@ def _findings(conversion: Conversion, place: str) -> Iterator[str]:
         yield from _some(map(str, conversion.duplicates), len(conversion.duplicates))
         problems = (f"{item}: {item.problem}" for item in conversion.duplicates if item.problem)
         if number := sum(bool(item.problem) for item in conversion.duplicates):
-            yield f"\nWARNING: {number} of the duplicates contradict each other:"
+            yield f"\nWarning: {number} of the duplicates contradict each other:"
             yield from _some(problems, number)
 
 
