@@ -123,6 +123,7 @@ def load(path: str) -> tuple[Net, tuple[int | None, ...]]:
             interpreter = litert.Interpreter(
                 model_content=content, num_threads=machine.num_processors()
             )
+            interpreter.allocate_tensors()  # which says that it takes XNNPACK
             runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{path}: can't be loaded as a TensorFlow Lite model: {error}") from error

@@ -43,7 +43,7 @@ def test_every_way_to_name_it_gives_the_nets_numbers(export, loaded_once, pictur
 
 
 @pytest.mark.parametrize("file", ["", "frozen_graph.pb", "model.tflite"])
-def test_size_and_latency(export, loaded_once, file):
+def test_size_and_latency(export, loaded_once, file, capfd):
     path = os.path.join(export, file)
     formats = {"": "saved_model", "frozen_graph.pb": "frozen_graph", "model.tflite": "tflite"}
     assert latency.format_of(path) == formats[file]
@@ -52,6 +52,7 @@ def test_size_and_latency(export, loaded_once, file):
     net, shape = classifier.load_net(path)
     assert shape == (SIZE, SIZE, 3)
     assert net(np.zeros((8, *shape), np.float32))["logits"].shape == (8, len(LABELS))
+    assert capfd.readouterr() == ("", "")  # no runtime says what it does
     if file:
         assert latency.size_in_bytes(path) == os.path.getsize(path)
     assert 4 * 16 * 64 * 9 < latency.size_in_bytes(path) < 1e6  # the weights of a layer, and more
