@@ -11,14 +11,31 @@ _PINS = pathlib.Path(__file__).parent.parent / "constraints.txt"
 # Longer ones are the licence's text.
 _LONGEST_NAME = 80
 ABSENT = "not installed here"
-# Whose metadata don't say; read in their LICENSE files.
+# Whose metadata don't say, or that only another system or Python installs; read in their LICENSE
+# files or in what the package index says of them.
 _READ = {
+    "async-timeout": "Apache-2.0",
+    "atheris": "Apache-2.0",
+    "audioop-lts": "PSF-2.0",
+    "colorama": "BSD-3-Clause",
+    "coloredlogs": "MIT",
+    "exceptiongroup": "MIT",
     "huey": "MIT",
+    "humanfriendly": "MIT",
+    "mpmath": "BSD-3-Clause",
     "namex": "Apache-2.0",
+    "pyreadline3": "BSD-3-Clause",
     "python-dateutil": "Apache-2.0 AND BSD-3-Clause",
+    "pywin32": "PSF-2.0",
     "simple-parsing": "MIT",
     "skops": "MIT",
+    "sympy": "BSD-3-Clause",
+    "tomli": "MIT",
+    "tzdata": "Apache-2.0",
+    "waitress": "ZPL-2.1",
 }
+# Of the extra `gpu`: whoever installs it takes CUDA from NVIDIA under NVIDIA's terms.
+_OF_NVIDIA = "LicenseRef-NVIDIA-Proprietary"
 
 
 class Pin(NamedTuple):
@@ -41,12 +58,14 @@ def pins(path: pathlib.Path = _PINS) -> Iterator[Pin]:
 
 def licence(name: str) -> str:
     """What a package's metadata say: an SPDX expression (PEP 639), a name, or classifiers."""
+    if name in _READ:
+        return _READ[name]
+    if name.startswith("nvidia-"):
+        return _OF_NVIDIA
     try:
         found = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:
         return ABSENT
-    if name in _READ:
-        return _READ[name]
     named = " ".join((found.get("License") or "").split())
     kinds = [
         one.rpartition(" :: ")[2]
