@@ -42,6 +42,13 @@ class AgainError(InputError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h, for what starts scripts again
 
 
+class Unreadable(OSError):
+    """A file that this machine can't read for now; it says nothing of what is in the file."""
+
+    def __init__(self, problem: str):
+        super().__init__(problem)  # alone, so that it can be pickled
+
+
 def missing_extra(extra: str, needed_by: str, option: str | None = None) -> InputError:
     """What to say where an optional dependency can't be imported."""
     return InputError(

@@ -5,14 +5,81 @@ import errno
 import os
 import platform
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from typing import IO
+
+from foundation.errors import Unreadable
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+# What a system says of a file itself, and will say again. All else is of the disk, the connection
+# or the process: EIO, ESTALE, ENOTCONN, ENXIO, ETIMEDOUT, EMFILE, ENOMEM, …
+_OF_A_FILE = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EINVAL,  # a name that the file system can't have
+    errno.EILSEQ,
+    errno.EFBIG,
+    errno.EOVERFLOW,
+}
+
+
+@contextlib.contextmanager
+def readable(path: str | os.PathLike) -> Iterator[None]:
+    """Tells a block that reads a file apart from the file where the machine is what fails.
+
+    Raises:
+      Unreadable: the disk, the connection or the process failed. Other kinds of OSError, such as
+        that there is no such file, are raised as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno in _OF_A_FILE:
+            raise
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | os.PathLike, error: OSError) -> Unreadable:
+    """What to say of a file that could not be read, by no fault of its own."""
+    return Unreadable(
+        f"{os.fspath(path)}: {error.strerror or error}. Check the disk or the connection, and run "
+        "the same command again. If only this file is damaged, move it away."
+    )
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, mode: str = "r", **how) -> Iterator[IO]:
+    """Opens a file to be read; raises what `readable` does. `how` goes to `open`."""
+    with readable(path), open(path, mode, **how) as file:
+        yield file
+
+
+def status(path: str | os.PathLike) -> os.stat_result | None:
+    """What a path leads to; None where it leads to nothing. Raises Unreadable; see `readable`."""
+    try:
+        with readable(path):
+            return os.stat(path)
+    except Unreadable:
+        raise
+    except (OSError, ValueError):  # a null character
+        return None
+
+
+def is_file(path: str | os.PathLike) -> bool:
+    """Whether a path leads to a plain file; raises Unreadable where nobody can tell."""
+    found = status(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
 
 
 @contextlib.contextmanager

@@ -20,12 +20,13 @@ from datasets.findings import Effect, Finding
 from datasets.options import ConversionOptions, DestinationOptions
 from datasets.schema import Box, LabeledImage
 from datasets.sources.image_folder import MISSING, ImageFolder
-from foundation.errors import InputError, UsageError
+from foundation.errors import InputError, Unreadable, UsageError
 from runs.convert import convert as run
 from runs.options import ConvertOptions
 from tests.conftest import run_script
 
 pytest.importorskip("apache_beam", reason="the extra beam is not installed")
+from datasets.conversion import beam_pipelines  # noqa: E402
 
 
 def _picture(name, size=(40, 30)):
@@ -383,3 +384,41 @@ class TestBuckets:
 
 def _few(images):
     return [image for image in _listed(images) if isinstance(image, LabeledImage)][::2]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"near_duplicates": "report"}, marks=pytest.mark.full)]
+)
+def test_a_disk_that_fails_at_a_worker_shrinks_no_dataset(images, tmp_path, monkeypatch, options):
+    class Failing(ImageFolder):
+        def read(self, path):
+            if path == "dog/3.jpg":
+                raise Unreadable(f"{path}: Input/output error.")
+            return super().read(path)
+
+    for module in (slices, beam_pipelines):
+        monkeypatch.setattr(module, "folder_at", Failing)
+    problem = rf"dog/3.jpg: Input/output error.* \(on the worker {socket.gethostname()}\)"
+    with pytest.raises((InputError, Unreadable), match=problem):
+        _convert(images, tmp_path / "out", BeamEngine("DirectRunner"), **options)
+    assert not _bytes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("runner", "flags", "problem"),
+    [
+        ("DataflowRunner", None, "^--runner=DataflowRunner: Beam says: .*--runner_options"),
+        ("DirectRunner", "--direct_num_workers=abc", "^--runner_options=.*invalid int .*'abc'"),
+        ("DirectRunner", "--direct_num_workers='1", "^--runner_options=.*No closing quotation"),
+    ],
+)
+def test_options_that_beam_refuses_are_named(runner, flags, problem):
+    with pytest.raises(UsageError, match=problem):
+        BeamEngine(runner, flags)
+
+
+def test_a_cluster_that_nobody_reaches_is_named(images, tmp_path):
+    engine = BeamEngine("FlinkRunner", "--job_endpoint=127.0.0.1:1 --job_server_timeout=1")
+    with pytest.raises(InputError, match="^--runner=FlinkRunner: Beam says: .* be reached"):
+        _convert(images, tmp_path / "out", engine)
+    assert not _bytes(tmp_path)

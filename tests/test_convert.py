@@ -1,5 +1,6 @@
 import collections
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -11,15 +12,18 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets import schema
-from datasets.conversion import convert, shards
+from datasets.conversion import convert, records, shards
 from datasets.conversion.destination import Destination
 from datasets.conversion.job import Job, Source
 from datasets.conversion.local_engine import LocalEngine
 from datasets.findings import Effect, Finding
 from datasets.options import ConversionOptions, DestinationOptions
 from datasets.schema import LabeledImage
-from datasets.sources import class_folders
+from datasets.sources import class_folders, csv_table, voc_xml, yolo
 from datasets.sources.image_folder import ImageFolder
+from foundation.errors import Unreadable
+
+_XML = "<annotation><object><name>a</name></object></annotation>"
 
 
 def _draw(folder, names, kind="PNG"):
@@ -515,3 +519,52 @@ def test_more_shards_than_five_digits_count_are_its_own(tmp_path):
     name = "pets_train-100000-of-100001.tfrecord"
     (tmp_path / name).write_bytes(b"")
     assert Destination(str(tmp_path), "pets").files_in_the_way() == [name]
+
+
+def _failing(monkeypatch, name, number=errno.EIO):
+    """Lets the system fail where a file is opened whose path ends so."""
+
+    def fail(path, *args, **kwargs):
+        if str(path).endswith(name):
+            raise OSError(number, os.strerror(number), str(path))
+        return open(path, *args, **kwargs)
+
+    for module in ("datasets.sources.image_folder", "foundation.files"):
+        monkeypatch.setattr(f"{module}.open", fail, raising=False)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 3}, {"near_duplicates": "report"}])
+def test_a_disk_that_fails_shrinks_no_dataset(images, tmp_path, monkeypatch, options):
+    with monkeypatch.context() as patch:
+        _failing(patch, "dog/3.png")
+        with pytest.raises(Unreadable, match=r"dog/3.png: Input/output error\. Check the disk"):
+            _convert(images, tmp_path / "out", **options)
+        assert not any((tmp_path / "out").glob("*"))
+    assert _convert(images, tmp_path / "out", **options).num_examples == 30
+
+
+def test_a_disk_that_fails_while_depths_are_looked_at_is_told(images, tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((5, 5), np.uint16)).save(images / "cat/deep.png")
+    _failing(monkeypatch, "dog/3.png", errno.ESTALE)
+    folder = ImageFolder(str(images))
+    with pytest.raises(Unreadable, match="dog/3.png: Stale"):
+        records.used_bits(folder, class_folders.read(folder))
+
+
+@pytest.mark.parametrize("kind", ["xml", "txt", "csv"])
+def test_a_disk_that_fails_while_labels_are_read_is_told(images, tmp_path, monkeypatch, kind):
+    (tmp_path / "labels").mkdir()
+    for name in ("0", "1"):
+        shutil.copy(images / "cat" / f"{name}.png", tmp_path / "labels")
+        text = {"xml": _XML, "txt": "0 .5 .5 .2 .2", "csv": "filename,label\n0.png,a\n1.png,b\n"}
+        (tmp_path / "labels" / f"{name}.{kind}").write_text(text[kind])
+    folder = ImageFolder(str(tmp_path / "labels"))
+    items = {
+        "xml": lambda: voc_xml.read(folder.path, folder, "each"),
+        "txt": lambda: yolo.read(folder.path, folder, "each", ("a",)),
+        "csv": lambda: csv_table.read([f"{folder.path}/1.csv"], folder, "each"),
+    }[kind]
+    assert len([item for item in items() if isinstance(item, LabeledImage)]) == 2
+    _failing(monkeypatch, f"1.{kind}")
+    with pytest.raises(Unreadable, match=f"1.{kind}: Input/output error"):
+        list(items())

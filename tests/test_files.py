@@ -6,6 +6,7 @@ import platform
 import pytest
 
 from foundation import files
+from foundation.errors import Unreadable
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -135,3 +136,15 @@ def test_a_lock_is_of_what_has_the_name_now(tmp_path, monkeypatch):
         with pytest.raises(BlockingIOError):
             with files.locked(path):
                 pass
+
+
+def test_the_fault_of_a_machine_is_told_from_that_of_a_file(tmp_path):
+    for number in (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.EMFILE):
+        with pytest.raises(Unreadable, match=r"cat.jpg: .*Check the disk .* move it away"):
+            with files.readable(tmp_path / "cat.jpg"):
+                raise OSError(number, os.strerror(number))
+    for number in (errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG):
+        with pytest.raises(OSError) as caught, files.readable(tmp_path):
+            raise OSError(number, os.strerror(number))
+        assert not isinstance(caught.value, Unreadable)
+    assert not files.is_file(tmp_path / "none") and not files.is_file("\0")

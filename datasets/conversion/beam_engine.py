@@ -7,6 +7,7 @@ number of shards.
 
 import collections
 import contextlib
+import io
 import itertools
 import json
 import logging
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
+from pickle import PickleError
 
 from datasets import splits
 from datasets.buckets import is_url, join, names, open_file
@@ -31,7 +33,7 @@ from datasets.disk_table import SortedOnDisk
 from datasets.findings import Effect, Finding
 from datasets.schema import LabeledImage
 from datasets.sources.image_folder import MISSING
-from foundation.errors import InputError, missing_extra
+from foundation.errors import InputError, Unreadable, UsageError, missing_extra
 
 _LOOKED_FOR = 100  # photographs that workers miss
 
@@ -46,7 +48,8 @@ class BeamEngine:
           flags: the runner's own options as a command line has them.
 
         Raises:
-          InputError: Apache Beam is not installed; the flags have an open quotation mark.
+          InputError: Apache Beam is not installed.
+          UsageError: the flags can't be read, or the runner refuses them.
         """
         try:
             with _quiet():
@@ -56,9 +59,10 @@ class BeamEngine:
         try:
             given = shlex.split(flags or "")
         except ValueError as error:
-            raise InputError(f"{error}.", option="runner_options", value=flags) from error
-        self._runner = runner
+            raise UsageError(f"{error}.", option="runner_options", value=flags) from error
+        self._runner, self._is_direct = runner, runner == "DirectRunner"
         self._flags = [f"--runner={runner}", *given]
+        self._pipeline()  # before photographs are listed
 
     def near_duplicates(
         self, photographs: Photographs, choice: splits.Choice, destination: Destination, job: Job
@@ -69,7 +73,9 @@ class BeamEngine:
         with destination.working() as folder:
             work = _work(folder, photographs, job, choice=choice)
             count = slices.write_list(work.folder, photographs, len(photographs))
-            self._run(lambda pipeline: beam_pipelines.find_near_duplicates(pipeline, work, count))
+            self._run(
+                lambda pipeline: beam_pipelines.find_near_duplicates(pipeline, work, count), folder
+            )
             for first, second, *rest in _lines(work.folder, "pairs"):
                 placed, distance, kept = rest
                 images = LabeledImage(*first), LabeledImage(*second)
@@ -91,7 +97,7 @@ class BeamEngine:
             work = _work(folder, photographs, job, tally.classes, tally.choice, writes)
             count = slices.write_list(work.folder, photographs, len(photographs))
             with _shown(work.folder, len(photographs), count, job):
-                self._run(lambda pipeline: beam_pipelines.convert(pipeline, work, count))
+                self._run(lambda pipeline: beam_pipelines.convert(pipeline, work, count), folder)
             _raise_failure(work.folder)
             _tell(tally, work.folder, photographs, job)
 
@@ -105,31 +111,101 @@ class BeamEngine:
                 self._run(
                     lambda pipeline: beam_pipelines.put_together(
                         pipeline, work.folder, len(groups), destination
-                    )
+                    ),
+                    folder,
                 )
                 return _adopted(work.folder, plan, destination)
 
             yield into_shards
 
-    def _run(self, build: Callable) -> None:
-        """Runs a pipeline to its end; any error of the runner's where it fails."""
+    def _pipeline(self):
+        """An empty pipeline; raises UsageError for a runner or options that Beam refuses."""
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
+
+        said = io.StringIO()
+        try:
+            with _quiet(), contextlib.redirect_stderr(said):
+                options = PipelineOptions(self._flags)
+                options.get_all_options()  # else each is read where it is asked for
+                runner = _direct_runner() if self._is_direct else None
+                return beam.Pipeline(runner, options)
+        except SystemExit as error:
+            if not error.code:  # --help
+                raise
+            problem = said.getvalue().strip().rpartition("error: ")[2]
+            raise UsageError(
+                _of_beam(problem), option="runner_options", value=" ".join(self._flags[1:])
+            ) from error
+        except (ValueError, ImportError) as error:
+            raise UsageError(
+                _of_beam(str(error)),
+                option="runner",
+                value=self._runner,
+                remedy="Give the runner's own options by --runner_options; Beam's pages on it list "
+                "them.",
+            ) from error
+
+    def _run(self, build: Callable, folder: str) -> None:
+        """Runs a pipeline that works in a folder to its end; any error of a transform's.
+
+        Raises:
+          InputError: the runner could not begin it, or had to give up.
+          Unreadable: a worker could not read a file.
+        """
         from apache_beam.runners.runner import PipelineState
 
-        options = PipelineOptions(self._flags)
-        runner = _direct_runner() if self._runner == "DirectRunner" else None
-        pipeline = beam.Pipeline(runner, options)
+        pipeline = self._pipeline()
         build(pipeline)
-        with _importable():
-            result = pipeline.run()
-            try:
-                state = result.wait_until_finish()
-            except KeyboardInterrupt:
-                result.cancel()
+        try:
+            # What fails here raises its trace too.
+            quiet = _quiet(logging.ERROR) if self._is_direct else contextlib.nullcontext()
+            with _importable(), quiet:
+                result = pipeline.run()
+                try:
+                    state = result.wait_until_finish()
+                except KeyboardInterrupt:
+                    result.cancel()
+                    raise
+        except Exception as error:
+            _raise_unreadable(folder, error)
+            if _is_bug(error, pipeline.runner):
                 raise
+            raise self._failed(_of_beam(str(error))) from error
         if state != PipelineState.DONE:
-            raise RuntimeError(f"The pipeline ended in the state {state}.")
+            raise self._failed(f"the pipeline ended in the state {state}.")
+
+    def _failed(self, problem: str) -> InputError:
+        return InputError(
+            problem,
+            option="runner",
+            value=self._runner,
+            remedy="See whether its cluster can be reached from here, by the address and with the "
+            "rights that --runner_options gives, and what its own log says.",
+        )
+
+
+def _is_bug(error: Exception, runner: object) -> bool:
+    """Whether an error may be one of the transforms', whose trace is worth seeing."""
+    kinds = {kind.__name__ for kind in type(runner).mro()}
+    elsewhere = kinds & {"PortableRunner", "DataflowRunner"}  # where `run` only hands it over
+    of_programs = (TypeError, AttributeError, LookupError, NameError, AssertionError, PickleError)
+    return not elsewhere or isinstance(error, of_programs) or "Traceback (most" in str(error)
+
+
+def _of_beam(text: str) -> str:
+    """The beginning of what Beam says, in one line; it may go on for pages."""
+    words = " ".join(text.split()).rstrip(".")
+    return f"Beam says: {words[:400]}{' …' if words[400:] else '.'}"
+
+
+def _raise_unreadable(folder: str, cause: Exception) -> None:
+    """Raises Unreadable where a worker has noted a file that it could not read."""
+    from datasets.conversion import beam_pipelines
+
+    with contextlib.suppress(FileNotFoundError):
+        with open_file(join(folder, beam_pipelines.UNREADABLE)) as file:
+            raise Unreadable(json.load(file)) from cause
 
 
 def _direct_runner():
@@ -145,10 +221,10 @@ def _direct_runner():
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps back warnings about what Beam finds missing for services that are not used."""
+def _quiet(level: int = logging.WARNING) -> Iterator[None]:
+    """Keeps back what is logged, such as what Beam finds missing for services that nobody uses."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(level)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ Beam's own coder refuses text that is not Unicode, which names of files and clas
 the steps these are in objects, which are pickled, in lines of JSON, or in bytes.
 """
 
+import contextlib
 import itertools
 import json
 import math
@@ -20,7 +21,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from datasets.buckets import join, whole
+from datasets.buckets import is_url, join, whole
 from datasets.conversion import near_duplicates, slices
 from datasets.conversion.depth import Used
 from datasets.conversion.destination import Destination
@@ -29,10 +30,11 @@ from datasets.conversion.slices import BitsWanted, Plan, Slice, Work
 from datasets.conversion.tally import Counts
 from datasets.schema import LabeledImage
 from datasets.sources.bucket_folder import folder_at
-from foundation.errors import InputError
+from foundation.errors import InputError, Unreadable
 
 # A picture's hash as eight bytes, its split, and all of its labels.
 _Kind = tuple[bytes, str, tuple[bytes, ...]]
+UNREADABLE = "unreadable.json"  # the last file that a worker could not read, and why
 _HASH = struct.Struct(">Q")
 _SHARDS = 1000  # described in a file
 
@@ -185,11 +187,15 @@ def _write_json(value: object, path: str, content: Callable = lambda value: valu
 
 
 def _convert(number: int, work: Work, used: Used | None = None) -> Iterator:
+    bits = None if used is None else max(used.counts, default=16)
     try:
-        part = slices.convert(work, number, None if used is None else max(used.counts, default=16))
+        with _noting(work.folder):
+            part = slices.convert(work, number, bits)
     except BitsWanted:
         yield beam.pvalue.TaggedOutput("waiting", number)
-    except InputError as error:
+    except (InputError, Unreadable) as error:
+        if isinstance(error, Unreadable) and is_url(work.image_dir):
+            raise  # the runner may try again: a network is often back by then
         problem = f"{error} (on the worker {socket.gethostname()})"
         yield beam.pvalue.TaggedOutput("failed", (number, json.dumps(problem)))
     else:
@@ -199,9 +205,22 @@ def _convert(number: int, work: Work, used: Used | None = None) -> Iterator:
         yield part
 
 
+@contextlib.contextmanager
+def _noting(folder: str) -> Iterator[None]:
+    """Notes which file could not be read, and fails all the same: the runner may try once more."""
+    try:
+        yield
+    except Unreadable as error:
+        problem = f"{error} (on the worker {socket.gethostname()})"
+        with whole(join(folder, UNREADABLE)) as file:
+            file.write(json.dumps(problem).encode())
+        raise
+
+
 def _bits_used(number: int, work: Work, waiting: int) -> Iterator[Used]:
     if waiting:
-        yield slices.bits_used(work, number)
+        with _noting(work.folder):
+            yield slices.bits_used(work, number)
 
 
 def _merged_bits(parts: Iterable[Used]) -> Used:
@@ -259,7 +278,9 @@ def _hashed(number: int, work: Work) -> Iterator[tuple[_Kind, LabeledImage]]:
     listed = (image for _, image in slices.read_list(work.folder, number))
     for path, group in itertools.groupby(listed, key=lambda image: image.path):
         examples = list(group)
-        if found := near_duplicates.hashed(folder, path):
+        with _noting(work.folder):
+            found = near_duplicates.hashed(folder, path)
+        if found:
             value, digest = found
             split = near_duplicates.split_of(work.choice, examples[-1], digest)
             names = sorted({image.label for image in examples})

@@ -4,10 +4,9 @@ import contextlib
 from collections.abc import Callable, Collection, Generator, Iterator
 
 from datasets import splits
-from datasets.conversion import depth, near_duplicates, workers
+from datasets.conversion import near_duplicates, records, workers
 from datasets.conversion.depth import Depth
 from datasets.conversion.destination import Destination
-from datasets.conversion.image_bytes import Photograph
 from datasets.conversion.job import Job, Photographs
 from datasets.conversion.near_duplicates import Pair
 from datasets.conversion.records import Record, RecordMaker
@@ -68,10 +67,7 @@ def _surveyed(
 def _bits_used(photographs: Photographs, say: Callable[[str], None]) -> Iterator[int]:
     """Yields the bits that each 16-bit photograph uses; says where they differ."""
     say("Finding out how many bits the 16-bit photographs use …")
-    used = depth.Used()
-    for image in photographs:
-        with contextlib.suppress(Exception):  # the conversion reports those that can't be read
-            used.add(image.path, Photograph(photographs.folder.read(image.path)))
+    used = records.used_bits(photographs.folder, photographs)
     if line := used.mixture():
         say(line)
     yield from used.counts

@@ -222,6 +222,9 @@ def hashed(folder: ImageFolder, path: str) -> tuple[int, bytes] | None:
 
     try:
         data = folder.read(path)
+    except ValueError:
+        return None
+    try:
         image = image_bytes.opened(data)
         image.draft("L", (64, 64))  # the hash needs no more
         value = int(str(require().phash(ImageOps.exif_transpose(image))), 16)

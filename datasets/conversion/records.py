@@ -7,16 +7,17 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from datasets import schema
 from datasets.conversion import cropping
-from datasets.conversion.depth import STRETCHED, Depth
+from datasets.conversion.depth import STRETCHED, Depth, Used
 from datasets.conversion.image_bytes import Changes, Encoded, Photograph
 from datasets.options import ConversionOptions
 from datasets.schema import Box, LabeledImage
 from datasets.sources.image_folder import ImageFolder
+from foundation.errors import Unreadable
 
 
 class Whitening(Protocol):
@@ -80,6 +81,7 @@ class RecordMaker:
 
         Raises:
           ValueError: it is not usable; the text gives the reason, its kind before a colon.
+          Unreadable: by no fault of its own it can't be read.
         """
         if image.label not in self.class_numbers:
             raise ValueError(_unknown_label(image.label, tuple(self.class_numbers)))
@@ -148,6 +150,19 @@ class RecordMaker:
             return self.whitening.shrunk(encoded.data)
         except Exception as error:  # not seen before where only headers are verified
             raise ValueError(f"damaged image: {error}") from error
+
+
+def used_bits(folder: ImageFolder, images: Iterable[LabeledImage]) -> Used:
+    """The bits that the 16-bit photographs among these use; raises Unreadable."""
+    used = Used()
+    for image in images:
+        try:
+            used.add(image.path, Photograph(folder.read(image.path)))
+        except Unreadable:
+            raise
+        except Exception:  # damaged bytes make the parsers raise anything; `make` reports them
+            continue
+    return used
 
 
 @functools.lru_cache

@@ -18,8 +18,7 @@ from datasets.buckets import join, open_file, whole
 from datasets.conversion import tally, workers
 from datasets.conversion.depth import Depth, Used
 from datasets.conversion.destination import Destination
-from datasets.conversion.image_bytes import Photograph
-from datasets.conversion.records import RecordMaker
+from datasets.conversion.records import RecordMaker, used_bits
 from datasets.conversion.shards import OpenShard, Shard, is_full
 from datasets.conversion.tally import Counts, Duplicate, Example
 from datasets.findings import Finding, stopped_by
@@ -171,11 +170,8 @@ def convert(work: Work, number: int, bits: int | None = None) -> Slice:
 
 def bits_used(work: Work, number: int) -> Used:
     """The bits that the 16-bit photographs of a slice use."""
-    folder, used = folder_at(work.image_dir), Used()
-    for _, image in read_list(work.folder, number):
-        with contextlib.suppress(Exception):  # the conversion reports those that can't be read
-            used.add(image.path, Photograph(folder.read(image.path)))
-    return used
+    listed = (image for _, image in read_list(work.folder, number))
+    return used_bits(folder_at(work.image_dir), listed)
 
 
 def duplicates(examples: Iterable[tuple[int, Example]]) -> Iterator[tuple[int, Duplicate]]:

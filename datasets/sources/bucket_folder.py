@@ -16,6 +16,7 @@ from datasets.sources.image_folder import (
     is_photograph,
 )
 from foundation.errors import InputError
+from foundation.files import unreadable
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
@@ -87,6 +88,8 @@ class BucketFolder(ImageFolder):
                 data = file.read(MAX_FILE_BYTES + 1)
         except FileNotFoundError as error:
             raise ValueError(MISSING) from error
+        except OSError as error:  # of a right that ran out too: it held for the photographs before
+            raise unreadable(buckets.join(self.path, path), error) from error
         if len(data) > MAX_FILE_BYTES:
             raise ValueError(f"file too large: more than {MAX_FILE_BYTES} bytes")
         return data

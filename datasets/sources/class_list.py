@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from foundation import documents, labels
+from foundation import documents, files, labels
 from foundation.errors import InputError
 
 _ITEM = re.compile(r"\bitem\s*\{(.*?)\}", re.DOTALL)
@@ -62,7 +62,7 @@ def read(given: str) -> ClassList:
 
 
 def _read_file(path: str) -> tuple[Sequence[str], str]:
-    with open(path, "rb") as file:
+    with files.opened(path, "rb") as file:
         content = file.read()
     plain = content.decode("utf-8-sig", errors="replace").strip()
     if plain.startswith(("{", "[")):

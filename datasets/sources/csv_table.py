@@ -259,7 +259,7 @@ def _read_findings(path: str) -> Iterator[Finding]:
     place = findings_file(path)
     if not os.path.exists(place):
         return
-    with open(place, newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with files.opened(place, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.reader(file))
     if rows[:1] != [_FINDINGS_COLUMNS] or any(len(row) != 3 for row in rows):
         raise InputError(
@@ -329,8 +329,8 @@ def _bad(path: str, problem: str, remedy: str = "") -> InputError:
     return InputError(problem, option="csv_file", value=path, remedy=remedy)
 
 
-def _open(path: str) -> TextIO:
-    return open(path, newline="", encoding="utf-8-sig", errors="surrogateescape")
+def _open(path: str) -> contextlib.AbstractContextManager[TextIO]:
+    return files.opened(path, newline="", encoding="utf-8-sig", errors="surrogateescape")
 
 
 def _check_text(cells: Iterable[str]) -> None:
@@ -341,7 +341,7 @@ def _check_text(cells: Iterable[str]) -> None:
 
 def _delimiter(path: str) -> str:
     """The separator that makes the most columns of the first line that is not blank."""
-    with open(path, "rb") as file:
+    with files.opened(path, "rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise _bad(path, "it is in UTF-16.", "Save it in UTF-8.")
     if stated := _stated_delimiter(path):

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from datasets.disk_table import DiskTable
-from foundation.errors import InputError
+from foundation import files
+from foundation.errors import InputError, Unreadable
 
 # A record holds an image whole, and protobuf ends at two gibibytes; no photograph comes near.
 MAX_FILE_BYTES = 1 << 29
@@ -111,39 +112,48 @@ class ImageFolder:
         Raises:
           ValueError: it is missing, not a plain file, too large, cannot be read, or a symbolic link
             leads out of the folder.
+          Unreadable: the disk or the connection failed, which says nothing of the photograph.
         """
         full_path = os.path.join(self.path, path)
         try:
-            status = os.lstat(full_path)
-            if stat.S_ISLNK(status.st_mode):
-                full_path = os.path.realpath(full_path)
-                status = os.stat(full_path)
-            if not self._contains(os.path.dirname(full_path)):
-                raise ValueError("leaves --image_dir: through a symbolic link")
-            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-                raise ValueError("not a file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise ValueError(f"file too large: {status.st_size} bytes")
-            with open(full_path, "rb") as file:
-                return file.read()
+            with files.readable(full_path):
+                return self._bytes_of(full_path)
         except FileNotFoundError as error:
             raise ValueError(MISSING) from error
+        except Unreadable:
+            raise
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from error
 
+    def _bytes_of(self, path: str) -> bytes:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            path = os.path.realpath(path)
+            status = os.stat(path)
+        if not self._contains(os.path.dirname(path)):
+            raise ValueError("leaves --image_dir: through a symbolic link")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise ValueError("not a file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ValueError(f"file too large: {status.st_size} bytes")
+        with open(path, "rb") as file:
+            return file.read()
+
     def entries(self, folder: str) -> tuple[list[str], list[str]]:
         """Names of the folders and of the files in a folder of this one, sorted; raises OSError."""
-        folders, files = [], []
-        with os.scandir(os.path.join(self.path, folder)) as entries:
+        folders, names = [], []
+        place = os.path.join(self.path, folder)
+        with files.readable(place), os.scandir(place) as entries:
             for entry in entries:
                 if entry.is_dir():
                     folders.append(entry.name)
                 elif entry.is_file():
-                    files.append(entry.name)
-        return sorted(folders), sorted(files)
+                    names.append(entry.name)
+        return sorted(folders), sorted(names)
 
     def is_file(self, path: str) -> bool:
-        return os.path.isfile(os.path.join(self.path, path))
+        """Whether there is such a file; raises Unreadable where nobody can tell."""
+        return files.is_file(os.path.join(self.path, path))
 
     def photographs(self, within: str = "") -> Iterator[str]:
         """Yields each file in a folder of this one that may be a photograph, in order."""
@@ -153,11 +163,8 @@ class ImageFolder:
 
     def version(self, path: str) -> tuple[int, int] | None:
         """Size and time of the last change of a photograph, in ns; None where there is none."""
-        try:
-            status = os.stat(os.path.join(self.path, path))
-        except OSError:
-            return None
-        return status.st_size, status.st_mtime_ns
+        status = files.status(os.path.join(self.path, path))
+        return (status.st_size, status.st_mtime_ns) if status else None
 
     def _contains(self, folder: str) -> bool:
         """Tells whether a folder lies in this one when all symbolic links are followed."""
@@ -210,17 +217,18 @@ def walk(top: str, wanted: Callable[[str], bool]) -> Iterator[str]:
     Raises:
       OSError: a folder cannot be listed.
     """
-    for folder, folders, files in os.walk(top, onerror=_raise):
+    for folder, folders, names in os.walk(top, onerror=_raise):
         folders[:] = sorted(name for name in folders if not is_clutter(name))
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         within = os.path.relpath(folder, top).replace(os.sep, "/")
-        for name in sorted(files + links):
+        for name in sorted(names + links):
             if not is_clutter(name) and wanted(posixpath.splitext(name)[1].lower()):
                 yield posixpath.normpath(posixpath.join(within, name))
 
 
 def _raise(error: OSError) -> None:
-    raise error
+    with files.readable(error.filename):
+        raise error
 
 
 def is_clutter(name: str) -> bool:

@@ -12,6 +12,7 @@ from datasets.disk_table import DiskTable
 from datasets.findings import Effect, Finding
 from datasets.schema import LabeledImage
 from datasets.sources import matlab
+from foundation import files
 from foundation.errors import InputError
 
 _OPTION = "split_lists"
@@ -119,7 +120,7 @@ def _read(path: str) -> list[str]:
 
 def _of_text(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with files.opened(path, encoding="utf-8-sig") as file:
             return [_name(line) for line in file if line.strip()]
     except UnicodeDecodeError as error:
         raise InputError("it is not text in UTF-8.", option=_OPTION, value=path) from error
@@ -136,7 +137,7 @@ def _name(line: str) -> str:
 
 
 def _of_matlab(path: str) -> list[str]:
-    with open(path, "rb") as file:
+    with files.opened(path, "rb") as file:
         data = file.read()
     try:
         found = matlab.texts(data, _NAMES)

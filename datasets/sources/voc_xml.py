@@ -21,8 +21,8 @@ from datasets.sources.bucket_folder import required
 from datasets.sources.image_folder import Found, ImageFolder
 from datasets.sources.objects import LabeledObject
 from datasets.sources.statements import Rest, Statement
-from foundation import labels
-from foundation.errors import InputError
+from foundation import files, labels
+from foundation.errors import InputError, Unreadable
 
 EXPORT = "export it as Pascal VOC or YOLO, or write a table for --csv_file."
 # An annotation has a few kilobytes.
@@ -145,14 +145,19 @@ def _read_file(top: str, path: str, images: ImageFolder) -> Iterator[Statement |
 
 
 def _parse(path: str):
-    """The root of an annotation; ValueError for what is not one, hostile files included."""
-    if not os.path.isfile(path):
+    """The root of an annotation; ValueError for what is not one, hostile files included.
+
+    Raises Unreadable where the disk or the connection failed.
+    """
+    if not files.is_file(path):
         raise ValueError("annotation unreadable: not a file")
     try:
         if os.path.getsize(path) > _MAX_FILE_BYTES:
             raise ValueError(f"annotation too large: {os.path.getsize(path)} bytes")
-        with open(path, "rb") as file:
+        with files.opened(path, "rb") as file:
             data = file.read()
+    except Unreadable:
+        raise
     except OSError as error:
         raise ValueError(f"annotation unreadable: {error.strerror}") from error
     if not data.strip():

@@ -18,6 +18,7 @@ from datasets.sources import class_list, image_folder, objects, statements
 from datasets.sources.image_folder import ImageFolder
 from datasets.sources.objects import LabeledObject
 from datasets.sources.statements import Rest, Statement
+from foundation import files
 from foundation.errors import InputError
 from foundation.labels import shortened
 
@@ -187,10 +188,10 @@ def _read_names(path: str) -> _Names:
 
 def _has_names(path: str) -> bool:
     name = os.path.basename(path).lower()
-    if not os.path.isfile(path):
+    if not files.is_file(path):
         return False
     if name.endswith((".yaml", ".yml")):
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with files.opened(path, encoding="utf-8", errors="replace") as file:
             return any(re.match(r"names\s*:", line) for line in file)
     return name == "classes.txt" or name.endswith(".names")
 
@@ -238,7 +239,7 @@ def _data_file(names: str) -> str:
 
 def _stated_splits(path: str) -> Mapping[str, str]:
     """Folders and lists of photographs by what a data file says, each with its split."""
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with files.opened(path, encoding="utf-8", errors="replace") as file:
         fields = dict(_DATA_FIELD.findall(file.read()))
     stated = {}
     for key, value in fields.items():
@@ -255,9 +256,9 @@ def _texts(top: str) -> Iterable[str]:
 
 def _lines(path: str, limit: int = _MAX_FILE_BYTES) -> list[str]:
     """The lines of a text file; none of what is no file or larger than `limit` bytes."""
-    if not os.path.isfile(path) or os.path.getsize(path) > limit:  # a pipe would wait for ever
+    if not files.is_file(path) or os.path.getsize(path) > limit:  # a pipe would wait for ever
         return []
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
+    with files.opened(path, encoding="utf-8-sig", errors="replace") as file:
         return [line.strip() for line in file]
 
 
