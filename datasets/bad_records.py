@@ -1,6 +1,5 @@
 """Finds records that can't be trained on, says where they are and why, and leaves them out."""
 
-import atexit
 import collections
 import concurrent.futures
 import dataclasses
@@ -9,8 +8,6 @@ import hashlib
 import itertools
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,6 +18,7 @@ from datasets.frames import BrokenFrame, frames
 from datasets.tfrecord_dataset import Dataset
 from foundation import machine
 from foundation.errors import InputError
+from foundation.files import scratch_folder
 
 # Records in memory at once, for each thread.
 _AHEAD = 8
@@ -102,8 +100,7 @@ def drop(
         )
     if not bad:
         return dataset, []
-    folder = tempfile.mkdtemp(prefix="records_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = scratch_folder("records")
     numbers = collections.defaultdict(set)
     for record in bad:
         numbers[record.file].add(record.record)

@@ -4,14 +4,13 @@ For files on a network, and for compressed ones, which are inflated once in plac
 The order of the examples does not depend on it.
 """
 
-import atexit
 import functools
 import gzip
-import shutil
-import tempfile
 from collections.abc import Sequence
 
 import tensorflow as tf
+
+from foundation.files import scratch_folder
 
 _BLOCK_BYTES = 2**22
 
@@ -23,7 +22,7 @@ def copies(files: Sequence[str], compression: str, kind: str) -> tuple[tuple[str
       files: paths that TensorFlow can open.
       compression: "" or "GZIP".
       kind: "none" leaves the files where they are, "memory" copies them into TensorFlow's file
-        system in memory, "disk" into a temporary folder that is removed when the process ends.
+        system in memory, "disk" into a temporary folder that `scratch_folder` removes.
 
     Returns:
       Their new paths, in the same order, and how these are compressed.
@@ -50,6 +49,4 @@ def _folder(kind: str) -> str:
         folder = "ram://records"
         tf.io.gfile.makedirs(folder)
         return folder
-    folder = tempfile.mkdtemp(prefix="records_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return scratch_folder("records")

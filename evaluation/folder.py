@@ -4,7 +4,6 @@ metrics.json · per_class.csv · predictions.csv · confusion_matrix.csv · conf
 reliability.png · report.html · TensorBoard events
 """
 
-import contextlib
 import io
 import json
 import os
@@ -15,22 +14,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from evaluation import calibration, results, tables
+from evaluation import calibration, published, results, tables
 from evaluation.evaluator import Evaluation
 from evaluation.report import page, pictures
 from evaluation.report.words import Words
-from foundation import files
 
-# What `write` writes, but for the events.
-FILES = (
-    "metrics.json",
-    "per_class.csv",
-    "predictions.csv",
-    "confusion_matrix.csv",
-    "confusion_matrix.png",
-    "reliability.png",
-    "report.html",
-)
 # Classes that TensorBoard gets a precision-recall curve of: those with the most examples.
 _MOST_CURVES = 20
 
@@ -73,7 +61,7 @@ def write(
         + "\n"
     )
     contents = {
-        "metrics.json": metrics_json.encode(),
+        published.METRICS: metrics_json.encode(),
         "per_class.csv": tables.classes(evaluation),
         "predictions.csv": tables.predictions(evaluation, all_probabilities),
         "confusion_matrix.csv": tables.confusion(evaluation),
@@ -113,21 +101,19 @@ def _figures(
 
 
 def _write_all(folder: str, contents: Mapping[str, bytes | tables.Rows]) -> None:
-    """Writes files, whose content is bytes or rows of CSV.
-
-    None takes its name before all are written, and the first is the last to do so: what an
-    interrupted evaluation leaves is the former one. Two evaluations do so one after the other.
-    """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(files.locked(folder, wait=True))
+    """Writes files, whose content is bytes or rows of CSV: all of them, or none."""
+    with published.publishing(folder) as place:
         for name, content in contents.items():
-            path = os.path.join(folder, name)
+            path = os.path.join(place, name)
             if isinstance(content, bytes):
-                stack.enter_context(files.whole(path, "wb")).write(content)
+                with open(path, "wb") as file:
+                    file.write(content)
             else:
                 # Names of files need not be text.
-                file = stack.enter_context(files.whole(path, newline="", errors="backslashreplace"))
-                tables.write(file, content)
+                with open(
+                    path, "w", encoding="utf-8", newline="", errors="backslashreplace"
+                ) as file:
+                    tables.write(file, content)
 
 
 def _write_events(

@@ -1,5 +1,6 @@
 """Files that are whole or not there, and folders that one process at a time may write."""
 
+import atexit
 import contextlib
 import errno
 import os
@@ -7,6 +8,7 @@ import platform
 import shutil
 import stat
 import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import IO
 
@@ -183,17 +185,63 @@ def holder(path: str | os.PathLike) -> str:
     return "another process"
 
 
+def scratch_folder(kind: str) -> str:
+    """A new folder for temporary files, of this user alone, that is removed with the process.
+
+    Those of the same kind that killed processes of this user left on this machine are removed
+    first. Whether a process lives, the lock of its folder says: where there are no locks, all stay.
+
+    Args:
+      kind: what the names of such folders begin with.
+
+    Returns:
+      its path, in the folder that the environment's TMPDIR names.
+
+    Raises:
+      OSError: it can't be made.
+    """
+    prefix = f"{kind}_{platform.node()}_"
+    _remove_abandoned(prefix)
+    path = os.path.join(tempfile.gettempdir(), f"{prefix}{uuid.uuid4().hex}")
+    kept = contextlib.ExitStack()
+    kept.enter_context(own_folder(path, wait=True, mode=0o700))
+    atexit.register(kept.close)
+    return path
+
+
+def _remove_abandoned(prefix: str) -> None:
+    """Removes this user's folders for temporary files whose lock no process holds."""
+    if fcntl is None:
+        return
+    for entry in os.scandir(tempfile.gettempdir()):
+        with contextlib.suppress(OSError):
+            is_ours = entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False)
+            if not is_ours or entry.stat(follow_symlinks=False).st_uid != os.getuid():
+                continue
+            handle = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(entry, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
 @contextlib.contextmanager
-def own_folder(path: str | os.PathLike) -> Iterator[None]:
+def own_folder(path: str | os.PathLike, wait: bool = False, mode: int = 0o777) -> Iterator[None]:
     """Keeps an empty folder to this process while the block runs, and removes it then.
 
     What a process that was killed left there is removed first. The block may rename the folder.
+
+    Args:
+      path: the folder.
+      wait: until no other process has it.
+      mode: permissions of a folder that is made.
 
     Raises:
       BlockingIOError: another process has it.
       OSError: it can't be made.
     """
-    with _held(path, is_folder=True) as own:
+    with _held(path, is_folder=True, wait=wait, mode=mode) as own:
         for entry in os.scandir(path):
             shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.remove(entry)
         try:
@@ -207,16 +255,50 @@ def own_folder(path: str | os.PathLike) -> Iterator[None]:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+def say_whole(writing: str | os.PathLike, whole: str | os.PathLike) -> None:
+    """Renames a folder whose files are complete, once the disk has them all.
+
+    From then on the files count, and `move_all` may put them in their places.
+
+    Raises:
+      OSError: the disk failed.
+    """
+    for entry in os.scandir(writing):
+        settle(entry.path)
+    settle(writing)
+    os.rename(writing, whole)
+
+
+def move_all(whole: str | os.PathLike, folder: str | os.PathLike, last: str) -> None:
+    """Moves all files of one folder to another, `last` after the others, and removes the empty one.
+
+    A second call does what an interrupted one left.
+
+    Raises:
+      OSError: a file could not be moved.
+    """
+    for name in sorted(os.listdir(whole), key=lambda name: name == last):
+        os.replace(os.path.join(whole, name), os.path.join(folder, name))
+    os.rmdir(whole)
+
+
 @contextlib.contextmanager
-def _held(path: str | os.PathLike, is_folder: bool, wait: bool = False) -> Iterator[os.stat_result]:
+def _held(
+    path: str | os.PathLike, is_folder: bool, wait: bool = False, mode: int = 0o777
+) -> Iterator[os.stat_result]:
     """Makes a folder or a file and holds its lock; what it is, whatever becomes of its name."""
     for left in range(9, -1, -1):
         if is_folder:
-            os.makedirs(path, exist_ok=True)
+            os.makedirs(path, mode, exist_ok=True)
         if fcntl is None:
             yield os.stat(path)
             return
-        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            if left and is_folder:
+                continue  # another process has removed it meanwhile
+            raise
         try:
             _lock(handle, wait)
             own = os.fstat(handle)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from datasets import tfrecord_dataset
+from evaluation import published
 from foundation import files, picture_formats
 from foundation.errors import InputError, UsageError
 from foundation.options import given_values
@@ -34,7 +35,7 @@ _AGREEING = ("model_name", "eval_image_size", "image_size", "use_grayscale", "la
 _MODEL_SUFFIXES = (".pb", ".tflite", ".onnx")
 _SAVED_MODEL = "saved_model.pb"
 # What shows that a folder is an evaluation's or a training's.
-_COMPARABLE = ("metrics.json", run_config.FILE_NAME)
+_COMPARABLE = (published.METRICS, run_config.FILE_NAME)
 
 
 def folder_of(checkpoint_path: str) -> str:
@@ -192,9 +193,11 @@ def web_demo(given: WebDemoOptions) -> None:
     """Checks the model of a demo, and the pages that it shows."""
     asked_model(given.model, given.alone)
     for name in ("report", "comparison"):
-        path = getattr(given.demo, name)
-        if path and not os.path.isfile(path):
-            raise InputError("there is no such file.", option=name, value=path)
+        if path := getattr(given.demo, name):
+            with published.settled(os.path.dirname(path) or "."):
+                is_there = os.path.isfile(path)
+            if not is_there:
+                raise InputError("there is no such file.", option=name, value=path)
     for path in pictures.find(given.demo.examples, option="examples").pictures:
         if not os.path.isfile(path):
             raise InputError("there is no such picture.", option="examples", value=path)
@@ -277,7 +280,9 @@ def _check_folder(dataset_dir: str | None) -> None:
 def comparison(given: CompareRunsOptions) -> None:
     """Checks that the runs and exports are there."""
     for path in given.comparison.run:
-        if not any(os.path.exists(os.path.join(path, name)) for name in _COMPARABLE):
+        with published.settled(path):
+            there = [name for name in _COMPARABLE if os.path.exists(os.path.join(path, name))]
+        if not there:
             raise InputError(
                 "has neither an evaluation's metrics.json nor a training's run.json.",
                 option="run",

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets import frames, schema
-from evaluation import comparison
+from evaluation import comparison, published
 from evaluation.comparison import Answers
 from evaluation.report import comparison_page, pictures
 from evaluation.report.comparison_page import Compared
@@ -85,7 +85,7 @@ def _short_names(paths: tuple[str, ...]) -> list[str]:
 
 def _compared(name: str, path: str, export: str, output_dir: str, say: Say) -> Compared:
     folder = path
-    if not os.path.exists(os.path.join(path, "metrics.json")):
+    if not os.path.exists(os.path.join(path, published.METRICS)):
         folder = os.path.join(output_dir, "evaluations", name.replace("/", "_"))
         best = os.path.join(path, BEST)
         checkpoint = best if os.path.isdir(best) else path
@@ -108,11 +108,12 @@ def _compared(name: str, path: str, export: str, output_dir: str, say: Say) -> C
 def _read(name: str, folder: str) -> tuple[dict, Answers]:
     """metrics.json and predictions.csv of an evaluation."""
     try:
-        with open(os.path.join(folder, "metrics.json"), encoding="utf-8") as file:
-            numbers = json.load(file)
-        path = os.path.join(folder, "predictions.csv")
-        with open(path, encoding="utf-8", newline="") as file:
-            answers = Answers.of(name, list(csv.DictReader(file)))
+        with published.settled(folder):
+            with open(os.path.join(folder, published.METRICS), encoding="utf-8") as file:
+                numbers = json.load(file)
+            path = os.path.join(folder, "predictions.csv")
+            with open(path, encoding="utf-8", newline="") as file:
+                answers = Answers.of(name, list(csv.DictReader(file)))
         if len(answers.examples) != numbers["num_examples"]:
             raise ValueError(f"{len(answers.examples)} of {numbers['num_examples']} predictions")
         return numbers, answers

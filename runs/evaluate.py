@@ -15,7 +15,7 @@ from datasets import bad_records, batches, class_names
 from datasets.bad_records import BadRecord
 from datasets.splits import TEST, VALIDATION
 from datasets.tfrecord_dataset import Dataset
-from evaluation import evaluator
+from evaluation import evaluator, published
 from evaluation import folder as report
 from evaluation.evaluator import Evaluation
 from evaluation.log_probabilities import LogProbabilities
@@ -266,7 +266,7 @@ def _track(
             values |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
     named = {f"evaluation/{split}/{report.tag(name)}": v for name, v in values.items()}
     tracked.metrics(named, subject.step)
-    for name in report.FILES:
+    for name in published.FILES:
         tracked.file(os.path.join(eval_dir, name), f"evaluation/{split}")
     tracked.close("FINISHED")
     if not tracked.lost:

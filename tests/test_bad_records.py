@@ -1,12 +1,14 @@
 """Records that cannot be read: each is named with file, number and reason, or passed over."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from datasets import bad_records, batches, schema, tfrecord_dataset
+from foundation import files
 
 _IMAGE = tf.io.encode_jpeg(
     np.random.default_rng(0).integers(0, 255, [40, 50, 3], dtype=np.uint8)
@@ -180,6 +182,8 @@ def test_other_files_stay_where_they_are(tmp_path):
     without, _ = bad_records.drop(dataset, 5)
     assert without.files[0] == dataset.files[0] and without.files[1] != dataset.files[1]
     assert without.file_counts == (2, 3)
+    with pytest.raises(BlockingIOError), files.locked(os.path.dirname(without.files[1])):
+        pass  # the copies are in use, and no other process removes them
 
 
 def test_a_dataset_of_bad_records_only_is_refused(tmp_path):

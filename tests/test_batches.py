@@ -2,6 +2,7 @@
 
 import collections
 import gzip
+import os
 import pathlib
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from datasets import batches, file_cache, frames, lanes, schema, tfrecord_dataset
 from datasets.options import ReadingOptions
+from foundation import files
 from foundation.errors import InputError, UsageError
 
 
@@ -365,6 +367,8 @@ def test_a_cache_changes_nothing(tmp_path, compress):
         assert next(evaluated.as_numpy_iterator())["record"].tolist() == list(range(7))
         paths, compression = file_cache.copies(dataset.files, dataset.compression, kind)
         assert paths != dataset.files and compression == ""
+    with pytest.raises(BlockingIOError), files.locked(os.path.dirname(paths[0])):
+        pass  # a copy on the disk is in use, and no other process removes it
     kept = file_cache.copies(dataset.files, dataset.compression, "none")
     assert kept == (dataset.files, dataset.compression)
 

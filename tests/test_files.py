@@ -1,12 +1,18 @@
+import atexit
 import contextlib
 import errno
 import os
+import pathlib
 import platform
+import signal
+import stat
+import tempfile
 
 import pytest
 
 from foundation import files
 from foundation.errors import Unreadable
+from tests import forked
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -148,3 +154,48 @@ def test_the_fault_of_a_machine_is_told_from_that_of_a_file(tmp_path):
             raise OSError(number, os.strerror(number))
         assert not isinstance(caught.value, Unreadable)
     assert not files.is_file(tmp_path / "none") and not files.is_file("\0")
+
+
+def fill_and_be_killed(folder, kill):
+    """In a process of its own: makes such a folder in `folder`, and ends."""
+    tempfile.tempdir = str(folder)
+    made = files.scratch_folder("copies")
+    with open(os.path.join(made, "1.tfrecord"), "w") as file:
+        file.write(made)
+    if kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+    atexit._run_exitfuncs()  # as Python does where no test forks
+
+
+def test_folders_for_temporary_files_go_with_their_process_or_the_next(tmp_path, monkeypatch):
+    processes = forked.context()  # keeps a folder for temporary files of its own
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    living = files.scratch_folder("copies")
+    other_machine = tmp_path / f"copies_not{platform.node()}_1"
+    others = [other_machine, tmp_path / "copies", tmp_path / f"more_{platform.node()}_1"]
+    for folder in others:
+        folder.mkdir()
+    expected = {*others, pathlib.Path(living)}
+    for kill in (True, False, True, False):
+        process = processes.Process(target=fill_and_be_killed, args=(tmp_path, kill))
+        process.start()
+        process.join(60)
+        assert process.exitcode == (-signal.SIGKILL if kill else 0)
+        assert len({*tmp_path.iterdir()} - expected) == kill
+        assert {*tmp_path.iterdir()} >= expected
+    assert stat.S_IMODE(os.stat(living).st_mode) == 0o700
+
+
+def test_folders_for_temporary_files_of_another_user_or_behind_a_link_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    abandoned = tmp_path / "tmp" / f"copies_{platform.node()}_1"
+    abandoned.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "tmp" / f"copies_{platform.node()}_2").symlink_to(tmp_path / "elsewhere")
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    files.scratch_folder("copies")
+    assert abandoned.exists()
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    files.scratch_folder("copies")
+    assert not abandoned.exists() and (tmp_path / "elsewhere").exists()

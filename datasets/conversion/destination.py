@@ -185,10 +185,7 @@ class Destination:
 
         The disk has them before: a loss of power leaves no dataset.json beside empty shards.
         """
-        for name in os.listdir(self._writing):
-            files.settle(self.path(name))
-        files.settle(self._writing)
-        os.rename(self._writing, self._ready)
+        files.say_whole(self._writing, self._ready)
         self._move_ready_files()
 
     def _taken(self) -> InputError:
@@ -202,9 +199,7 @@ class Destination:
                 keep = set(json.load(file)["files"])
             # The old dataset.json goes first: without one, no dataset is taken for finished.
             self._remove_stale(keep)
-            for name in sorted(os.listdir(self._ready), key=lambda name: name == last):
-                os.replace(os.path.join(self._ready, name), os.path.join(self.folder, name))
-        os.rmdir(self._ready)
+        files.move_all(self._ready, self.folder, last)
 
     def _remove_stale(self, keep: set[str]) -> None:
         """Removes an earlier dataset's files, its dataset.json first."""

@@ -16,7 +16,7 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets.conversion.destination import DATASET_JSON
-from evaluation import folder as evaluation_folder
+from evaluation import published
 from nets import checkpoints
 from nets.checkpoints import find
 from runs import config as run_config
@@ -168,17 +168,26 @@ def evaluation(colours: pathlib.Path, trained: pathlib.Path) -> Job:
         ]
 
     def former(place):
-        done = run_script("eval_image_classifier.py", *words(place), "--max_num_batches=1")
+        done = run_script(
+            "eval_image_classifier.py", *words(place), "--batch_size=2", "--max_num_batches=1"
+        )
         assert done.returncode == 0, done.stderr
 
     def check_whole(place):
-        check_files(place / "eval")
+        folder = place / "eval"
+        check_files(folder)
+        if folder.exists():
+            check_one_evaluation(folder)
+            with published.settled(str(folder)):
+                shown = {name for name in _names(folder) if not name.startswith(".")}
+                assert shown in ({*published.FILES}, set())
+                check_one_evaluation(folder)
 
     def check_finished(place, undisturbed):
         check_whole(place)
         folder, other = place / "eval", undisturbed / "eval"
-        assert _names(folder) == _names(other) == {*evaluation_folder.FILES}
-        for name in evaluation_folder.FILES:
+        assert _names(folder) == _names(other) == {*published.FILES}
+        for name in published.FILES:
             if name.endswith(".csv"):
                 assert (folder / name).read_bytes() == (other / name).read_bytes()
 
@@ -313,6 +322,25 @@ def check_files(folder: pathlib.Path) -> None:
         assert run_config.load(str(folder)).labels
 
 
+def check_one_evaluation(folder: pathlib.Path) -> None:
+    """Asserts that the files there are of one evaluation: they say one number of examples."""
+    table = partial(_body_of, folder)
+    counts = {
+        "predictions.csv": len(table("predictions.csv")),
+        "per_class.csv": sum(int(row[4]) for row in table("per_class.csv")),
+        "confusion_matrix.csv": sum(
+            int(n) for row in table("confusion_matrix.csv") for n in row[1:]
+        ),
+    }
+    if (folder / published.METRICS).exists():
+        content = json.loads((folder / published.METRICS).read_text())
+        counts[published.METRICS] = content["num_examples"]
+    if (folder / "report.html").exists():
+        (found,) = {*re.findall(r"\d+ of (\d+) right", (folder / "report.html").read_text())}
+        counts["report.html"] = int(found)
+    assert len({*counts.values()} - {0}) <= 1, counts
+
+
 def check_checkpoints(folder: pathlib.Path) -> None:
     """Asserts that each checkpoint that counts as one can be read, in the order of their steps."""
     known = find.in_order(str(folder))
@@ -334,6 +362,11 @@ def new(folder: pathlib.Path, name: object) -> pathlib.Path:
 def _rows(path: pathlib.Path) -> list[list[str]]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
+
+
+def _body_of(folder: pathlib.Path, table: str) -> list[list[str]]:
+    """The rows of a table without its heading; none where it isn't there."""
+    return _rows(folder / table)[1:] if (folder / table).exists() else []
 
 
 def _names(folder: pathlib.Path) -> set[str]:
