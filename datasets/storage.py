@@ -72,6 +72,14 @@ def size_and_mtime(path: str) -> tuple[int, float]:
     return stat.st_size, stat.st_mtime
 
 
+def identity(path: str) -> tuple[int, int, int] | None:
+    """Bytes, time and number of a file of this machine, which change with it; elsewhere None."""
+    if _is_remote(path):
+        return None
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
 def read_json(path: str) -> dict:
     """What a JSON file holds; {} where it is absent, damaged, or holds no object."""
     try:

@@ -6,6 +6,7 @@ small file in their folder where that can be written.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -24,6 +25,15 @@ _FILE_NAME = re.compile(
 )
 _STEM = re.compile(r"(?:(?P<name>.+)[-_])?(?P<split>[^-_]+)")
 _SCAN_FILE = ".record_counts.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """A file as it was found: what `storage.identity` and the checksums of its records said."""
+
+    path: str
+    identity: tuple[int, int, int] | None
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +56,7 @@ class Dataset:
       remarks: what is to be said of the dataset, a line each.
       marks: of each file the bytes at which every `frames.MARKED`-th record begins, as far as that
         is known.
+      seen: the files as they were found, for `replaced`.
     """
 
     name: str
@@ -61,6 +72,7 @@ class Dataset:
     sources: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     marks: tuple[tuple[int, ...], ...] = ()
+    seen: tuple[Seen, ...] = ()
 
     def __post_init__(self):
         if not self.marks:
@@ -102,6 +114,7 @@ def find(
     """
     found = _located(dataset_dir, dataset_name, split, tfrecord_file)
     compression = compression_of(found.files[0])
+    identities = [storage.identity(path) for path in found.files]
     contents, unlike = _contents(found.files, compression)
     damage = tuple(file.damage for file in contents if file.damage)
     if not any(file.count for file in contents):
@@ -130,6 +143,10 @@ def find(
         damage=damage,
         remarks=tuple(filter(None, (named.remark, turned.remark(found.files), unlike))),
         marks=tuple(_marks(file.marks) for file in contents),
+        seen=tuple(
+            Seen(path, identity, file.fingerprint)
+            for path, identity, file in zip(found.files, identities, contents, strict=True)
+        ),
     )
 
 
@@ -143,6 +160,31 @@ def change(dataset: Dataset) -> str:
         if now != before:
             return f"{path} has {now} records, not {before}"
     return ""
+
+
+def replaced(dataset: Dataset) -> str:
+    """Names the first file that is gone, or has other records than when it was found; "" if none.
+
+    It looks at sizes and times, and reads a file only where these differ. Files in buckets are not
+    looked at.
+    """
+    for file in dataset.seen:
+        try:
+            now = storage.identity(file.path)
+            if now != file.identity:
+                if _fingerprint(file.path, dataset.compression, now) != file.fingerprint:
+                    return f"{file.path} has other records than it had"
+        except FileNotFoundError:
+            return f"{file.path} is gone"
+        except InputError as error:
+            return str(error).rstrip(".")
+    return ""
+
+
+@functools.lru_cache(maxsize=2**16)
+def _fingerprint(path: str, compression: str, identity: tuple[int, int, int]) -> str:
+    """That of the records which a file of that identity holds; it is read once."""
+    return _scan(path, compression)[1]
 
 
 def _check_kind(files: Sequence[str], compression: str) -> None:

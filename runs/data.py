@@ -77,6 +77,21 @@ def readable(
     return dataset, bad
 
 
+def check_unchanged(dataset: Dataset, options: TrainOptions) -> None:
+    """Raises InputError where the files of a dataset have other records than when it was found.
+
+    Those that --cache has copied may change.
+    """
+    if options.reading.cache != "none" or not (change := tfrecord_dataset.replaced(dataset)):
+        return
+    last = checkpoints.latest(options.training.train_dir)
+    onward = f"goes on from {os.path.basename(last)}" if last else "begins the run"
+    raise InputError(
+        f"{change}: something has changed it since the start, and no checkpoint was written since.",
+        remedy=f"Put the former files back, or keep the new ones: the same command {onward}.",
+    )
+
+
 def training_recipe(options: TrainOptions, config: RunConfig, dataset: Dataset) -> Recipe:
     """The recipe of a run, with what its training draws besides."""
     if config.preprocessing_name == "addons":
@@ -207,6 +222,10 @@ class TrainingData:
         gray = self.config.use_grayscale
         return self.recipe.training_stages(self.config.image_size, use_grayscale=gray)[1]
 
+    def check_unchanged(self) -> None:
+        """Raises InputError where the examples are others than at the start."""
+        check_unchanged(self.dataset, self.options)
+
     def explained(self, function: Callable[[], _Result]) -> _Result:
         """Calls `function`; raises InputError naming the record that it fails on."""
         return batches.explained(self.dataset, function)
@@ -265,7 +284,7 @@ class ValidationData:
         Raises:
           InputError: there is none, it has other classes, or a record can't be read.
         """
-        self.config, self._train_dir = config, options.training.train_dir
+        self.config, self._options = config, options
         dataset = _validation_split(options, config)
         self._dataset, _ = readable(dataset, options.reading, say)
         say(f"Evaluation: {self._dataset.num_examples} examples of split {self._dataset.split}")
@@ -298,6 +317,7 @@ class ValidationData:
                 if stopped():
                     return
 
+        check_unchanged(self._dataset, self._options)
         if self._predict is None:  # the graph is made once
             self._model = self._apart(model)
             self._predict = tf.function(
@@ -345,7 +365,7 @@ class ValidationData:
     def keep(self, folder: str) -> None:
         """Writes run.json, and the files that it names, to the best checkpoint's folder."""
         os.makedirs(folder, exist_ok=True)
-        run_config.save(folder, self.config, companions_of=self._train_dir)
+        run_config.save(folder, self.config, companions_of=self._options.training.train_dir)
 
 
 def _validation_split(options: TrainOptions, config: RunConfig) -> Dataset:

@@ -375,7 +375,22 @@ class _TrainingTime(Sink):
         self._began, self._first = time.monotonic(), current.position.examples
         self._before: RunConfig | None = None
 
+    def check(self) -> None:
+        for what, path in (
+            ("the folder", self._train_dir),
+            ("its run.json", os.path.join(self._train_dir, run_config.FILE_NAME)),
+        ):
+            if not os.path.exists(path):
+                raise InputError(
+                    f"{what} is gone: something has removed it since the start.",
+                    option="train_dir",
+                    value=self._train_dir,
+                    remedy="Put it back: the same command then goes on from the last checkpoint. "
+                    "Without it, train into another --train_dir.",
+                )
+
     def save_time(self) -> None:
+        self.check()
         config = run_config.load(self._train_dir)
         # What came before this process; the rest of run.json may be changed meanwhile.
         self._before = self._before or config

@@ -394,6 +394,20 @@ def test_a_changed_byte_in_a_record_changes_the_fingerprint(tmp_path):
     assert a == c != b
 
 
+def test_files_that_others_take_the_place_of_are_noticed(tmp_path):
+    path = tmp_path / "pets_train.tfrecord"
+    _write(path, [0, 1], ["cat", "dog"])
+    dataset = tfrecord_dataset.find(str(tmp_path))
+    assert tfrecord_dataset.replaced(dataset) == ""
+    path.rename(tmp_path / "former")
+    assert tfrecord_dataset.replaced(dataset) == f"{path} is gone"
+    _write(path, [0, 1], ["cat", "dog"])  # another file with the same records
+    assert tfrecord_dataset.replaced(dataset) == ""
+    _write(path, [1, 0], ["cat", "dog"])
+    assert path.stat().st_size == dataset.num_bytes
+    assert tfrecord_dataset.replaced(dataset) == f"{path} has other records than it had"
+
+
 def _state(tmp_path, size: int) -> None:
     shard = {"file": "pets_train.tfrecord", "num_examples": 77, "bytes": size, "fingerprint": "ab"}
     content = {"classes": ["cat", "dog"], "splits": {"train": {"shards": [shard]}}}

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from datasets import schema
+from datasets import frames, schema
 from foundation.errors import InputError
 from nets import checkpoints
 from runs import config as run_config
@@ -110,6 +110,47 @@ def test_a_crash_counts_up_to_the_last_checkpoint(colours, tmp_path):
     train.train(chosen, print)
     after = run_config.load(str(tmp_path / "run")).trained
     assert after["images"] == 40 and after["seconds"] > before["seconds"]
+
+
+@pytest.mark.parametrize("gone", ["the folder", "its run.json"])
+def test_a_folder_that_is_removed_during_the_run_is_not_made_anew(colours, tmp_path, gone):
+    folder = tmp_path / "run"
+    given = {"max_number_of_steps": 4, "log_every_n_steps": 1, "save_interval_secs": 0.001}
+
+    def remove(line):
+        if line.startswith("step 2"):
+            shutil.rmtree(folder) if gone == "the folder" else (folder / "run.json").unlink()
+
+    message = f"--train_dir=.*/run: {gone} is gone.* Put it back"
+    with pytest.raises(InputError, match=message):
+        train.train(options(colours, folder, **given), remove)
+    assert folder.exists() == (gone != "the folder")
+    assert not (folder / "model.ckpt-3.index").exists()
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_records_that_others_take_the_place_of_end_the_run(tmp_path, cache):
+    """As many as before and of the same size: no count tells them apart."""
+    folder = write_colours(tmp_path / "data", per_class=4)
+    (shard,) = folder.glob("*_train-*")
+    given = {"log_every_n_steps": 1, "cache": cache}
+    train.train(options(folder, tmp_path / "run", max_number_of_steps=1, **given), print)
+
+    def convert_anew(line):
+        if line.startswith("step 2"):
+            records = [b"".join(frame) for frame in frames.frames(str(shard), "")]
+            shard.unlink()
+            shard.write_bytes(b"".join(reversed(records)))
+
+    chosen = options(folder, tmp_path / "run", max_number_of_steps=3, **given)
+    if cache == "none":
+        message = "has other records than it had.* the same command goes on from model.ckpt-1"
+        with pytest.raises(InputError, match=f"{shard} {message}"):
+            train.train(chosen, convert_anew)
+    else:  # what the run reads is the former records
+        train.train(chosen, convert_anew)
+    last = checkpoints.latest(str(tmp_path / "run"))
+    assert last.endswith("ckpt-1" if cache == "none" else "ckpt-3")
 
 
 def test_a_failed_start_leaves_no_folder(colours, tmp_path):

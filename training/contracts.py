@@ -24,6 +24,9 @@ class Data(Protocol):
     def single_pass(self, variant: int) -> tf.data.Dataset:
         """Each example once, in the given variant of its augmentation; for the feature cache."""
 
+    def check_unchanged(self) -> None:
+        """Raises InputError where the examples are others than at the start; it is quick."""
+
 
 class Validation(Protocol):
     """Evaluation inside the run."""

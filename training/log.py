@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from foundation.errors import InputError
 from foundation.lines import Line
 from training.loop import Progress
 
@@ -32,6 +33,9 @@ class Sink:
 
     def rewind(self, step: int) -> None:
         """What came after `step` did not happen: the run goes on from there."""
+
+    def check(self) -> None:
+        """A checkpoint is due; raises InputError where its folder is no longer the run's."""
 
     def save(self) -> None:
         """A checkpoint follows; raises OSError."""
@@ -134,6 +138,11 @@ class Log:
         for sink in self._sinks:
             sink.rewind(step)
 
+    def check(self) -> None:
+        """Call it before anything is written; raises InputError where it must not be."""
+        for sink in self._sinks:
+            sink.check()
+
     def save(self) -> None:
         """Call it before each checkpoint; raises OSError."""
         for sink in self._sinks:
@@ -151,8 +160,10 @@ class Log:
         """Ends the log: "FINISHED", "KILLED" by a signal, or "FAILED"."""
         if status == "FAILED":
             # Else the rows since the last checkpoint, which led to the failure, would be lost.
-            with contextlib.suppress(OSError):
-                self.save()
-            self.plot()
+            with contextlib.suppress(InputError):
+                self.check()
+                with contextlib.suppress(OSError):
+                    self.save()
+                self.plot()
         for sink in self._sinks:
             sink.close(status)

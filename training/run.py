@@ -138,6 +138,7 @@ class Run:
           OSError: a checkpoint could not be written.
         """
         os.makedirs(self.options.train_dir, exist_ok=True)
+        self._data = data
         status = "FAILED"
         try:
             ending = self._train(data, log, validation)
@@ -291,7 +292,14 @@ class Run:
         log.rewind(restored.step)
         self._say(f"{error} Rolled back to {last}; the data goes on after the bad batch.")
 
+    def _check(self, log: Log) -> None:
+        """Raises InputError where a checkpoint would be of other examples, or in another folder."""
+        log.check()
+        if not self._features:  # which were computed of the run's own
+            self._data.check_unchanged()
+
     def _save(self, log: Log) -> None:
+        self._check(log)
         # The history first: on resuming, rows after the last checkpoint are dropped, while rows
         # that are missing could not be made up for.
         try:
@@ -312,6 +320,7 @@ class Run:
 
         An evaluation that a signal interrupts counts for nothing.
         """
+        self._check(log)
         with self.trainee.with_averages():
             metrics = validation.metrics(self.trainee.model, lambda: stop.is_urgent)
         if self.distribution.agree(stop.is_urgent):
