@@ -20,6 +20,13 @@ def problem(address: str, timeout_secs: float = _TIMEOUT_SECS) -> str:
     return ""
 
 
+def listening(port: int) -> socket.socket:
+    """A socket that listens at a port on all networks, as TensorFlow's own; raises OSError."""
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    return socket.create_server(("", port), family=family, dualstack_ipv6=both)
+
+
 def missing(addresses: Sequence[str], timeout_secs: float = _TIMEOUT_SECS) -> list[str]:
     """Those at which nothing listens."""
     return [address for address in addresses if problem(address, timeout_secs)]

@@ -36,6 +36,23 @@ def service():
         yield address
 
 
+@pytest.mark.parametrize(
+    ("flags", "code", "told"),
+    [
+        (["--port=TAKEN"], 1, "it can't be had (Address already in use)"),
+        (["--host=no.such.host.invalid"], 1, "--host=no.such.host.invalid: the service does not"),
+        (["--port=5050", "--worker_port=5050"], 2, "--worker_port=5050: that is --port's"),
+        (["--host=0.0.0.0"], 2, "--host=0.0.0.0: that is nobody's address"),
+    ],
+    ids=["taken", "elsewhere", "twice", "everywhere"],
+)
+def test_a_service_that_nobody_could_reach_does_not_start(flags, code, told, service):
+    taken = service.rpartition(":")[2]
+    flags = ["--port=0", *(flag.replace("TAKEN", taken) for flag in flags)]
+    done = run_script("data_service.py", *flags, timeout=60)
+    assert done.returncode == code and told in done.stderr and "Traceback" not in done.stderr
+
+
 def training(folder, **options):
     """Batches of a training, mixed."""
     recipe = preprocessing_factory.get("cifarnet")

@@ -226,12 +226,9 @@ def _is_open(connection: socket.socket) -> bool:
 
 
 def _listening(address: str) -> socket.socket:
-    """A socket at the port of an address, on all networks as TensorFlow's own."""
-    port = int(address.rpartition(":")[2])
-    both = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
+    """A socket at the port of an address."""
     try:
-        listener = socket.create_server(("", port), family=family, dualstack_ipv6=both)
+        listener = reachable.listening(int(address.rpartition(":")[2]))
     except OSError as error:
         raise InputError(
             f"{address}: this worker can't have its port ({error.strerror}). Does an earlier "
