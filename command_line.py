@@ -10,7 +10,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from absl import flags
+try:
+    from absl import flags
+except ModuleNotFoundError as absent:  # in a new terminal, most of all
+    sys.exit(
+        f"{os.path.basename(sys.argv[0])}: error: {sys.executable} has no package "
+        f"{absent.name!r}. Activate the environment of the README (source .venv/bin/activate), or "
+        "make it by: make install"
+    )
 
 from foundation import former_flags, lines, machine, options, reference
 from foundation.errors import InputError, UsageError

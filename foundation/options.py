@@ -112,10 +112,10 @@ class Option:
     def _range(self) -> str:
         least, greatest = self.bounds
         if least is not None and greatest is not None:
-            return f"a number from {least:g} to {greatest:g}"
+            return f"a number from {least:.10g} to {greatest:.10g}"
         if least is not None:
-            return f"a number of at least {least:g}"
-        return "a number" if greatest is None else f"a number of at most {greatest:g}"
+            return f"a number of at least {least:.10g}"
+        return "a number" if greatest is None else f"a number of at most {greatest:.10g}"
 
 
 _TRUTHS = {

@@ -60,6 +60,13 @@ def test_any_other_error_is_a_bug_and_keeps_its_trace(error):
     assert "Traceback" in done.stderr and error.partition("(")[0] in done.stderr
 
 
+def test_an_environment_that_is_not_active_is_told():
+    command = [sys.executable, "-S", ROOT / "convert_data.py", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "has no package 'absl'. Activate" in done.stderr
+
+
 @pytest.mark.parametrize("unread", ["stdout", "stderr"])
 def test_the_work_goes_on_when_nobody_reads_its_lines_any_more(unread, tmp_path):
     many = f"[print('line', i, file=sys.{unread}, flush=True) for i in range(20_000)]"

@@ -115,7 +115,11 @@ class BatchOptions(Options):
         "With --sync_replicas: batches that make one update, over all workers together.",
         bounds=(1, None),
     )
-    seed: int = option(0, "Seed of the first weights, the order of the data and dropout.")
+    seed: int = option(
+        0,
+        "Seed of the first weights, the order of the data and dropout.",
+        bounds=(0, 2**32 - 1),  # of NumPy
+    )
     deterministic: bool = option(
         False,
         "Give the same numbers in each run with this seed; may be slower. A run of several clones "
