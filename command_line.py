@@ -20,7 +20,7 @@ except ModuleNotFoundError as absent:  # in a new terminal, most of all
     )
 
 from foundation import former_flags, lines, machine, options, reference
-from foundation.errors import InputError, UsageError
+from foundation.errors import InputError, UsageError, one_line
 from foundation.options import Option, Options
 
 _Job = TypeVar("_Job", bound=Options)
@@ -93,7 +93,7 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
     except (InputError, OSError) as error:
         if flags.FLAGS.debug:
             traceback.print_exc()
-        _fail(_one_line(error), getattr(error, "exit_code", _INPUT_ERROR))
+        _fail(one_line(error), getattr(error, "exit_code", _INPUT_ERROR))
     except Exception as error:
         printer.end(_INPUT_ERROR, f"{type(error).__name__}: {error}")
         raise
@@ -170,14 +170,6 @@ def load_tensorflow() -> None:
     with machine.quick_imports(), lines.errors_held_back():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
-
-
-def _one_line(error: Exception) -> str:
-    said = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename else ""
-        said = f"{place}{error.strerror}. What was there before is untouched."
-    return " ".join(said.split())
 
 
 def _fail(message: str, code: int) -> None:

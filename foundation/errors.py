@@ -56,3 +56,12 @@ def missing_extra(extra: str, needed_by: str, option: str | None = None) -> Inpu
         option=option,
         remedy=f'Install it: pip install -c constraints.txt ".[{extra}]"',
     )
+
+
+def one_line(error: Exception) -> str:
+    """What to say of an error; of the operating system's, its words and its file."""
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        said = f"{place}{error.strerror}. What was there before is untouched."
+    return " ".join(said.split())
