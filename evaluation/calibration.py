@@ -5,7 +5,6 @@ by 80 %, 80 % should be right. A temperature T, by which the logits are divided,
 is too sure (T > 1) or not sure enough (T < 1), and changes no prediction.
 """
 
-import io
 import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from evaluation.log_probabilities import LogProbabilities
+from evaluation.report import pictures
 from evaluation.report.words import ENGLISH, Words
 from foundation.errors import InputError
 
@@ -173,6 +173,4 @@ def diagram(found: Reliability, title: str, words: Words = ENGLISH) -> bytes:
     above.legend(loc="upper left")
     below.bar(found.low, found.count / found.count.sum(), widths, color="#7a8794", **bars)
     below.set(xlabel=words("probability of the predicted class"), ylabel=words("share"))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return pictures.png(figure)

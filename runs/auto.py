@@ -86,9 +86,10 @@ class _Choice:
     def made(self) -> TrainOptions:
         work, say = self._work, self._say
         length = self._options.training.length
+        unit = "minute" if length.max_minutes == 1 else "minutes"
         epochs = "" if work.epochs is None else f", {work.epochs:.3g} epochs"
         say(
-            f"--model_name=auto: {work.num_examples} images, {length.max_minutes:g} minutes{epochs}"
+            f"--model_name=auto: {work.num_examples} images, {length.max_minutes:g} {unit}{epochs}"
             f", {self._way()}. Measuring for less than a minute …"
         )
         # The first measurement mends all estimates, which know nothing of a GPU or of other work.

@@ -128,9 +128,16 @@ def _check_takes_files(option: str, value: str, folder: str) -> None:
 
 
 def names_data(config: RunConfig | None, given: EvaluateOptions, path: str) -> None:
-    """Raises UsageError where neither the options nor the run at `path` say where the data is."""
+    """Checks that the options or the run at `path` say where the data is.
+
+    Raises:
+      UsageError: neither does.
+      InputError: neither does, and no checkpoint is there either.
+    """
     places = (config, given.source) if config else (given.source,)
     if not any(place.dataset_dir or place.tfrecord_file for place in places):
+        if os.path.isdir(path) and not os.listdir(path):
+            raise InputError(f"{path}: no checkpoint there.")
         raise UsageError(
             "say where the data is: --dataset_dir=FOLDER or --tfrecord_file=FILE. "
             f"({path} has no run.json that would know.)"

@@ -17,7 +17,7 @@ from runs import config as run_config
 from runs.explained import Explainer
 from runs.opened import OpenRun
 from runs.options import AloneOptions
-from serving import classifier, frozen_graph
+from serving import classifier, export_config, frozen_graph
 from serving.classifier import Classifier
 from serving.export_config import ExportConfig
 from serving.options import ModelOptions
@@ -89,7 +89,8 @@ def _of_export(path: str, alone: AloneOptions, asked: str | None, say: Say) -> C
     if unused := sorted(name for name in given_values(alone) if name not in used):
         say(
             f"export.json knows how {path} is fed: "
-            f"{', '.join(f'--{name}' for name in unused)} is left aside."
+            f"{', '.join(f'--{name}' for name in unused)} {'is' if len(unused) == 1 else 'are'} "
+            "left aside."
         )
     if asked:
         export = classifier.config_of(path)
@@ -123,7 +124,7 @@ def _nodes_as_exported(path: str, alone: AloneOptions) -> Iterator[str]:
 def _recipe(export: ExportConfig, path_of: Callable[[str], str]) -> Prepare:
     """The preprocessing of a file that holds the net alone; `path_of` finds files of the export."""
     config = run_config.parsed(export.run)
-    recipe = preparation.recipe_of(config, path_of)
+    recipe = preparation.recipe_of(config, path_of, said_by=path_of(export_config.FILE_NAME))
     return _compiled(
         functools.partial(
             recipe.evaluate, size=config.image_size, use_grayscale=config.use_grayscale

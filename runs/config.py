@@ -155,7 +155,7 @@ def load(path: str) -> RunConfig | None:
             content = documents.parsed(file.read())
         if content.pop("format") != _FORMAT:
             raise ValueError("another format version")
-        return _with_data_found(parsed(content), directory)
+        return _with_data_found(documents.of(RunConfig, content), directory)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file_path} can't be read ({error}). It was damaged, or written by another version: "

@@ -1,6 +1,7 @@
 """What a run is: the options, and where it goes on, what it was begun with."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,7 @@ def earlier_part(options: TrainOptions) -> RunConfig | None:
     if given.get("preprocessing_name"):
         given["preprocessing_name"] = preparation.recipe_name(given["preprocessing_name"])
     run_config.check_agrees(earlier, given, train_dir)
+    preparation.check_known(earlier, os.path.join(train_dir, run_config.FILE_NAME))
     check_continues(
         earlier, _given_and_had(options, earlier), run_config.flags_of(options), train_dir
     )

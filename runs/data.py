@@ -103,6 +103,7 @@ def training_recipe(options: TrainOptions, config: RunConfig, dataset: Dataset) 
         lambda name: zca_path(config, options.training.train_dir, dataset),
         sizes=[size for size, _ in options.training.batch.progressive_resizing],
         augmentation=options.augmentation,
+        said_by=os.path.join(options.training.train_dir, run_config.FILE_NAME),
     )
 
 

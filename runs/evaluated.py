@@ -20,7 +20,7 @@ from runs import opened, preparation, temperature
 from runs.config import RunConfig
 from runs.opened import OpenRun
 from runs.options import EvaluateOptions
-from serving import classifier, explain, saved_model
+from serving import classifier, explain, export_config, saved_model
 
 Say = Callable[[str], None]
 # Pictures that are explained at once.
@@ -134,7 +134,8 @@ def of_export(options: EvaluateOptions, dataset: Dataset, say: Say) -> Evaluated
     hidden = (opened.BACKGROUND,) if len(model.labels) > dataset.num_classes else ()
     if model.labels != (*hidden, *dataset.labels):
         raise opened.other_classes("The model", model.labels, dataset.labels)
-    recipe = preparation.recipe_of(config, functools.partial(classifier.companion, path))
+    path_of = functools.partial(classifier.companion, path)
+    recipe = preparation.recipe_of(config, path_of, said_by=path_of(export_config.FILE_NAME))
     evaluate = functools.partial(
         recipe.evaluate, size=config.image_size, use_grayscale=config.use_grayscale
     )

@@ -19,6 +19,7 @@ from preprocessing.options import (
     PixelsOptions,
 )
 from preprocessing.preprocessing_factory import Recipe
+from runs import config as run_config
 from runs.config import RunConfig
 
 
@@ -39,11 +40,22 @@ def recipe_name(name: str) -> str:
     return preprocessing_factory.get(name).name
 
 
+def check_known(config: RunConfig, said_by: str) -> None:
+    """Raises InputError where the recipe that the file `said_by` names is none of ours."""
+    try:
+        preprocessing_factory.get(config.preprocessing_name)
+    except InputError as error:
+        raise InputError(
+            f"{said_by}: preprocessing_name {config.preprocessing_name!r} {error.problem}"
+        ) from error
+
+
 def recipe_of(
     config: RunConfig,
     path_of: Callable[[str], str],
     sizes: Sequence[int] = (),
     augmentation: AugmentationOptions = NO_AUGMENTATION,
+    said_by: str = "",
 ) -> Recipe:
     """The preprocessing of a run or an export.
 
@@ -52,10 +64,13 @@ def recipe_of(
       path_of: from the name of a file that belongs to the run to its path.
       sizes: sides in pixels that are wanted besides the run's own.
       augmentation: what training draws besides what the recipe draws.
+      said_by: the file that has `config`, for messages; run.json of the run where it is left out.
 
     Raises:
-      InputError: it can't make images of one of the sizes, or none without colour.
+      InputError: there is no such recipe, or it can't make images of one of the sizes, or none
+        without colour.
     """
+    check_known(config, said_by or path_of(run_config.FILE_NAME))
     given = dict(config.preprocessing_options)
     zca_file = given.pop("zca_file", None)
     try:

@@ -483,6 +483,7 @@ def _describe_steps(current: Run, job: _Job) -> None:
     first, last, say = current.first_step, current.last_step, job.say
     num_examples = job.data.dataset.num_examples
     _warn_of_defaults(current, job)
+    _warn_of_pairs(current, job)
     if last is None:
         say("No --max_number_of_steps: training goes on until it is stopped (Ctrl-C).")
     elif first < last:
@@ -524,6 +525,22 @@ def _warn_of_defaults(current: Run, job: _Job) -> None:
         job.say(
             f"Warning: the learning rate is down to --end_learning_rate at step {end}, after "
             f"--num_epochs_per_decay={schedule.num_epochs_per_decay:g} epochs, and stays there."
+        )
+
+
+def _warn_of_pairs(current: Run, job: _Job) -> None:
+    """Says what two options do together that their user may want one of."""
+    length, loss = job.options.training.length, job.options.training.loss
+    if length.max_number_of_steps is not None and length.num_epochs is not None:
+        is_steps = current.last_step == length.max_number_of_steps
+        steps = f"--max_number_of_steps={length.max_number_of_steps}"
+        epochs = f"--num_epochs={length.num_epochs:g}"
+        shorter, longer = (steps, epochs) if is_steps else (epochs, steps)
+        job.say(f"{shorter} ends the run: with {longer} it would not be shorter.")
+    if loss.class_weights == "balanced" and job.options.reading.balanced_sampling:
+        job.say(
+            "Warning: --balanced_sampling and --class_weights=balanced both make up for rare "
+            "classes: together they count twice. Leave one of them out."
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow.python.grappler import tf_optimizer
+from tensorflow.python.util import deprecation
 
 from foundation.errors import InputError
 
@@ -44,7 +45,8 @@ def converted(graph_def: tf.compat.v1.GraphDef, outputs: Sequence[str]) -> tf.co
             remedy="Take float32.",
         )
     _cast_constants(result)
-    return tf.compat.v1.graph_util.extract_sub_graph(result, list(outputs))
+    with deprecation.silence():  # no other function does this, and users can't help it
+        return tf.compat.v1.graph_util.extract_sub_graph(result, list(outputs))
 
 
 def _cast_constants(graph_def: tf.compat.v1.GraphDef) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message, text_format
 from tensorflow.core.framework import node_def_pb2
+from tensorflow.python.util import deprecation
 
 from foundation.errors import InputError
 from nets import checkpoints
@@ -129,7 +130,8 @@ def _needed(
                 option="output_node_names",
                 value=name,
             )
-    return tf.compat.v1.graph_util.extract_sub_graph(graph_def, outputs), outputs
+    with deprecation.silence():  # no other function does this, and users can't help it
+        return tf.compat.v1.graph_util.extract_sub_graph(graph_def, outputs), outputs
 
 
 def _last_unread(graph_def: tf.compat.v1.GraphDef) -> str:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from foundation import labels as class_names
 from foundation import machine
 from foundation.errors import InputError
-from nets import maps
+from nets import checkpoints, maps
 from serving import explain, frozen_graph
 from serving.pictures import reading
 
@@ -98,7 +98,7 @@ def write(
     try:
         tf.saved_model.save(module, directory, signatures=signatures)
     except tf.errors.OpError as error:
-        raise OSError(f"{directory}: could not be written: {error.message}") from error
+        raise OSError(f"{os.path.dirname(directory)}: {checkpoints.not_written(error)}") from error
 
 
 def _signatures(

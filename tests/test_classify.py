@@ -340,6 +340,8 @@ def test_nodes_that_are_named_must_be_those_of_an_exported_graph(
 
     assert not said(input_layer="import/input:0", output_layer="LeNet/probabilities")
     assert "--input_layer is left aside" in said(input_layer="LeNet/logits")[0]
+    said_of_two = said(image_size=64, input_width=64)[0]
+    assert "--image_size, --input_width are left aside" in said_of_two
     for option in ("input_layer", "output_layer"):
         with pytest.raises(InputError, match=f"^--{option}=LeNet/nope: .*.pb has no such node"):
             said(**{option: "LeNet/nope"})

@@ -321,7 +321,11 @@ def test_values_that_contradict_the_run(place):
 
 
 def test_errors_are_one_line(place, tmp_path):
-    fail(f"--checkpoint_path={tmp_path}", message="say where the data is", code=2)
+    fail(f"--checkpoint_path={tmp_path}", message=f"{tmp_path}: no checkpoint there.")
+    slims = tmp_path / "slims"
+    slims.mkdir()
+    (slims / "model.ckpt-1.index").touch()
+    fail(f"--checkpoint_path={slims}", message="say where the data is", code=2)
     fail(
         f"--checkpoint_path={tmp_path}",
         f"--dataset_dir={place}/data",

@@ -181,6 +181,7 @@ def test_pixels_of_a_run_are_numbers():
     ("changes", "reason"),
     [
         ({"flags": {"train_dir": {}}}, "flags.train_dir is {}"),
+        ({"image_size": -32}, r"run.json can't be read \(images of -32 pixels\)"),
         ({"preprocessing_options": {"means": [10**400, 1, 1]}}, "means"),
     ],
 )

@@ -103,6 +103,7 @@ def test_the_command_line_of_freeze_graph_still_works(slim, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert f"Graph nodes: input -> {OUTPUT}" in done.stdout
+    assert "deprecated" not in done.stderr
     found = frozen_graph.load_foreign(file)[0](images)["probabilities"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 

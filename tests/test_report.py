@@ -16,7 +16,7 @@ from PIL import Image
 from evaluation import calibration, evaluator, metrics, tables
 from evaluation import folder as report
 from evaluation.log_probabilities import LogProbabilities
-from evaluation.report import pictures
+from evaluation.report import answer_pictures, pictures
 from evaluation.report.gallery import Gallery
 from evaluation.report.page import Extras
 
@@ -129,6 +129,12 @@ def test_of_thousands_of_classes_each_confusion_is_found_in_little_memory():
     assert step == 3 and shown.shape == (834, 834)
     assert (np.diagonal(shown)[[0, 1, -1]] == 1).all() and shown[566, 1] == 1 / 4
     assert np.count_nonzero(shown) == 834 + 1
+
+
+def test_letters_that_no_font_has_are_boxes_without_a_word(recwarn):
+    encoded = pictures.thumbnail(np.zeros((8, 8, 3), np.float32), None)
+    answer_pictures.plot(encoded, "\U0001f98a.jpg", [("\u3042", 1.0)])
+    assert not recwarn.list
 
 
 def test_long_titles_are_whole():

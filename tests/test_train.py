@@ -204,6 +204,7 @@ def test_a_batch_size_is_found_and_kept_and_the_best_step_evaluated(colours, tmp
     text = "\n".join(map(str, lines))
     assert text.count("eval/Accuracy[") == 2
     assert "The best evaluation was at step" in text
+    assert "both make up for rare classes: together they count twice" in text
     chosen = json.loads((tmp_path / "run" / "run.json").read_text())["flags"]["batch_size"]
     assert f"--batch_size={chosen}. The learning rate stays" in text
     assert checkpoints.read(str(tmp_path / "run")).get("run_state/examples") == 6 * chosen
@@ -213,6 +214,24 @@ def test_a_batch_size_is_found_and_kept_and_the_best_step_evaluated(colours, tmp
     assert checkpoints.read(str(tmp_path / "run")).get("run_state/examples") == 7 * chosen
     best, folder = str(tmp_path / "run" / "best"), str(tmp_path / "eval")
     evaluate.evaluate(EvaluateOptions.of(checkpoint_path=best, eval_dir=folder))
+
+
+def test_of_two_lengths_the_shorter_is_told_and_a_recipe_of_run_json_with_its_file(
+    colours, tmp_path
+):
+    folder, lines = tmp_path / "run", []
+    train.train(options(colours, folder, max_number_of_steps=1, num_epochs=9), lines.append)
+    told = "--max_number_of_steps=1 ends the run: with --num_epochs=9 it would not be shorter."
+    assert told in lines
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace('"preprocessing_name": "', '"preprocessing_name": "x'))
+    said = f"^{re.escape(str(path))}: preprocessing_name 'x.*' is not a recipe. Did you mean"
+    with pytest.raises(InputError, match=said):
+        train.train(options(colours, folder, max_number_of_steps=2), lambda line: None)
+    with pytest.raises(InputError, match=said):
+        evaluate.evaluate(
+            EvaluateOptions.of(checkpoint_path=str(folder), eval_dir=str(tmp_path / "eval"))
+        )
 
 
 def test_a_run_is_not_carried_on_with_another_optimizer_or_scopes(colours, tmp_path):

@@ -54,7 +54,10 @@ class LengthOptions(Options):
         None, "Last training step; unset trains until stopped.", bounds=(1, None)
     )
     num_epochs: float | None = option(
-        None, "Length of the run in passes over the data.", bounds=(0, None)
+        None,
+        "Length of the run in passes over the data; of this and --max_number_of_steps, the "
+        "shorter one ends it.",
+        bounds=(0, None),
     )
     max_minutes: float | None = option(None, "Longest time the run may take.", bounds=(0, None))
 

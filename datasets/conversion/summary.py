@@ -34,10 +34,13 @@ def lines(
         yield "\nNext:"
         yield from following
     if conversion.near_duplicates is not None:
-        yield f"\nNear duplicates across splits or labels: {len(conversion.near_duplicates)} pairs"
-        yield from _some(map(str, conversion.near_duplicates), len(conversion.near_duplicates))
-        if conversion.num_dropped:
-            yield f"  {conversion.num_dropped} photographs were left out."
+        count = len(conversion.near_duplicates)
+        pairs = "1 pair" if count == 1 else f"{count} pairs"
+        yield f"\nNear duplicates across splits or labels: {pairs}"
+        yield from _some(map(str, conversion.near_duplicates), count)
+        if dropped := conversion.num_dropped:
+            left_out = "1 photograph was" if dropped == 1 else f"{dropped} photographs were"
+            yield f"  {left_out} left out."
         if conversion.near_duplicates and not dry_run:
             yield f"  All of them are in {destination.side_path(NEAR_DUPLICATES)}."
 

@@ -45,9 +45,7 @@ def plot(
     if heat is not None:
         places[1].set_title(f"which places led to {pictures.plain(classes[0][0])}", fontsize=10)
     _draw_bars(bars, classes)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return pictures.png(figure)
 
 
 def _draw_bars(axes, classes: Sequence[tuple[str, float]]) -> None:

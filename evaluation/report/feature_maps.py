@@ -1,6 +1,5 @@
 """Pictures of a net at work: feature maps, the filters of its first layer, and Grad-CAM."""
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -111,6 +110,4 @@ def _page(sheets: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _png(figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return pictures.png(figure)

@@ -3,6 +3,7 @@
 import io
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,9 +48,7 @@ def confusion_matrix(
         size = 9 if count <= _MOST_COUNTED_CLASSES else 6
         axes.set_xticks(range(count), names, rotation=90, fontsize=size)
         axes.set_yticks(range(count), names, fontsize=size)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _draw_matrix(figure, axes, confusion: np.ndarray, words: Words) -> None:
@@ -128,8 +127,16 @@ def pareto(
     axes.set_xlabel(cost)
     axes.set_ylabel(accuracy)
     axes.grid(alpha=0.3)
+    return png(figure)
+
+
+def png(figure) -> bytes:
+    """A figure of matplotlib's as a PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    with warnings.catch_warnings():
+        # A letter that no font has is a box in the picture, which says as much.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 

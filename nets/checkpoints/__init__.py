@@ -20,7 +20,7 @@ from nets.checkpoints.fit import (
     weights,
 )
 from nets.checkpoints.reader import Reader, Values, global_step, read
-from nets.checkpoints.writer import write
+from nets.checkpoints.writer import not_written, write
 
 __all__ = [
     "AVERAGE",
@@ -32,6 +32,7 @@ __all__ = [
     "head_size",
     "in_order",
     "latest",
+    "not_written",
     "plan",
     "read",
     "restore",

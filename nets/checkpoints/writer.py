@@ -66,10 +66,14 @@ def _save(prefix: str, values: Mapping[str, object]) -> None:
                 tensors=[tf.convert_to_tensor(value) for value in values.values()],
             )
     except tf.errors.OpError as error:
-        reason = _REASONS.get(type(error), "the file system refused it")
         raise OSError(
-            f"{prefix}: could not be written: {reason}. Earlier checkpoints are untouched."
+            f"{prefix}: {not_written(error)} Earlier checkpoints are untouched."
         ) from error
+
+
+def not_written(error: tf.errors.OpError) -> str:
+    """Why TensorFlow could not write a file, as a sentence, in place of its own many words."""
+    return f"could not be written: {_REASONS.get(type(error), 'the file system refused it')}."
 
 
 def _take_its_place(directory: str, prefix: str) -> list[str]:

@@ -241,6 +241,16 @@ def test_a_recipe_that_differs_for_decoded_pictures_is_refused(
         export_folder(str(tmp_path / "model"), subject, ["saved_model"])
 
 
+def test_a_full_disk_is_said_in_plain_words(subject, plain_reading, tmp_path, monkeypatch):
+    def save(*_, **__):
+        said = "{{function_node __wrapped__SaveV2_dtypes_9_device_/CPU:0}} No space left on device"
+        raise tf.errors.ResourceExhaustedError(None, None, said)
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(OSError, match=r": could not be written: the disk is full, or a quota is u"):
+        export_folder(str(tmp_path / "model"), subject, ["saved_model"])
+
+
 def test_a_foreign_saved_model_is_named(tmp_path):
     module = tf.Module()
     module.f = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([])])
