@@ -37,7 +37,7 @@ class UsageError(InputError):
 
 
 class AgainError(InputError):
-    """Something that others do was missing; the same command goes on when it is back."""
+    """Others were missing, or a network; the same command goes on when they are back."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h, for what starts scripts again
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import keras
 import numpy as np
 
-from foundation.errors import InputError
+from foundation.errors import AgainError, InputError
 from nets import blocks, https, keras_files, layers
 from nets.blocks import Request
 from nets.shapes import shapes_only
@@ -163,16 +163,18 @@ def pretrained_weights(name: str, cache_dir: str) -> dict[str, np.ndarray]:
       cache_dir: the folder whose `models/` keeps the download.
 
     Raises:
-      OSError: the download failed.
+      AgainError: the download failed by the network's or the server's fault.
+      OSError: it failed otherwise.
     """
     application = APPLICATIONS[name]
     try:
         with _downloads_to(cache_dir), https.kept():
             net = _keras_net(application, weights="imagenet")
     except Exception as error:  # Keras has no class of its own for a failed download
-        raise OSError(
-            f"--checkpoint_path=pretrained: Keras could not fetch the weights of {name}: {error}"
-        ) from error
+        problem = f"Keras could not fetch the weights of {name}: {error}"
+        if https.is_passing(error):
+            raise AgainError(problem, option="checkpoint_path", value="pretrained") from error
+        raise OSError(f"--checkpoint_path=pretrained: {problem}") from error
     return _by_slim_name(application, net)
 
 

@@ -11,13 +11,13 @@ import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from tqdm import tqdm
 
-from foundation import lines
-from foundation.errors import InputError
+from foundation import files, lines
+from foundation.errors import AgainError, InputError
 from nets import (
     checkpoints,
     https,
@@ -124,7 +124,8 @@ def read(
 
     Raises:
       InputError: nothing is published for the net, or the weights cannot be read.
-      OSError: a download failed.
+      AgainError: a download failed by the network's or the server's fault.
+      OSError: a download failed otherwise.
     """
     if path == PRETRAINED:
         return _pretrained(model_name, os.path.expanduser(cache_dir or DEFAULT_CACHE_DIR), say)
@@ -151,19 +152,42 @@ def net_options(
 
 
 # Not by pooch: its downloaders start from the first byte whenever a connection breaks off.
-def fetch(archive: Archive, cache_dir: str) -> str:
+def fetch(archive: Archive, cache_dir: str, say: Callable[[str], None] = print) -> str:
     """Downloads a file into the cache, unless it is there; returns its path.
 
-    A download that breaks off continues where it stopped, in this call or a later one.
+    A download that breaks off continues where it stopped, in this call or a later one. Where
+    another process downloads it, this one waits and takes that.
 
     Raises:
-      OSError: the server cannot be reached, or refuses.
+      AgainError: the server cannot be reached, or is out of order.
+      OSError: the server refuses; the file can't be written.
       InputError: the file is not the one with this SHA-256, or the server leads out of HTTPS.
     """
     target = os.path.join(cache_dir, archive.url.rpartition("/")[2])
     if os.path.isfile(target):
         return target
-    os.makedirs(cache_dir, exist_ok=True)
+    with _alone(target, say):
+        if not os.path.isfile(target):
+            _download(archive, target)
+    return target
+
+
+@contextlib.contextmanager
+def _alone(target: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Keeps other processes from downloading the same while the block runs; waits for them."""
+    folder, name = os.path.split(target)
+    os.makedirs(folder, exist_ok=True)
+    lock = os.path.join(folder, f".{name}.lock")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.locked(lock))
+        except BlockingIOError:
+            say(f"{files.holder(lock)} downloads {name} into {folder}; waiting for it …")
+            held.enter_context(files.locked(lock, wait=True))
+        yield
+
+
+def _download(archive: Archive, target: str) -> None:
     partial = target + ".part"
     failures = 0
     while True:
@@ -171,19 +195,22 @@ def fetch(archive: Archive, cache_dir: str) -> str:
         try:
             if _continue(archive.url, partial):
                 break
-            reason = "the connection broke off"
+            cause = ConnectionError("the connection broke off")
         except urllib.error.HTTPError as error:
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not before:
-                raise OSError(f"{_FLAG}: {archive.url}: {error.code} {error.reason}.") from error
+                problem = f"{archive.url}: {error.code} {error.reason}."
+                raise _failed(problem, error) from error
             os.remove(partial)  # of another file than the server has now
             continue
         except (OSError, http.client.HTTPException) as error:
-            reason = str(getattr(error, "reason", error))
+            cause = error
         failures = 0 if _size(partial) > before else failures + 1
         if failures == _ATTEMPTS or not _size(partial):
-            raise OSError(
-                f"{_FLAG}: could not fetch {archive.url} ({reason}). The same command carries on "
-                "where it stopped; without a network, give a downloaded file in place of the word."
+            raise _failed(
+                f"could not fetch {archive.url} ({getattr(cause, 'reason', cause)}). The same "
+                "command carries on where it stopped; without a network, give a downloaded file in "
+                "place of the word.",
+                cause,
             )
     if archive.sha256 and (found := _sha256(partial)) != archive.sha256:
         os.remove(partial)
@@ -193,7 +220,13 @@ def fetch(archive: Archive, cache_dir: str) -> str:
             remedy="Try again.",
         )
     os.replace(partial, target)
-    return target
+
+
+def _failed(problem: str, cause: Exception) -> Exception:
+    """The error of a download: AgainError where it may succeed later, else OSError."""
+    if https.is_passing(cause):
+        return AgainError(problem, option="checkpoint_path", value=PRETRAINED)
+    return OSError(f"{_FLAG}: {problem}")
 
 
 def _continue(url: str, partial: str) -> bool:
@@ -224,11 +257,11 @@ def _pretrained(model_name: str, cache_dir: str, say: Callable[[str], None]):
     archive, row = ARCHIVES.get(model_name), _keras_row(model_name)
     if archive:
         try:
-            reader = _read_archive(fetch(archive, cache_dir))
+            reader = _read_archive(fetch(archive, cache_dir, say))
             if model_name in _REMARKS:
                 say(f"{model_name}: {_REMARKS[model_name]}")
             return reader
-        except OSError as error:
+        except (OSError, AgainError) as error:
             if not row:
                 raise
             say(f"{error} Taking the ImageNet weights of keras.applications.")
@@ -239,8 +272,9 @@ def _pretrained(model_name: str, cache_dir: str, say: Callable[[str], None]):
             value=PRETRAINED,
             remedy="--list_models shows the nets that have some.",
         )
-    values = keras_applications.pretrained_weights(row, cache_dir)
     scope = keras_applications.APPLICATIONS[row].scope
+    with _alone(os.path.join(cache_dir, scope), say):
+        values = keras_applications.pretrained_weights(row, cache_dir)
     return checkpoints.Values(
         f"keras.applications.{scope}, ImageNet", _as_slim_has_them(model_name, values)
     )

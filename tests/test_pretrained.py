@@ -1,6 +1,7 @@
 """Downloads from a zoo on this machine, with all that goes wrong on the way."""
 
 import email
+import errno
 import functools
 import hashlib
 import http.server
@@ -8,8 +9,10 @@ import io
 import pathlib
 import re
 import socket
+import ssl
 import tarfile
 import threading
+import urllib.error
 import urllib.request
 import urllib.response
 
@@ -17,9 +20,11 @@ import keras
 import numpy as np
 import pytest
 
-from foundation.errors import InputError
+from foundation import files
+from foundation.errors import AgainError, InputError
 from nets import (
     checkpoints,
+    https,
     keras_applications,
     keras_to_slim,
     nets_factory,
@@ -87,12 +92,18 @@ def read(tmp_path, name=NET, say=print):
     return pretrained.read(name, "pretrained", 1001, str(tmp_path), say)
 
 
+def kept(folder):
+    """The files in a cache but for locks, which stay."""
+    found = [path.name for path in folder.rglob("*") if path.is_file()]
+    return [name for name in found if not (name.startswith(".") and name.endswith(".lock"))]
+
+
 def test_an_archive_is_fetched_once(zoo, row, tmp_path):
     for _ in range(2):
         reader = read(tmp_path)
         assert reader.shapes["MobilenetV1/Logits/Conv2d_1c_1x1/biases"] == (1001,)
     assert zoo.requests == [0]
-    assert [path.name for path in tmp_path.iterdir()] == ["net.tar.gz"]
+    assert kept(tmp_path) == ["net.tar.gz"]
 
 
 def test_what_the_zoo_trained_otherwise_is_said(zoo, tmp_path, monkeypatch):
@@ -128,7 +139,7 @@ def test_a_part_of_another_file_is_thrown_away(zoo, archive, tmp_path):
 def test_a_wrong_hash(zoo, tmp_path):
     with pytest.raises(ValueError, match=f"{zoo.url}: its SHA-256 is [0-9a-f]{{64}}, not abc:"):
         pretrained.fetch(pretrained.Archive(zoo.url, "abc"), str(tmp_path))
-    assert not list(tmp_path.iterdir())
+    assert not kept(tmp_path)
 
 
 @pytest.fixture
@@ -160,26 +171,26 @@ def test_no_redirection_leads_out_of_https(tmp_path, led_astray):
     archive = pretrained.Archive("https://example.org/zoo.tar.gz")
     with pytest.raises(InputError, match="leads out of HTTPS, to http://example.org/in/between"):
         pretrained.fetch(archive, str(tmp_path))
-    assert led_astray == [] and list(tmp_path.iterdir()) == []
+    assert led_astray == [] and kept(tmp_path) == []
 
 
 def test_no_redirection_leads_keras_out_of_https(tmp_path, led_astray):
     with pytest.raises(OSError, match="of keras_mobilenet_v1: https.* leads out of HTTPS"):
         read(tmp_path, "keras_mobilenet_v1")
-    assert led_astray == [] and not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert led_astray == [] and kept(tmp_path) == []
 
 
 def test_what_is_not_there(zoo, tmp_path):
     with pytest.raises(OSError, match=r"--checkpoint_path=pretrained: .*/gone: 404 Not Found\."):
         pretrained.fetch(pretrained.Archive(zoo.url + "/gone"), str(tmp_path))
-    assert not list(tmp_path.iterdir())
+    assert not kept(tmp_path)
 
 
 def test_a_damaged_archive_is_not_kept(zoo, row, tmp_path):
     zoo.content = zoo.content[:5000]
     with pytest.raises(ValueError, match="not a whole archive"):
         read(tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not kept(tmp_path)
 
 
 def offline():
@@ -191,8 +202,59 @@ def offline():
 def test_offline_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setitem(pretrained.ARCHIVES, NET, pretrained.Archive(offline()))
     message = "could not fetch http://127.0.0.1:.*Connection refused.*give a downloaded file"
-    with pytest.raises(OSError, match=message):
+    with pytest.raises(AgainError, match=message):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (urllib.error.HTTPError("u", 503, "busy", {}, None), True),
+        (urllib.error.HTTPError("u", 404, "gone", {}, None), False),
+        (urllib.error.URLError(socket.gaierror(-2, "Name or service not known")), True),
+        (urllib.error.URLError(ssl.SSLCertVerificationError("self-signed")), False),
+        (urllib.error.URLError(OSError(errno.ENETUNREACH, "Network is unreachable")), True),
+        (TimeoutError("timed out"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+    ],
+)
+def test_what_may_succeed_later_is_told_from_what_will_not(error, passing):
+    try:
+        try:
+            raise error
+        except OSError as cause:  # as Keras does
+            raise Exception("URL fetch failure") from cause
+    except Exception as failure:
+        assert https.is_passing(failure) == passing
+    assert https.is_passing(error) == passing
+
+
+def test_one_process_downloads_and_others_wait(zoo, archive, tmp_path):
+    lock, said, paths = tmp_path / ".net.tar.gz.lock", [], []
+    waiting = threading.Event()
+
+    def say(line):
+        said.append(line)
+        waiting.set()
+
+    def wait():
+        paths.append(pretrained.fetch(pretrained.Archive(zoo.url), str(tmp_path), say))
+
+    with files.locked(lock):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert waiting.wait(20)
+        (tmp_path / "net.tar.gz").write_bytes(archive)
+    thread.join(20)
+    assert said == [f"{files.holder(lock)} downloads net.tar.gz into {tmp_path}; waiting for it …"]
+    assert zoo.requests == [] and pathlib.Path(paths[0]).read_bytes() == archive
+
+
+def test_one_that_was_killed_is_in_nobodys_way(zoo, archive, tmp_path):
+    (tmp_path / ".net.tar.gz.lock").write_text("process 1 on a machine that is gone")
+    (tmp_path / "net.tar.gz.part").write_bytes(archive[:1000])
+    path = pretrained.fetch(pretrained.Archive(zoo.url), str(tmp_path), pytest.fail)
+    assert pathlib.Path(path).read_bytes() == archive and zoo.requests == [1000]
 
 
 @pytest.fixture
