@@ -187,9 +187,10 @@ def find_learning_rate(options: TrainOptions, say: Say = print) -> float:
         current, job = job.run()
         _describe(current, job, steps=False)
         batches = current.batches(job.data)
-        return job.data.explained(
-            lambda: rate_finder.find(current.step, batches, folder, say, distribution.is_chief)
-        )
+        with current.within_memory():
+            return job.data.explained(
+                lambda: rate_finder.find(current.step, batches, folder, say, distribution.is_chief)
+            )
 
 
 def restore_dry_run(options: TrainOptions, say: Say = print) -> None:

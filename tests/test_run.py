@@ -557,6 +557,10 @@ def test_what_is_more_than_memory_holds_is_one_line(make, monkeypatch):
     remedy = r"--batch_size=8: is more than .* Try --batch_size=4, with --gradient_accumulation_st"
     with pytest.raises(ValueError, match=remedy):
         train()
+    monkeypatch.setattr(current.trainee, "split", True)
+    monkeypatch.setattr(current.trainee, "features", full)
+    with pytest.raises(ValueError, match=remedy):
+        current.cache_features(None)
 
 
 def test_only_a_gpu_has_images_finished_in_the_step(make, monkeypatch):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
 from datasets import frames, schema
 from foundation.errors import InputError
@@ -293,3 +294,12 @@ def test_features_are_computed_anew_for_another_augmentation_or_other_classes(co
         lines, chosen = [], given | more | {"max_number_of_steps": 6 + i}
         train.train(options(data, tmp_path / "run", **chosen), lines.append)
         assert any(f"Feature cache: {said}" in str(line) for line in lines)
+
+
+def test_a_search_for_a_rate_that_memory_does_not_hold_is_one_line(colours, tmp_path, monkeypatch):
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(train.rate_finder, "find", full)
+    with pytest.raises(InputError, match="--batch_size=8: is more than .* Try --batch_size=4,"):
+        train.find_learning_rate(options(colours, tmp_path / "run"), print)

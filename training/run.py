@@ -1,5 +1,6 @@
 """One run: first weights, the loop, rolling back, and what is done at the end."""
 
+import contextlib
 import functools
 import os
 import time
@@ -120,7 +121,16 @@ class Run:
     def cache_features(self, data: Data) -> None:
         """Fills the feature cache or finds it filled, where the run has one; raises OSError."""
         if self.trainee.split:
-            self._features = self.trainee.features(data, self._num_examples)
+            with self.within_memory():
+                self._features = self.trainee.features(data, self._num_examples)
+
+    @contextlib.contextmanager
+    def within_memory(self) -> Iterator[None]:
+        """Raises InputError, with the batch to try, where memory is short in the block."""
+        try:
+            yield
+        except tf.errors.ResourceExhaustedError as error:
+            raise self.options.batch.too_large() from error
 
     def train(self, data: Data, log: Log, validation: Validation | None = None) -> Ending:
         """Trains to the last step, until stopped, or until the time is over.
@@ -237,9 +247,8 @@ class Run:
                 if self.step.jit_compile:
                     self._say("Compiling: about a minute, once for each net and batch size …")
                 try:
-                    loop.train(self.step, iterator, self.distribution, plan, stop, until=until)
-                except tf.errors.ResourceExhaustedError as error:
-                    raise self.options.batch.too_large() from error
+                    with self.within_memory():
+                        loop.train(self.step, iterator, self.distribution, plan, stop, until=until)
                 except NotFiniteError as error:
                     rollbacks += 1
                     self._roll_back(error, rollbacks, log)
