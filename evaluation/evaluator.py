@@ -73,6 +73,17 @@ class Evaluation:
     def accuracy(self) -> float:
         return self.num_correct / self.num_examples
 
+    @property
+    def as_good_a_guess(self) -> tuple[str, float] | None:
+        """The most frequent class and its share, where always naming it may be as good.
+
+        It may where the 95 % interval of the accuracy does not lie above that share.
+        """
+        low, _ = metrics.wilson_interval(self.num_correct, self.num_examples)
+        counts = np.bincount(self.labels, minlength=self.num_classes)
+        share = counts.max() / self.num_examples
+        return (self.class_names[counts.argmax()], float(share)) if low <= share else None
+
     def recall_at(self, k: int) -> float:
         """Share of the examples whose true class is among the k likeliest.
 

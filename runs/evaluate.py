@@ -20,7 +20,7 @@ from evaluation import folder as report
 from evaluation.evaluator import Evaluation
 from evaluation.log_probabilities import LogProbabilities
 from evaluation.report.gallery import Gallery
-from evaluation.report.page import Extras
+from evaluation.report.page import Extras, remark_on_guessing
 from foundation import lines
 from foundation.errors import InputError
 from foundation.lines import Line
@@ -289,6 +289,7 @@ def _closing(
         f"{found.num_examples / found.seconds:.1f} images/s. "
         f"See {os.path.join(eval_dir, 'report.html')}, or tensorboard "
         f"{shlex.quote(f'--logdir_spec={folders}')}",
+        *filter(None, [remark_on_guessing(found)]),
         *bad_records.summary(dropped),
         *_without_examples(absent, found.num_classes),
         Line(

@@ -16,7 +16,7 @@ from evaluation import evaluator
 from evaluation import folder as report
 from evaluation.report import words
 from evaluation.report.gallery import Gallery
-from evaluation.report.page import Extras
+from evaluation.report.page import Extras, remark_on_guessing
 from tests.conftest import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
@@ -226,6 +226,18 @@ def test_page_in_french(tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "Matrice de confusion" in text and '<html lang="fr">' in text
     assert "bonnes réponses sur 40" in text and "intervalle à 95\u00a0%" in text
+    assert "pas mieux que le hasard" not in text
+
+
+def test_a_net_that_may_be_guessing_is_told(tmp_path):
+    guess = "The net may be no better than a guess: answering cat every time would be right for "
+    found, page = make_page(tmp_path / "en", ["cat", "dog", "fox"], 40, right=0.2)
+    assert f"{guess}35.0\u00a0%." in page.read_text(encoding="utf-8")
+    assert remark_on_guessing(found) == f"{guess}35.0\u00a0%."
+    better, page = make_page(tmp_path / "better", ["cat", "dog", "fox"], 40)
+    assert guess not in page.read_text(encoding="utf-8") and not remark_on_guessing(better)
+    sentence = "pas mieux que le hasard : répondre cat à chaque fois serait juste pour 35,0"
+    assert sentence in remark_on_guessing(found, words.Words("fr"))
 
 
 def test_every_sentence_of_pages_and_pictures_is_known_in_french():

@@ -13,7 +13,7 @@ from evaluation import metrics
 from evaluation.evaluator import Evaluation
 from evaluation.report.gallery import Gallery
 from evaluation.report.templates import data_url, environment
-from evaluation.report.words import Words
+from evaluation.report.words import ENGLISH, Words
 
 _MOST_CONFUSED = 10
 # Above, the matrix is drawn on a canvas, and the list of confusions is longer.
@@ -119,9 +119,22 @@ def _trained_on(counts: Mapping[str, int], words: Words) -> str:
     return words("Trained on {count} examples, {least} to {most} of a class.", **numbers)
 
 
+def remark_on_guessing(evaluation: Evaluation, words: Words = ENGLISH) -> str:
+    """Says so where naming the most frequent class may do as well; "" elsewhere."""
+    if not evaluation.as_good_a_guess:
+        return ""
+    label, share = evaluation.as_good_a_guess
+    return words(
+        "The net may be no better than a guess: answering {label} every time would be right for "
+        "{share}.",
+        label=label,
+        share=words.share(share),
+    )
+
+
 def _sentences(
     evaluation: Evaluation, numbers: Mapping[str, object], words: Words
-) -> tuple[str, str]:
+) -> tuple[str, ...]:
     low, high = numbers["accuracy_interval_95"]
     count = words.count
     return (
@@ -136,6 +149,7 @@ def _sentences(
             low=words.share(low),
             high=words.share(high),
         ),
+        *filter(None, [remark_on_guessing(evaluation, words)]),
     )
 
 

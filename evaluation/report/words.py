@@ -7,6 +7,9 @@ _FRENCH = {
     "{right} of {count} right": "{right} bonnes réponses sur {count}",
     "{value} right, 95 % interval {low} to {high}": "{value} de bonnes réponses, intervalle à "
     "95\u00a0% de {low} à {high}",
+    "The net may be no better than a guess: answering {label} every time would be right for "
+    "{share}.": "Le réseau ne fait peut-être pas mieux que le hasard : répondre {label} à chaque "
+    "fois serait juste pour {share}.",
     "Numbers": "Chiffres",
     "number": "mesure",
     "value": "valeur",
