@@ -63,7 +63,7 @@ def test_downloads_go_over_https():
 def test_every_pin_has_its_licence(tmp_path):
     found = {pin.name: pin for pin in licences.pins()}
     assert found["tensorflow"].version == importlib.metadata.version("tensorflow")
-    assert found["numpy"].licence.startswith("BSD-3-Clause")
+    assert "BSD" in found["numpy"].licence
     assert found["keras"].licence not in ("", "not stated")
     text = "# pins\nnone-such==1.0 ; python_version < '3.11'  # why\n"
     (tmp_path / "constraints.txt").write_text(text)
