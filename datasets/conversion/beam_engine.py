@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from pickle import PickleError
 
 from datasets import splits
 from datasets.buckets import is_url, join, names, open_file
@@ -189,8 +188,9 @@ def _is_bug(error: Exception, runner: object) -> bool:
     """Whether an error may be one of the transforms', whose trace is worth seeing."""
     kinds = {kind.__name__ for kind in type(runner).mro()}
     elsewhere = kinds & {"PortableRunner", "DataflowRunner"}  # where `run` only hands it over
-    of_programs = (TypeError, AttributeError, LookupError, NameError, AssertionError, PickleError)
-    return not elsewhere or isinstance(error, of_programs) or "Traceback (most" in str(error)
+    of_programs = (TypeError, AttributeError, LookupError, NameError, AssertionError)
+    is_of_program = isinstance(error, of_programs) or type(error).__name__ == "PicklingError"
+    return not elsewhere or is_of_program or "Traceback (most" in str(error)
 
 
 def _of_beam(text: str) -> str:
