@@ -54,6 +54,41 @@ def clean(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
+class Spellings:
+    """How labels are written that become class names: what that changes is told once each."""
+
+    def __init__(self):
+        self._of: dict[str, list[str]] = {}  # the spellings of each class, blanks around them apart
+
+    def read(self, written: str) -> tuple[str, str]:
+        """The class of a label, and what to report of it, its kind before a colon; "" for nothing.
+
+        A label that alone has a class, and differs by the form of its accents or by blanks at its
+        ends, is what it seems to be.
+        """
+        written = written.strip()
+        label = clean(written)
+        others = self._of.setdefault(label, [])
+        if written in others:
+            return label, ""
+        others.append(written)
+        if others[1:]:
+            return label, f"labels joined: {one_class((others[0], written), label)}"
+        if unicodedata.normalize("NFC", written) != label:
+            return label, f"label changed: {written!r} is the class {label!r}"
+        return label, ""
+
+
+def one_class(spellings: Sequence[str], label: str) -> str:
+    """Says that different spellings are one class, so that what differs in them can be seen."""
+    look_alike = len({clean(spelling) for spelling in spellings}) < len(
+        {" ".join(spelling.split()) for spelling in spellings}
+    )
+    shown = [(ascii if look_alike else repr)(spelling) for spelling in spellings]
+    names = shortened(shown) if shown[5:] else " and ".join(shown)
+    return f"{names} are one class, {label}"
+
+
 def text(labels: Sequence[str]) -> str:
     """What labels.txt holds: one `0:name` a line, as TF-Slim writes it."""
     return "".join(f"{number}:{label}\n" for number, label in enumerate(labels))

@@ -168,7 +168,7 @@ def test_folders_that_are_one_class_are_said(tmp_path):
     said = []
     found = list(class_folders.read(ImageFolder(str(tmp_path)), said.append))
     assert [image.label for image in found] == ["healthy", "healthy", "sick"]
-    assert said == ["The folders 'healthy' and 'healthy ' are one class: healthy."]
+    assert said == ["The folders 'healthy' and 'healthy ' are one class, healthy."]
 
 
 @pytest.mark.parametrize(

@@ -366,3 +366,28 @@ def test_a_table_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         csv_table.write(str(tmp_path / "pairs.csv"), broken())
     assert not (tmp_path / "pairs.csv").exists()
+
+
+def test_different_spellings_of_a_class_are_told_once_each(read):
+    rows = "a.jpg,a b\na.jpg, a b \nb.jpg,a  b\nb.jpg,a  b\nsub/c.jpg,a\u00a0b\n"
+    joined = "labels joined: 'a b' and {} are one class, a b"
+    assert [item for item in read(f"filename,label\n{rows}") if isinstance(item, Finding)] == [
+        Finding("b.jpg", joined.format("'a  b'"), Effect.CORRECTED),
+        Finding("sub/c.jpg", joined.format(r"'a\xa0b'"), Effect.CORRECTED),
+    ]
+    found = read('filename,label\na.jpg,\u00e9\nb.jpg,e\u0301\nsub/c.jpg,"line\nbreak"\n')
+    assert [item.reason for item in found if isinstance(item, Finding)] == [
+        r"labels joined: '\xe9' and 'e\u0301' are one class, " + "\u00e9",
+        r"label changed: 'line\nbreak' is the class 'line break'",
+    ]
+    assert [item.label for item in found if isinstance(item, LabeledImage)] == [
+        *("\u00e9", "\u00e9"),
+        "line break",
+    ]
+    # One form of accents alone is what it seems to be, and so is a label with blanks around it.
+    assert read("filename,label\na.jpg, e\u0301 \n") == [LabeledImage("a.jpg", "\u00e9")]
+
+
+def test_two_columns_that_are_one_class_are_refused(read):
+    with pytest.raises(ValueError, match="its columns 'a b' and 'a  b' are one class, a b"):
+        read("filename,a b,a  b\na.jpg,1,0\nb.jpg,0,1\n")

@@ -138,7 +138,9 @@ def test_parts_of_an_object_are_not_objects(place):
 def test_an_object_without_box_still_names_the_label(place):
     place.photograph("a.jpg")
     place.annotation("a.xml", _xml("a.jpg", "<object><name> big  cat\n</name></object>"))
-    assert [(item.label, item.boxes) for item in place.read()] == [("big cat", ())]
+    changed, image = place.read()
+    assert (image.label, image.boxes) == ("big cat", ())
+    assert changed.reason == "label changed: 'big  cat' is the class 'big cat'"
 
 
 @pytest.mark.parametrize(
@@ -251,3 +253,13 @@ def test_no_annotations_at_all_is_an_error(place):
         place.read()
     with pytest.raises(ValueError, match="--annotations_dir=gone: there is no such folder"):
         list(voc_xml.read("gone", ImageFolder(str(place.images)), "first"))
+
+
+def test_different_spellings_of_a_class_are_told_once_each(place):
+    for name, label in (("a", "a b"), ("b", "a\tb"), ("c", "a\tb")):
+        place.photograph(f"{name}.jpg")
+        thing = f"<object><name> {label} </name></object>"
+        place.annotation(f"{name}.xml", _xml(f"{name}.jpg", thing))
+    reason = r"labels joined: 'a b' and 'a\tb' are one class, a b"
+    findings = [item for item in place.read() if isinstance(item, Finding)]
+    assert findings == [Finding("b.xml", reason, Effect.CORRECTED)]

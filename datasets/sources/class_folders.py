@@ -172,7 +172,7 @@ def _say_joined(top: str, within: str, names: list[str], say: Callable[[str], No
         folders[_label(top, within, name)].append(posixpath.join(within, name))
     for label, alike in folders.items():
         if len(alike) > 1:
-            say(f"The folders {' and '.join(map(repr, alike))} are one class: {label}.")
+            say(f"The folders {labels.one_class(alike, label)}.")
 
 
 def _label(top: str, within: str, name: str) -> str:

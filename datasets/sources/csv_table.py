@@ -137,7 +137,7 @@ def read(
       InputError: one is empty, is not UTF-8, or its columns are not understood.
     """
     known = set()
-    reading = _Reading(images, say, _parsed(chosen), known)
+    reading = _Reading(images, say, _parsed(chosen), known, class_labels.Spellings())
     for path in paths:
         for item in _read_findings(path):
             known.add(item.file)
@@ -169,12 +169,14 @@ class _Reading:
       say: gets a line on what was not obvious.
       chosen: heading, or number from 1, of columns by their meaning.
       refused: gets the photographs whose row can't be used.
+      spellings: of the labels.
     """
 
     images: ImageFolder
     say: Callable[[str], None]
     chosen: Mapping[str, str]
     refused: set[str]
+    spellings: class_labels.Spellings
 
 
 def _parsed(chosen: Sequence[str]) -> dict[str, str]:
@@ -458,8 +460,14 @@ def _columns(path: str, first: list[str], cells: list[str], chosen: Mapping[str,
         if rest := [cell for cell in rest if cell and not cell.startswith("Unnamed:")]:
             notes.append(f"not read: {class_labels.shortened(rest)}")
         return _Columns(places, width, note="; ".join(notes))
-    classes = {class_labels.clean(name): i for i, name in enumerate(first)}
-    classes = {name: i for name, i in classes.items() if name and i not in places.values()}
+    classes: dict[str, int] = {}
+    for i, heading in enumerate(first):
+        name = class_labels.clean(heading)
+        if name in classes:
+            alike = class_labels.one_class((first[classes[name]], heading), name)
+            raise _bad(path, f"its columns {alike}.", "Give each class one column.")
+        if name and i not in places.values():
+            classes[name] = i
     if not all(i < len(cells) and _is_zero_or_one(cells[i]) for i in classes.values()):
         raise _bad(
             path,
@@ -523,7 +531,7 @@ def _understand(
     if not row["filename"]:
         raise ValueError("no filename")
     found = reading.images.find(row["filename"])
-    label = class_labels.clean(row["label"])
+    label, remark = reading.spellings.read(row["label"])
     if not label:
         if found:
             reading.refused.add(found.path)
@@ -535,6 +543,8 @@ def _understand(
         raise ValueError(f"unknown split: {row['split']}; train, validation or test")
     if not found:
         raise ValueError(f"{_MISSING}: {row['filename']}")
+    if remark:
+        yield Finding(place, remark, Effect.CORRECTED)
     if found.remark:
         yield Finding(place, found.remark, Effect.CORRECTED)
     sides, box = {side: row.get(side, "") for side in _SIDES}, None

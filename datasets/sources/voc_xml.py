@@ -21,8 +21,9 @@ from datasets.sources.bucket_folder import required
 from datasets.sources.image_folder import Found, ImageFolder
 from datasets.sources.objects import LabeledObject
 from datasets.sources.statements import Rest, Statement
-from foundation import files, labels
+from foundation import files
 from foundation.errors import InputError, Unreadable
+from foundation.labels import Spellings
 
 EXPORT = "export it as Pascal VOC or YOLO, or write a table for --csv_file."
 # An annotation has a few kilobytes.
@@ -69,7 +70,8 @@ def with_boxes(image: LabeledImage, images: ImageFolder) -> Iterator[LabeledImag
     """
     path = annotation_of(image.path, images)
     things, size = [], None
-    for item in _read_file(required(images, f"{path}, an annotation"), path, images):
+    top = required(images, f"{path}, an annotation")
+    for item in _read_file(top, path, images, Spellings()):
         if isinstance(item, Finding):
             yield item
         elif item.path == image.path:
@@ -102,10 +104,10 @@ def largest_box(path: str) -> tuple[Box, tuple[int, int] | None]:
 
 
 def _statements(annotations_dir: str, images: ImageFolder) -> Iterator[Statement | Finding]:
-    found = False
+    found, spellings = False, Spellings()
     for path in image_folder.walk(annotations_dir, ("", ".xml").__contains__):
         found = True
-        yield from _read_file(annotations_dir, path, images)
+        yield from _read_file(annotations_dir, path, images, spellings)
     if not found:
         json = next(image_folder.walk(annotations_dir, (".json").__eq__), "")
         raise InputError(
@@ -116,7 +118,9 @@ def _statements(annotations_dir: str, images: ImageFolder) -> Iterator[Statement
         )
 
 
-def _read_file(top: str, path: str, images: ImageFolder) -> Iterator[Statement | Finding]:
+def _read_file(
+    top: str, path: str, images: ImageFolder, spellings: Spellings
+) -> Iterator[Statement | Finding]:
     try:
         root = _parse(os.path.join(top, path))
         photograph = _photograph(root, path, images)
@@ -127,10 +131,12 @@ def _read_file(top: str, path: str, images: ImageFolder) -> Iterator[Statement |
         yield Finding(path, photograph.remark, Effect.CORRECTED)
     things = []
     for i, element in enumerate(root.iterchildren("object"), start=1):
-        label = labels.clean(_text(element, "name"))
+        label, remark = spellings.read(_text(element, "name"))
         if not label:
             yield Finding(path, f"no label: an object without name (object {i})")
             continue
+        if remark:
+            yield Finding(path, remark, Effect.CORRECTED)
         try:
             box = _box(element)
         except ValueError as error:
