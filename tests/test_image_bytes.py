@@ -232,6 +232,22 @@ def test_a_bomb_is_refused_by_its_header(monkeypatch):
         Photograph(_KEPT["baseline"])
 
 
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [({"lossless": True}, 21), ({}, 26), ({"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}, 24)],
+    ids=["VP8L", "VP8", "VP8X"],
+)
+def test_a_webp_of_too_many_pixels_is_not_opened(options, place, monkeypatch):
+    """Pillow takes eight bytes for each before it refuses it: found by fuzzing."""
+    file = io.BytesIO()
+    Image.new("RGB", (7, 300)).save(file, "WEBP", **options)
+    data = file.getvalue()
+    assert Photograph(data).size == (7, 300)
+    monkeypatch.setattr(Image, "open", lambda *args, **kwargs: pytest.fail("it was opened"))
+    with pytest.raises(ValueError, match=r"^too many pixels: \d{9}"):
+        Photograph(data[:place] + b"\xff" * 4 + data[place + 4 :])
+
+
 def test_a_crop_is_what_it_says():
     encoded = Photograph(_KEPT["PNG"]).encode(Changes(crop=(30, 4, 48, 20)))
     assert (encoded.change, encoded.format) == ("crop", "png")

@@ -8,6 +8,7 @@ white, the colour such pictures are drawn for.
 import dataclasses
 import functools
 import io
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -237,9 +238,28 @@ def opened(data: bytes) -> Image.Image:
       InputError: it is HEIC, and the extra heif is missing.
       Exception: Pillow can't read it, or it is of a format that is not in `FORMATS`.
     """
-    if picture_formats.name(data) == "HEIC":
+    kind = picture_formats.name(data)
+    if kind == "HEIC":
         _register_heif()
+    # Pillow takes memory for all of a WebP's pixels, twice, before it looks at their number.
+    if kind == "WebP" and (pixels := _webp_pixels(data)) > MAX_PIXELS:
+        raise Image.DecompressionBombError(f"{pixels} pixels")
     return Image.open(io.BytesIO(data), formats=_formats())
+
+
+def _webp_pixels(data: bytes) -> int:
+    """The pixels of a WebP's canvas by its first chunk (RFC 9649, section 2); 0 for another."""
+    kind, fields = data[12:16], data[20:30]
+    if kind == b"VP8X":
+        sides = (int.from_bytes(fields[i : i + 3], "little") + 1 for i in (4, 7))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(fields[1:5], "little")
+        sides = ((bits >> shift) % 2**14 + 1 for shift in (0, 14))
+    elif kind == b"VP8 ":
+        sides = (int.from_bytes(fields[i : i + 2], "little") % 2**14 for i in (6, 8))
+    else:
+        return 0
+    return math.prod(sides)
 
 
 @functools.cache
