@@ -199,3 +199,13 @@ def test_a_shape_without_places_that_is_too_large_all_the_same_is_refused():
     shape = tf.TensorShape((0, 1 << 40, 1 << 40)).as_proto().SerializeToString()
     with pytest.raises(formats.Damaged, match="a shape that no array has"):
         formats._shape(memoryview(shape))
+
+
+def test_numbers_of_a_type_that_goes_with_no_other_come_in_parts():
+    """Found by fuzzing: such as an eight-bit float of XLA's."""
+    from tensorflow.core.framework import tensor_pb2
+
+    kind = np.dtype(tf.dtypes.experimental.float8_e4m3b11fnuz.as_numpy_dtype)
+    tensors = [tensor_pb2.TensorProto(float_val=[x]).SerializeToString() for x in (1.0, 2.0)]
+    found = formats._values(memoryview(b"".join(tensors)), kind)
+    assert found.dtype == kind and found.astype(np.float32).tolist() == [1, 2]

@@ -273,8 +273,9 @@ def _values(message: memoryview, kind: np.dtype) -> np.ndarray:
             whole += [signed(one) for one in _varints(value)]
     if whole:
         parts.append(np.array(whole, np.int64))
-    found = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, kind), *parts])
-    return found.astype(kind, copy=False)
+    # Each on its own: of some types NumPy knows none that holds both.
+    parts = [part.astype(kind, copy=False) for part in parts]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, kind), *parts])
 
 
 def _varints(value: int | memoryview) -> Sequence[int]:
