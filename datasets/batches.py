@@ -161,7 +161,10 @@ def training_batches(
     if not services:
         return prepared(0, 1)
     count = len(services)
-    parts = [_served(prepared(i, count), address) for i, address in enumerate(services)]
+    parts = [
+        data_services.served(prepared(i, count), address).prefetch(_BATCHES_AHEAD)
+        for i, address in enumerate(services)
+    ]
     return tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(count).repeat())
 
 
@@ -342,21 +345,6 @@ def explained(dataset: Dataset, function: Callable[[], _Result]) -> _Result:
         if not found:
             raise
         raise _named(found[0]) from error
-
-
-def _served(ds: tf.data.Dataset, address: str) -> tf.data.Dataset:
-    """The same batches from a tf.data service."""
-    # The service makes an iterator of its own: what `_options` says of that counts there too.
-    ds = ds.with_options(_options(None)).apply(
-        tf.data.experimental.service.distribute(
-            # Its worker yields the whole sequence: the parts are cut above.
-            processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,
-            service=f"grpc://{address}",
-            # One batch after the other, so that their order stays.
-            max_outstanding_requests=1,
-        )
-    )
-    return ds.prefetch(_BATCHES_AHEAD)
 
 
 def _shuffled(part: "_Part", seed: int, cache: str, consumed: int) -> tf.data.Dataset:

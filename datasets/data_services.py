@@ -1,7 +1,12 @@
-"""Whether tf.data services answer: TensorFlow itself waits for them for ever and says nothing."""
+"""tf.data services: elements that come through them, and whether they answer.
+
+TensorFlow itself waits for them for ever and says nothing.
+"""
 
 import threading
 from collections.abc import Sequence
+
+import tensorflow as tf
 
 from foundation import reachable
 from foundation.errors import InputError
@@ -19,6 +24,21 @@ def check(addresses: Sequence[str], timeout_secs: float = _FIRST_SECS) -> None:
                 value=address,
                 remedy="Start one by python data_service.py, or leave the flag out.",
             )
+
+
+def served(ds: tf.data.Dataset, address: str) -> tf.data.Dataset:
+    """The same elements from the service at HOST:PORT, one after the other, so in their order."""
+    service = tf.data.experimental.service
+    options = tf.data.Options()
+    # The service makes an iterator of its own, whose tuning would hold up the service's end.
+    options.autotune.enabled = False
+    distribute = service.distribute(
+        # Its worker yields the whole sequence: who asks for it has cut the parts.
+        processing_mode=service.ShardingPolicy.OFF,
+        service=f"grpc://{address}",
+        max_outstanding_requests=1,
+    )
+    return ds.with_options(options).apply(distribute)
 
 
 def forgotten(error: Exception) -> str:
@@ -40,20 +60,8 @@ def _nothing_sent(address: str, timeout_secs: float) -> str:
     found = []
 
     def ask():
-        import tensorflow as tf
-
-        options = tf.data.Options()
-        options.autotune.enabled = False  # its thread would hold up the end of the service
         try:
-            ds = (
-                tf.data.Dataset.range(1)
-                .with_options(options)
-                .apply(
-                    tf.data.experimental.service.distribute(
-                        tf.data.experimental.service.ShardingPolicy.OFF, f"grpc://{address}"
-                    )
-                )
-            )
+            ds = served(tf.data.Dataset.range(1), address)
             found.append("" if list(ds.as_numpy_iterator()) == [0] else "it sends something else")
         except Exception as error:  # whatever answers there
             found.append(" ".join(str(error).split())[:100])

@@ -9,13 +9,14 @@ import tensorflow as tf
 
 from datasets.options import ServiceOptions
 from foundation import reachable
-from foundation.errors import InputError, UsageError
+from foundation.errors import InputError, UsageError, one_line
 from runs.options import DataServiceOptions
 
 _SERVICE = tf.data.experimental.service
 _ALL_NETWORKS = ("0.0.0.0", "::", "[::]")
-# What TensorFlow raises where a server can't start, or finds something else at its address.
-_REFUSALS = (tf.errors.OpError, RuntimeError)  # NotImplementedError among these
+# What TensorFlow raises where a server can't start, or finds something else at its address: the
+# latter as Python's NotImplementedError, which is a RuntimeError.
+_REFUSALS = (tf.errors.OpError, RuntimeError)
 
 
 def serve(options: DataServiceOptions, say: Callable[[str], None] = print) -> None:
@@ -58,7 +59,7 @@ def _started(
             )
         )
     except _REFUSALS as error:
-        raise _not_here(given.host, str(error).splitlines()[0]) from error
+        raise _not_here(given.host, one_line(error)) from error
     return dispatcher, worker, address
 
 
@@ -90,7 +91,7 @@ def _check(given: ServiceOptions) -> None:
 
 def _not_here(host: str, problem: str) -> InputError:
     return InputError(
-        f"the service does not reach itself there ({problem}).",
+        f"the service can't start, or does not reach itself there ({problem}).",
         option="host",
         value=host,
         remedy="Give a name or an address of this machine by which the others know it.",

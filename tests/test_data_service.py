@@ -40,7 +40,11 @@ def service():
     ("flags", "code", "told"),
     [
         (["--port=TAKEN"], 1, "it can't be had (Address already in use)"),
-        (["--host=no.such.host.invalid"], 1, "--host=no.such.host.invalid: the service does not"),
+        (
+            ["--host=no.such.host.invalid"],
+            1,
+            "--host=no.such.host.invalid: the service can't start",
+        ),
         (["--port=5050", "--worker_port=5050"], 2, "--worker_port=5050: that is --port's"),
         (["--host=0.0.0.0"], 2, "--host=0.0.0.0: that is nobody's address"),
     ],

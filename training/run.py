@@ -89,6 +89,7 @@ class Run:
         self.trainee = Trainee(options, net, distribution, self._phases[self._phase], say)
         self.trainee.cut(examples, distribution.num_workers)
         self._features: feature_cache.Features | None = None
+        self._data: Data | None = None  # of `train`
         self.step = build_step(self.trainee, options, examples, distribution, self.last_step)
         self._state = run_state.RunState(
             options.train_dir,

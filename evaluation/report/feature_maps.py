@@ -61,7 +61,7 @@ def heat(picture: np.ndarray, overlays: Mapping[str, np.ndarray]) -> bytes:
         axes.imshow(pixels, interpolation="nearest")
         axes.set_title(pictures.plain(title, 120), fontsize=10)
         axes.set_axis_off()
-    return _png(figure)
+    return pictures.png(figure)
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:
@@ -106,8 +106,4 @@ def _page(sheets: Mapping[str, np.ndarray]) -> bytes:
         axes.set_title(pictures.plain(title, 120), fontsize=9, loc="left")
         axes.set_anchor("W")
         axes.set_axis_off()
-    return _png(figure)
-
-
-def _png(figure) -> bytes:
     return pictures.png(figure)
