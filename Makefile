@@ -44,7 +44,7 @@ test: $(INSTALLED)  ## The whole suite
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 faults: $(INSTALLED)  ## Kills at hundreds of moments, full and failing disks, data that changes; long
-	@$(BIN)/python -m pytest -m faults tests/faults --numprocesses=auto --maxprocesses=4 --dist=load
+	@$(BIN)/python -m pytest -m faults -o faulthandler_timeout=0 tests/faults --numprocesses=auto --maxprocesses=4 --dist=load
 
 soak: $(INSTALLED)  ## Half an hour of training, evaluation and demo at once: memory, files, threads
 	@$(BIN)/python -m benchmarks.soak
@@ -54,7 +54,7 @@ lint: $(INSTALLED)  ## Style and format
 	@$(BIN)/ruff format --check .
 
 fuzz: $(INSTALLED)  ## 100,000 unsound files for each reader (INPUTS=…, SEED=…): hours
-	@$(BIN)/python -m pytest -m fuzz -p no:xdist -q tests/test_fuzz.py tests/test_unusual_classes.py \
+	@$(BIN)/python -m pytest -m fuzz -o faulthandler_timeout=0 -p no:xdist -q tests/test_fuzz.py tests/test_unusual_classes.py \
 	  --fuzz_inputs=$(or $(INPUTS),100000) --fuzz_seed=$(or $(SEED),0)
 
 bench: $(INSTALLED)  ## The benchmarks that need nothing but this repository
