@@ -80,7 +80,8 @@ def test_the_image_holds_the_repository_alone():
 
 PROGRAMS = {
     "scontrol": 'echo "scontrol $*" >> calls\nif [ $1 = show ]; then printf "n%s\\n" 1 2 3 4; fi',
-    "srun": 'shift\nfor i in 0 1 2 3; do SLURM_PROCID=$i "$@" || exit; done',
+    "srun": 'while [[ $1 == --* ]]; do echo "srun $1" >> calls; shift; done\n'
+    'for i in 0 1 2 3; do SLURM_PROCID=$i "$@" || exit; done',
     "python": 'echo "$*" >> started\nexit $CODE',
 }
 
@@ -92,12 +93,15 @@ def test_slurm(tmp_path, code, again):
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "CODE": str(code)}
-    env |= {"SLURM_JOB_NODELIST": "n[1-4]", "SLURM_JOB_ID": "7"}
+    asked = re.search(r"^#SBATCH --cpus-per-task=(\d+)$", block("slurm"), re.MULTILINE)[1]
+    env |= {"SLURM_JOB_NODELIST": "n[1-4]", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": asked}
     done = subprocess.run(["bash", "-c", block("slurm")], cwd=tmp_path, env=env)
     assert done.returncode == code
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls[0] == "scontrol show hostnames n[1-4]"
-    assert calls[1:] == ["scontrol requeue 7"] * again
+    # Of what sbatch was told, srun takes over no --cpus-per-task from Slurm 22.05 on.
+    flags = ["srun --kill-on-bad-exit=1", f"srun --cpus-per-task={asked}"]
+    assert calls[1:] == flags + ["scontrol requeue 7"] * again
     started = (tmp_path / "started").read_text().splitlines()
     assert len(started) == (4 if code == 0 else 1)
     for i, words in enumerate(started):
