@@ -1,6 +1,7 @@
 """Runs in MLflow, where it is installed (extra mlflow)."""
 
 import json
+import sys
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from training.loop import Progress
 
 
 def test_without_mlflow_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(InputError, match=r"--tracking=mlflow needs the extra mlflow.*pip install"):
         tracking.MlflowRun(None, "animals")
 
@@ -22,6 +23,21 @@ def test_without_mlflow_it_says_what_to_install(monkeypatch):
 @pytest.fixture
 def mlflow():
     return pytest.importorskip("mlflow")
+
+
+def test_mlflow_tells_its_makers_nothing(mlflow, monkeypatch):
+    disabled = mlflow.environment_variables.MLFLOW_DISABLE_TELEMETRY
+    with monkeypatch.context() as before_import:
+        before_import.setenv(disabled.name, "")
+        before_import.delenv(disabled.name)
+        before_import.setitem(sys.modules, "mlflow", None)
+        with pytest.raises(InputError):
+            tracking.require()
+        assert disabled.get()  # it is said before the import, which would send
+        before_import.setenv(disabled.name, "false")
+        with pytest.raises(InputError):
+            tracking.require()
+        assert not disabled.get()
 
 
 def test_a_run_is_begun_and_carried_on(mlflow, tmp_path, monkeypatch):
