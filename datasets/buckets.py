@@ -7,6 +7,7 @@ is said of a path here holds for the URL of a bucket too.
 import contextlib
 import datetime
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,9 @@ from typing import BinaryIO
 from foundation.errors import InputError, missing_extra
 
 _THREADS = 32  # that wait for the answers of a bucket
-_UNPROTECTED = ("http://", "ftp://")  # whoever stands in between may change what is read
+# Whoever stands in between may change what is read. A reference leads wherever its file says.
+_UNPROTECTED = {"http", "ftp", "webhdfs", "reference"}
+_NOT_THERE = (404, 410)  # of HTTP's answers
 
 
 def is_url(path: str) -> bool:
@@ -32,7 +35,7 @@ def join(folder: str, *names: str) -> str:
 
 def check(path: str, option: str) -> None:
     """Raises InputError where a path is the URL of what may not or can't be reached."""
-    if path.lower().startswith(_UNPROTECTED):
+    if is_url(path) and _UNPROTECTED & _kinds(path):
         raise InputError(
             "nothing protects what comes from there.",
             option=option,
@@ -42,18 +45,30 @@ def check(path: str, option: str) -> None:
     if is_url(path):
         try:
             _bucket(path)
-        except (ImportError, ValueError) as error:
+        except (ImportError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{error}.", option=option, value=path) from error
 
 
 def open_file(path: str) -> BinaryIO:
-    """A file to be read; raises FileNotFoundError and other kinds of OSError."""
+    """A file to be read; raises FileNotFoundError and other kinds of OSError.
+
+    Raises:
+      InputError: the server of an https:// leads elsewhere.
+    """
     if not is_url(path):
         return open(path, "rb")
     bucket, place = _bucket(path)
-    return bucket.open(place, "rb")
+    try:
+        return bucket.open(place, "rb")
+    except FileNotFoundError as error:  # over HTTPS whatever goes wrong
+        cause = error.__cause__
+        if isinstance(cause, InputError | OSError):
+            raise cause from None
+        if getattr(cause, "status", _NOT_THERE[0]) not in _NOT_THERE:
+            raise OSError(str(cause)) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -89,8 +104,11 @@ def whole(path: str) -> Iterator[BinaryIO]:
 def check_folder(url: str, option: str) -> None:
     """Raises InputError where there is no such folder in a bucket, or nobody answers there."""
     bucket, place = _bucket(url)
-    if bucket.exists(place):
-        return
+    try:
+        if bucket.exists(place):
+            return
+    except InputError as error:
+        raise InputError(error.problem, option=option, value=url) from None
     problem = "there is no such folder."
     try:
         bucket.info(place)  # says why, which `exists` does not
@@ -116,7 +134,8 @@ def entries(folder: str) -> tuple[list[str], dict[str, tuple[int, int]]]:
     """What is in a folder of a bucket; raises FileNotFoundError.
 
     Returns:
-      The names of its folders, sorted; size and time of change, in ns or 0, of its files by name.
+      The names of its folders, sorted; bytes and time of change in ns of its files by name, 0 where
+      they are not told, as over HTTPS.
     """
     bucket, place = _bucket(folder)
     folders, files = [], {}
@@ -128,7 +147,7 @@ def entries(folder: str) -> tuple[list[str], dict[str, tuple[int, int]]]:
             changed = entry.get("mtime") or entry.get("LastModified") or entry.get("created") or 0
             changed = changed.timestamp() if isinstance(changed, datetime.datetime) else changed
             seconds = float(changed) if isinstance(changed, int | float) else 0.0
-            files[name] = int(entry["size"]), int(seconds * 1e9)
+            files[name] = int(entry["size"] or 0), int(seconds * 1e9)
     return sorted(folders), files
 
 
@@ -196,5 +215,21 @@ def _bucket(url: str):
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise missing_extra("beam", f"fsspec, which reaches {url},") from error
-    # Buckets have no folders that would have to be made before a file in them.
-    return url_to_fs(url, **({"auto_mkdir": True} if url.startswith("file:") else {}))
+    options = {}
+    if url.startswith("file:"):  # buckets have no folders to be made before a file in them
+        options["auto_mkdir"] = True
+    if "https" in _kinds(url):
+        options["https"] = {"client_kwargs": {"middlewares": (_stay_with_https,)}}
+    return url_to_fs(url, **options)
+
+
+def _kinds(url: str) -> set[str]:
+    """What a URL says of how it is reached; several where one lies in another (simplecache::…)."""
+    return set(re.findall(r"\w+(?=::|://)", url.lower()))
+
+
+async def _stay_with_https(request, handler):
+    """aiohttp asks this before each request, those after a redirection too."""
+    if request.url.scheme != "https":
+        raise InputError(f"a server leads out of HTTPS, to {request.url}.")
+    return await handler(request)

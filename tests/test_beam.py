@@ -367,7 +367,18 @@ class TestBuckets:
             assert done.returncode == 0, done.stderr
         assert f"split validation in {url}" in done.stdout
 
-    @pytest.mark.parametrize("place", ["http://127.0.0.1:9/pets", "FTP://127.0.0.1/pets"])
+    @pytest.mark.parametrize(
+        "place",
+        [
+            "http://127.0.0.1:9/pets",
+            "FTP://127.0.0.1/pets",
+            "webhdfs://127.0.0.1/pets",
+            "simplecache::http://127.0.0.1:9/pets",
+            "zip://pets::filecache::ftp://127.0.0.1/pets",
+            "generic://http://127.0.0.1:9/pets",
+            "reference::file:///pets.json",
+        ],
+    )
     def test_what_nothing_protects_is_refused(self, images, place):
         given = ConvertOptions.of(image_dir=place, output_dir="out")
         for convert_it in (

@@ -1,4 +1,10 @@
+import functools
+import http.server
 import os
+import shutil
+import ssl
+import subprocess
+import threading
 import unicodedata
 
 import pytest
@@ -6,7 +12,7 @@ from PIL import Image
 
 from datasets.sources.bucket_folder import folder_at
 from datasets.sources.image_folder import ImageFolder
-from foundation.errors import InputError
+from foundation.errors import InputError, Unreadable
 
 
 @pytest.fixture
@@ -189,3 +195,73 @@ def test_why_there_is_no_folder(path, problem):
         pytest.importorskip("aiohttp")
     with pytest.raises(InputError, match=f"^--image_dir={path}: {problem}"):
         folder_at(path)
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    """Of /photographs/NAME what _ANSWERS says."""
+
+    def do_GET(self):
+        status, text = _ANSWERS.get(self.path.removeprefix("/photographs").strip("/"), (404, b""))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        if status == 302:
+            self.send_header("Location", text.decode())
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(text)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+_ANSWERS = {
+    "": (200, b'<a href="a.jpg">'),
+    "a.jpg": (200, b"picture"),
+    "led.jpg": (302, b"a.jpg"),
+    "astray.jpg": (302, b"http://127.0.0.1:1/a.jpg"),
+    "busy.jpg": (503, b""),
+    "elsewhere": (302, b"http://127.0.0.1:1/"),
+}
+
+
+@pytest.fixture
+def https_url(tmp_path, monkeypatch):
+    """A server by HTTPS whose certificate is believed while the test runs."""
+    client = pytest.importorskip("aiohttp.client")
+    web = pytest.importorskip("fsspec.implementations.http").HTTPFileSystem
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl, which makes the certificate")
+    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    said = "-keyout key -out certificate -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*made.split(), *said.split()], cwd=tmp_path, check=True, capture_output=True)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    believed = ssl.create_default_context(cafile=tmp_path / "certificate")
+    connector = functools.partial(client.TCPConnector, ssl=believed)
+    monkeypatch.setattr(client, "TCPConnector", connector)
+    web.clear_instance_cache()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}/photographs"
+    server.shutdown()
+    server.server_close()
+    web.clear_instance_cache()
+
+
+def test_photographs_over_https_stay_with_it(https_url):
+    folder = folder_at(f"{https_url}/")
+    assert list(folder.photographs()) == ["a.jpg"]
+    assert folder.read("a.jpg") == folder.read("led.jpg") == b"picture"
+    led = "a server leads out of HTTPS, to http://127.0.0.1:1/"
+    with pytest.raises(ValueError, match=f"^{led}a.jpg"):
+        folder.read("astray.jpg")
+    with pytest.raises(InputError, match=f"^--image_dir=https://.*/elsewhere: {led}"):
+        folder_at(f"{https_url}/elsewhere")
+    with pytest.raises(ValueError, match="missing"):
+        folder.read("gone.jpg")
+    # A server that fails for a while says nothing of a photograph.
+    with pytest.raises(Unreadable, match="busy.jpg: 503"):
+        folder.read("busy.jpg")
