@@ -2,7 +2,7 @@
 
 python -m benchmarks.resuming --records=10000000 --at=0.9
 
-The dataset is as large as it says, a terabyte by default, but lies on the disk twice only: its
+The dataset is as large as it says, 0.76 TB by default, but lies on the disk twice only: its
 shards are names of two files, of unequal numbers of records, which hold photographs of ImageNet's
 size; dataset.json has what a conversion writes of them. Each row is a process of its own, from
 which nothing is carried over but the system's cache. "Passed over" is what a resume had to read if
@@ -38,7 +38,7 @@ class ResumeBenchmark(Options):
     consumed: int | None = option(None, "For the processes: where to resume.")
 
 
-# Records of the two files; about 128 MiB and 100 MiB.
+# Records of the two files; about 84 MiB and 67 MiB.
 _SIZES = (1_160, 920)
 _CLASSES = 10
 
