@@ -1,12 +1,15 @@
 """Readers of strangers' files, fed with thousands of unsound ones: a few here, more by `make fuzz`.
 
-No input may do harm: see tests/fuzzing/workers.py. What once did is a test of its own below.
+No input may do harm: see tests/fuzzing/workers.py. What once did is a test of its own in
+tests/test_found_by_fuzzing.py.
 """
 
 import importlib
+import re
 
 import pytest
 
+from tests import seccomp
 from tests.fuzzing import workers
 
 MODULES = ("tests.fuzzing.data_targets", "tests.fuzzing.net_targets")
@@ -35,3 +38,43 @@ def test_many_inputs_do_no_harm(module, name, tmp_path, request, capsys):
             f"\n{name}: {report.count} inputs in {report.seconds:.0f} s, the slowest "
             f"{report.slowest:.2f} s, {report.memory >> 20} MiB more memory"
         )
+
+
+# What is said of each of tests/fuzzing/harmful.py.
+SAID = {
+    "trace": "KeyError: 'missing'",
+    "abort": "died with exit code -6",
+    "compute": r"took 1\.\d s",
+    "sleep": r"stood still for 1\.\d s",
+    "memory": r"took 1\d{3} MiB more",
+    "python_read": "read /etc/passwd",
+    "python_environment": r"read /proc/\d+/environ",
+    "python_listing": "os.listdir /etc",
+    "python_scan": "os.scandir /etc",
+    "python_move": "os.chdir",
+    "python_write": "wrote .*/written",
+    "program": "subprocess.Popen",
+    "unpickle": "unpickled pathlib.Path",
+    "native_read": "openat /etc/passwd",
+    "native_environment": r"openat /proc/\d+/environ",
+    "native_listing": "openat /etc",
+    "native_write": "openat .*/written",
+    "native_program": "execve",
+}
+CHEAP = ("trace", "abort", "python_read", "native_read", "native_write")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=() if one in CHEAP else pytest.mark.fuzz) for one in SAID]
+)
+def test_harm_is_found(name, tmp_path):
+    if name.startswith("native") and not seccomp.IS_KNOWN:
+        pytest.skip("compiled code is watched on Linux and x86-64 alone")
+    report = workers.fuzz("tests.fuzzing.harmful", name, 1, tmp_path)
+    (found,) = report.findings
+    assert re.match(f".*{SAID[name]}", found.problem)
+
+
+@pytest.mark.fuzz
+def test_every_harmful_reader_is_tried():
+    assert set(SAID) == set(importlib.import_module("tests.fuzzing.harmful").TARGETS)

@@ -5,7 +5,6 @@ What a process is to do to itself, it does in `first` of `forked.Script`, before
 
 import ctypes
 import os
-import platform
 import signal
 import struct
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tests import seccomp
 from tests.forked import Script
 
 # Audit events of Python (docs.python.org/3/library/audit_events.html) that change a folder, besides
@@ -97,47 +97,33 @@ def obey_permissions() -> None:
     header = struct.pack("Ii", version_3, 0)
     data = ctypes.create_string_buffer(24)
     libc = ctypes.CDLL(None, use_errno=True)
-    _call(libc.capget(header, data))
+    seccomp.checked(libc.capget(header, data))
     words = list(struct.unpack("6I", data.raw))
     words[0] &= ~0b110
-    _call(libc.capset(header, struct.pack("6I", *words)))
+    seccomp.checked(libc.capset(header, struct.pack("6I", *words)))
 
 
 _WRITE, _PREAD, _PWRITE, _WRITEV = 1, 17, 18, 20  # numbers of system calls of x86-64
-CAN_FAIL_CALLS = sys.platform == "linux" and platform.machine() == "x86_64"
+CAN_FAIL_CALLS = seccomp.IS_KNOWN
 WRITES, READS = (_WRITE, _PWRITE, _WRITEV), (_PREAD,)
 
 
 def fail_calls(calls: Sequence[int], error: int) -> None:
     """Has the system refuse this process these calls from now on, on all but its three streams.
 
-    A filter of seccomp(2), which holds for all threads, also for code that is not Python's.
-
     Args:
       calls: WRITES, or READS: those at a position, by which TensorFlow reads files.
       error: the number of the error that they give, such as errno.EIO.
     """
-    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
-    allow, errno_bits = 0x7FFF0000, 0x00050000
     # Skips over what remains of the program are counted in instructions.
-    program = [(load, 0, 0, 0)]  # the number of the call
+    program = [(seccomp.LOAD, 0, 0, seccomp.NUMBER)]
     for i, call in enumerate(calls):
-        program.append((equal, len(calls) - i, 0, call))
+        program.append((seccomp.EQUAL, len(calls) - i, 0, call))
     program += [
-        (give, 0, 0, allow),
-        (load, 0, 0, 16),  # its first argument, the file
-        (at_least, 1, 0, 3),
-        (give, 0, 0, allow),
-        (give, 0, 0, errno_bits | error),
+        (seccomp.GIVE, 0, 0, seccomp.ALLOW),
+        (seccomp.LOAD, 0, 0, seccomp.ARGUMENTS),  # the first, the file
+        (seccomp.AT_LEAST, 1, 0, 3),
+        (seccomp.GIVE, 0, 0, seccomp.ALLOW),
+        (seccomp.GIVE, 0, 0, seccomp.REFUSE | error),
     ]
-    filters = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in program))
-    content = struct.pack("HxxxxxxP", len(program), ctypes.addressof(filters))
-    libc = ctypes.CDLL(None, use_errno=True)
-    no_new_privileges, seccomp, set_filter, all_threads = 38, 317, 1, 1
-    _call(libc.prctl(no_new_privileges, 1, 0, 0, 0))
-    _call(libc.syscall(seccomp, set_filter, all_threads, content))
-
-
-def _call(result: int) -> None:
-    if result:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    seccomp.install(program)

@@ -448,12 +448,13 @@ def _keras_reader(folder: pathlib.Path, name: str) -> Read:
     def read(data: bytes) -> None:
         path = folder / name
         path.write_bytes(data)
-        if _is_picked(data):
-            keras.backend.clear_session()
-            keras_applications.stored_weights("tiny", str(path), len(LABELS))
-            return
-        with contextlib.suppress(ValueError):
+        try:
             keras_files.check(str(path))
+        except ValueError:
+            if not _is_picked(data):
+                return
+        keras.backend.clear_session()
+        keras_applications.stored_weights("tiny", str(path), len(LABELS))
 
     return read
 

@@ -2,10 +2,12 @@
 
 A crash of the process, a trace, a second without an answer, a gibibyte more of memory, a file
 opened or written elsewhere: each is a finding with its input. The process goes on with the next
-input, in a new process where the former one is gone.
+input, in a new process where the former one is gone. Where the system can do it (Linux, x86-64),
+the process that began it answers its system calls: see tests/fuzzing/system_calls.py.
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
 import mmap
@@ -21,6 +23,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import hypothesis
@@ -30,10 +33,13 @@ from foundation.errors import InputError
 from tests import forked
 from tests.fuzzing import mutations
 from tests.fuzzing.guard import Guard
+from tests.fuzzing.places import Places
+from tests.fuzzing.system_calls import Overseer
 
 MOST_SECONDS, MOST_MEMORY = 1.0, 1 << 30
 # Without any answer for so long, the process is ended: others may have the processors.
 _LONGEST_WAIT = 30.0
+_STEP = 0.2  # seconds between two looks at it
 # Inputs of one process, so that what TensorFlow keeps of each graph does not pile up.
 _PER_PROCESS = 20_000
 _FROM_HYPOTHESIS = 250  # inputs in a row
@@ -106,10 +112,12 @@ def fuzz(module: str, name: str, count: int, folder: pathlib.Path, seed: int = 0
         place.mkdir(parents=True)
         board = _Board(place / "board", next_one)
         end = next_one + min(count - done, _PER_PROCESS)
-        given = (module, name, seed, next_one, end, place)
+        ours, theirs = forked.context().Pipe()
+        given = (module, name, seed, range(next_one, end), place, theirs)
         process = forked.context().Process(target=_work, args=given)
         process.start()
-        gone = _watch(process, board)
+        theirs.close()
+        gone = _watch(process, board, Overseer(ours, _places(place), board.reads))
         findings += _kept(place)
         here = board.read()
         if gone:
@@ -153,6 +161,11 @@ class _Board:
         header = _HEADER.pack(done, number, reads, time.monotonic(), len(data))
         self._memory[: _HEADER.size] = header
 
+    def reads(self) -> int | None:
+        """The number of the input that is being read now; None where none is."""
+        _, number, reads, *_ = _HEADER.unpack(self._memory[: _HEADER.size])
+        return number if reads else None
+
     def read(self) -> _State:
         *rest, length = _HEADER.unpack(self._memory[: _HEADER.size])
         return _State(*rest, self._memory[_HEADER.size : _HEADER.size + length])
@@ -161,18 +174,34 @@ class _Board:
         self._memory.close()
 
 
-def _watch(process, board: _Board) -> str:
+def _places(place: pathlib.Path) -> Places:
+    # The names of YOLO's classes are looked for up to two folders above.
+    return Places([place / "inside", place / "tmp"], listed=[place])
+
+
+def _watch(process, board: _Board, overseer: Overseer) -> str:
     """Waits for the end of a process; what its last input did to it, "" where that is nothing."""
+    waited, last = 0.0, time.monotonic()
+    began = board.read().began
     while process.exitcode is None:
-        process.join(0.2)
-        now = board.read()
-        if now.reads and time.monotonic() - now.began > _LONGEST_WAIT:
+        overseer.wait(process.sentinel, _STEP)
+        now, state = time.monotonic(), board.read()
+        # At most so much at a time: the whole machine may have stood still.
+        waited = waited + min(now - last, 5 * _STEP) if state.began == began else 0.0
+        last, began = now, state.began
+        if state.reads and waited > _LONGEST_WAIT:
             process.kill()
             process.join()
-            return f"hung: no answer in {_LONGEST_WAIT:g} s"
-    if process.exitcode and board.read().reads:
-        return f"the process died with exit code {process.exitcode}"
-    return ""
+            break
+    overseer.close()
+    last = board.read()
+    if not last.reads:
+        return ""
+    refused = overseer.refused.get(last.number, "")
+    after = refused and f" after {refused} was refused"
+    if waited > _LONGEST_WAIT:
+        return f"hung: no answer in {_LONGEST_WAIT:g} s{after}"
+    return f"the process died with exit code {process.exitcode}{after}" if process.exitcode else ""
 
 
 def _noise(place: pathlib.Path) -> str:
@@ -192,23 +221,26 @@ def _kept(place: pathlib.Path) -> Iterator[Finding]:
         yield Finding(**{**found, "data": bytes.fromhex(found["data"])})
 
 
-def _work(module: str, name: str, seed: int, first: int, end: int, place: pathlib.Path) -> None:
-    """A process: reads the inputs `first` to `end`, and those that Hypothesis thinks of between."""
+def _work(
+    module: str, name: str, seed: int, numbers: range, place: pathlib.Path, overseer: Connection
+) -> None:
+    """A process: reads inputs of these numbers, and those that Hypothesis thinks of between."""
     os.environ.update(TMPDIR=str(place / "tmp"), HOME=str(place / "tmp"))
     for folder in ("tmp", "inside", "outside"):
         (place / folder).mkdir()
     tempfile.tempdir = None  # it was known before
     hypothesis.configuration.set_hypothesis_home_dir(place / "tmp")
+    sys.dont_write_bytecode = True
     warnings.simplefilter("ignore")
     with open(place / "noise.txt", "wb") as noise:  # of TIFF's and TensorFlow's own code
         for stream in (1, 2):
             os.dup2(noise.fileno(), stream)
     try:
-        reading = _Reading(module, name, place)
+        reading = _Reading(module, name, place, overseer)
     except BaseException:
         (place / "error.txt").write_text(traceback.format_exc())
         raise
-    number = first
+    number, end = numbers.start, numbers.stop
     while number < end and reading.goes_on:
         if reading.target.strategy and number // _FROM_HYPOTHESIS % 2:
             wanted = min(_FROM_HYPOTHESIS, end - number)
@@ -220,17 +252,26 @@ def _work(module: str, name: str, seed: int, first: int, end: int, place: pathli
     reading.finish(number)
 
 
+class _Outcome(NamedTuple):
+    """Seconds that pass and that processors work, and what went wrong."""
+
+    wall: float
+    busy: float
+    problem: str
+    trace: str
+
+
 class _Reading:
     """One target in one process, and what it has found."""
 
-    def __init__(self, module: str, name: str, place: pathlib.Path):
+    def __init__(self, module: str, name: str, place: pathlib.Path, overseer: Connection):
         self.target: Target = __import__(module, fromlist=["TARGETS"]).TARGETS[name]
         self._place, self._board, self._done = place, _Board(place / "board"), 0
         self._sound, self._read = self.target.prepare(place / "inside")
         for data in self._sound:
             for _ in range(2):  # what is imported and compiled is so now
                 self._read(data)
-        self.guard = Guard([place / "inside", place / "tmp"], place / "outside")
+        self.guard = Guard(_places(place), overseer)
         self._seen: collections.Counter = collections.Counter()
         self._at_first, self._slowest = _memory(), 0.0
         self.goes_on = True
@@ -262,6 +303,18 @@ class _Reading:
         """Reads an input."""
         if not self.goes_on:
             return
+        outcome = self._outcome(number, data)
+        self._slowest = max(self._slowest, min(outcome.wall, outcome.busy))
+        problems = [outcome.problem or self._slowness(number, data, outcome)]
+        if (more := _memory() - self._at_first) > MOST_MEMORY:
+            problems.append(f"took {more >> 20} MiB more")
+            self.goes_on = False  # the peak of a process never falls
+        self._done += 1
+        self._board.write(self._done, number + 1, False, data)
+        if problem := "; ".join(filter(None, problems)):
+            self._keep(number, problem, outcome.trace, data)
+
+    def _outcome(self, number: int, data: bytes) -> _Outcome:
         self._board.write(self._done, number, True, data)
         wall, busy, problem, trace = time.monotonic(), time.process_time(), "", ""
         self.guard.on = True
@@ -275,18 +328,22 @@ class _Reading:
             trace = "".join(traceback.format_list(where[-4:]))
         self.guard.on = False
         wall, busy = time.monotonic() - wall, time.process_time() - busy
-        self._slowest = max(self._slowest, min(wall, busy))
-        if min(wall, busy) > MOST_SECONDS:  # not while it only waited for a processor
-            problem = problem or f"took {wall:.1f} s"
-        if _memory() - self._at_first > MOST_MEMORY:
-            problem = problem or f"took {(_memory() - self._at_first) >> 20} MiB more"
-            self.goes_on = False  # the peak of a process never falls
-        for done in self.guard.taken():
-            problem = problem or done
-        self._done += 1
-        self._board.write(self._done, number + 1, False, data)
-        if problem:
-            self._keep(number, problem, trace, data)
+        self._board.write(self._done, number, False, data)
+        # What was refused may have become the error.
+        problem = next(iter(self.guard.taken()), problem)
+        return _Outcome(wall, busy, problem, trace)
+
+    def _slowness(self, number: int, data: bytes, first: _Outcome) -> str:
+        """What to say of an input that took long; "" where it waited for a processor or a disk."""
+        if min(first.wall, first.busy) > MOST_SECONDS:
+            return f"took {first.wall:.1f} s"
+        if first.wall <= MOST_SECONDS:
+            return ""
+        queued = _queued()
+        again = self._outcome(number, data)
+        queued = sum(now - queued.get(thread, 0.0) for thread, now in _queued().items())
+        stood = again.wall - again.busy - queued
+        return f"stood still for {stood:.1f} s, twice" if stood > MOST_SECONDS else ""
 
     def _keep(self, number: int, problem: str, trace: str, data: bytes) -> None:
         kind = trace or problem.split(" ")[0]
@@ -309,3 +366,12 @@ class _Reading:
 def _memory() -> int:
     """The most bytes that this process has held at once."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _queued() -> dict[str, float]:
+    """Seconds that each thread of this process has waited for a processor."""
+    found = {}
+    for thread in pathlib.Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # it has ended
+            found[thread.parent.name] = int(thread.read_text().split()[1]) / 1e9
+    return found
