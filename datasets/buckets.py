@@ -9,6 +9,7 @@ import datetime
 import os
 import re
 import shutil
+import urllib.parse
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,9 +139,10 @@ def entries(folder: str) -> tuple[list[str], dict[str, tuple[int, int]]]:
       they are not told, as over HTTPS.
     """
     bucket, place = _bucket(folder)
-    folders, files = [], {}
+    folders, files, is_web = [], {}, "https" in _kinds(folder)
     for entry in bucket.ls(place, detail=True):
         name = entry["name"].rstrip("/").rsplit("/", 1)[-1]
+        name = _unescaped(name) if is_web else name
         if entry["type"] == "directory":
             folders.append(name)
         elif entry["name"].rstrip("/") != place.rstrip("/"):  # a folder's own mark
@@ -226,6 +228,14 @@ def _bucket(url: str):
 def _kinds(url: str) -> set[str]:
     """What a URL says of how it is reached; several where one lies in another (simplecache::…)."""
     return set(re.findall(r"\w+(?=::|://)", url.lower()))
+
+
+def _unescaped(name: str) -> str:
+    """A name of a web page, which says a%20b for "a b"; not where a URL would take it otherwise."""
+    plain = urllib.parse.unquote(name)
+    # What is not UTF-8 has a sign in its place, the last of these.
+    otherwise = plain in (".", "..") or set(plain) & set("%#?/\N{REPLACEMENT CHARACTER}")
+    return name if otherwise else plain
 
 
 async def _stay_with_https(request, handler):

@@ -217,7 +217,10 @@ class _Answers(http.server.BaseHTTPRequestHandler):
 
 
 _ANSWERS = {
-    "": (200, b'<a href="a.jpg">'),
+    "": (200, b'<a href="a.jpg"><a href="golden%20retriever/">'),
+    "golden%20retriever": (200, b'<a href="%C3%A4%201.jpg"><a href="50%25.jpg"><a href="%E4.jpg">'),
+    "golden%20retriever/%C3%A4%201.jpg": (200, b"a retriever"),
+    "golden%20retriever/50%25.jpg": (200, b"half"),
     "a.jpg": (200, b"picture"),
     "led.jpg": (302, b"a.jpg"),
     "astray.jpg": (302, b"http://127.0.0.1:1/a.jpg"),
@@ -253,7 +256,9 @@ def https_url(tmp_path, monkeypatch):
 
 def test_photographs_over_https_stay_with_it(https_url):
     folder = folder_at(f"{https_url}/")
-    assert list(folder.photographs()) == ["a.jpg"]
+    escaped = [f"golden retriever/{name}" for name in ("%E4.jpg", "50%25.jpg", "ä 1.jpg")]
+    assert list(folder.photographs()) == ["a.jpg", *escaped]
+    assert folder.read(escaped[2]) == b"a retriever" and folder.read(escaped[1]) == b"half"
     assert folder.read("a.jpg") == folder.read("led.jpg") == b"picture"
     led = "a server leads out of HTTPS, to http://127.0.0.1:1/"
     with pytest.raises(ValueError, match=f"^{led}a.jpg"):
