@@ -6,7 +6,7 @@ DEMO := demo_output
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults fuzz soak lint bench licences audit clean
+.PHONY: help install demo test full faults fuzz soak lint bench licences audit clean
 
 help:            ## List what make can do
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1	/'
@@ -42,6 +42,9 @@ demo: $(INSTALLED)  ## Two minutes: draw a dataset, convert, train, evaluate, ex
 
 test: $(INSTALLED)  ## The whole suite
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
+full: $(INSTALLED)    ## The long forms of tests that the suite runs for a few
+	@$(BIN)/python -m pytest -m full --numprocesses=auto --maxprocesses=4 --dist=load
 
 faults: $(INSTALLED)  ## Kills at hundreds of moments, full and failing disks, data that changes; long
 	@$(BIN)/python -m pytest -m faults -o faulthandler_timeout=0 tests/faults --numprocesses=auto --maxprocesses=4 --dist=load

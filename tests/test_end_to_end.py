@@ -100,9 +100,10 @@ def test_from_photographs_to_a_named_picture(tmp_path):
         *("train_image_classifier.py", "--dataset_dir=animals", "--train_dir=output"),
         *("--model_name=mobilenet_v1_025", "--train_image_size=64", "--batch_size=4"),
         *("--max_number_of_steps=2", "--learning_rate=0.0001", "--moving_average_decay=0.9"),
-        *("--end_learning_rate=0.000001", "--learning_rate_decay_type=polynomial"),
+        *("--end_learning_rate=0.000001", "--learning_rate_decay_type=polynomial", "--log_json"),
     )
-    assert "Add --batch_norm_decay=" in trained
+    lines = [json.loads(line) for line in trained.splitlines()]
+    assert any("Add --batch_norm_decay=" in line["message"] for line in lines)
     evaluated = run(
         *("eval_image_classifier.py", "--checkpoint_path=output", "--eval_dir=output_eval"),
         "--dataset_split_name=validation",
@@ -111,7 +112,10 @@ def test_from_photographs_to_a_named_picture(tmp_path):
     assert re.fullmatch(r"eval/Accuracy\[\d\.\d{4}\]", last_line)
     numbers = json.loads((tmp_path / "output_eval/metrics.json").read_text())
     assert f"[{numbers['accuracy']:.4f}]" in last_line
-    run("export_model.py", "--checkpoint_path=output", "--output_dir=exported")
+    exported = run(
+        "export_model.py", "--checkpoint_path=output", "--output_dir=exported", "--log_json"
+    )
+    assert all(json.loads(line) for line in exported.splitlines())
     picture = next((tmp_path / "photographs/images").iterdir())
     flags = ("classify_image.py", f"--image={picture}", "--top_k=5")
     of_graph = run(*flags, "--model=exported/frozen_graph.pb")

@@ -1,16 +1,21 @@
+import dataclasses
 import itertools
+import json
 import math
+import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from foundation.errors import InputError
 from nets import blocks, layers, slim_names
+from tests.forked import run_script
 from training import distribution as distributions
-from training import losses, optimizers
+from training import losses, optimizers, trainee
 from training.moving_averages import MovingAverages
-from training.options import OPTIMIZERS, OptimizerOptions
+from training.options import OPTIMIZERS, OptimizerOptions, TrainingOptions
 from training.step import NetInTraining, NotFiniteError, StepSettings, TrainingStep
 
 ALONE = distributions.Distribution(tf.distribute.get_strategy(), "CPU")
@@ -282,3 +287,56 @@ def test_images_are_prepared_in_the_step(small_net):
     step.run(raw_batches(), 2)
     assert step.images.shape == (4, 8, 8, 3)
     assert -1 <= step.images.numpy().min() < step.images.numpy().max() < 1
+
+
+TWO_REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+from training import distribution
+from training.step import NetInTraining, StepSettings, TrainingStep
+
+two = distribution.create(num_clones=2, clone_on_cpu=True)
+images = np.float32([[1, 0.3], [1, 0.4]])
+
+class Kept:
+    def apply(self, gradients, learning_rate):
+        (found,) = gradients
+        kernel.assign(found)
+
+for reduced_in in (tf.float32, tf.bfloat16):
+    with two.strategy.scope():
+        inputs = keras.Input((2,))
+        dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+        model = keras.Model(inputs, {"logits": dense(inputs)})
+        kernel = dense.kernel.value
+        step = TrainingStep(
+            two,
+            NetInTraining(model, {"kernel": kernel}),
+            Kept(),
+            lambda step: 1.0,
+            lambda labels, outputs: {"main": tf.reduce_mean(outputs["logits"])},
+            settings=StepSettings(reduced_in=reduced_in),
+        )
+    batches = tf.data.Dataset.from_tensors({"image": images, "label": np.int32([0, 1])}).repeat()
+    step.run(two.iterate(lambda: batches), 1)
+    print(kernel.numpy()[:, 0].tolist())
+"""
+
+
+def test_gradients_go_between_replicas_in_the_type_that_is_asked_for():
+    done = run_script("-c", TWO_REPLICAS)
+    assert done.returncode == 0, done.stderr
+    whole, rounded = (json.loads(line) for line in done.stdout.splitlines()[-2:])
+    assert whole == pytest.approx([1, 0.35], rel=1e-7)
+    halves = np.mean(np.float32([[1, 0.3], [1, 0.4]]), axis=0)
+    assert rounded == tf.cast(tf.cast(halves, tf.bfloat16), tf.float32).numpy().tolist()
+
+
+def test_gpus_of_one_machine_are_refused_what_they_cant_sum_up(monkeypatch):
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
+    options = TrainingOptions.of(train_dir="t", gradient_reduction="bfloat16")
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    two = distributions.Distribution(strategy, "GPU:0, GPU:1")
+    with pytest.raises(InputError, match="the GPUs of one machine sum up float32 only"):
+        trainee.build_step(None, options, None, two, None)
+    alone = dataclasses.replace(two, strategy=types.SimpleNamespace(num_replicas_in_sync=1))
+    assert alone.reduces_bfloat16 and dataclasses.replace(two, num_workers=2).reduces_bfloat16

@@ -1,4 +1,4 @@
-"""The five jobs, and the seed of the random moments: new each time, or that of FAULT_SEED."""
+"""The jobs, and the seed of the random moments: new each time, or that of FAULT_SEED."""
 
 import os
 import time
@@ -33,9 +33,12 @@ def all_jobs(colours, tmp_path_factory) -> dict[str, jobs.Job]:
         "evaluation": jobs.evaluation(colours, trained),
         "export": jobs.export(colours, trained),
         "search": jobs.search(colours, place),
+        "search_of_trainings": jobs.search_of_trainings(colours),
     }
 
 
-@pytest.fixture(params=["training", "conversion", "evaluation", "export", "search"])
+@pytest.fixture(
+    params=["training", "conversion", "evaluation", "export", "search", "search_of_trainings"]
+)
 def job(request, all_jobs) -> jobs.Job:
     return all_jobs[request.param]

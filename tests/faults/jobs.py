@@ -1,4 +1,4 @@
-"""The five jobs that write, small: how each is started, and what must hold of what it leaves."""
+"""The jobs that write, small: how each is started, and what must hold of what it leaves."""
 
 import csv
 import dataclasses
@@ -230,12 +230,21 @@ def search(colours: pathlib.Path, folder: pathlib.Path) -> Job:
     """Four trials of a stand-in for training."""
     script = folder / "stand_in_for_training.py"
     script.write_text(_STAND_IN)
+    return _search(colours, 4, partial(_stand_in, str(script)), "--num_epochs=10")
 
+
+def search_of_trainings(colours: pathlib.Path) -> Job:
+    """Two trials that train a small net."""
+    net = ("--small_cnn_filters=4", "--small_cnn_dense_units=4", "--train_image_size=32")
+    return _search(colours, 2, _attentive, "--num_epochs=2", "--batch_size=8", *net)
+
+
+def _search(colours, trials: int, first: Callable[[], None], *more: str) -> Job:
     def words(place):
         return [
             f"--dataset_dir={colours}",
             f"--train_dir={place}/tuned",
-            *("--model_name=small_cnn", "--num_epochs=10", "--max_trials=4"),
+            *("--model_name=small_cnn", f"--max_trials={trials}", *more),
             "--search=learning_rate=0.01:0.5",
         ]
 
@@ -244,6 +253,9 @@ def search(colours: pathlib.Path, folder: pathlib.Path) -> Job:
 
     def check_whole(place):
         check_files(place / "tuned")
+        for trial in (place / "tuned").glob("trial_*"):
+            check_files(trial)
+            check_checkpoints(trial)
         if (place / "tuned/study.db").exists():
             import sqlite3
 
@@ -258,25 +270,25 @@ def search(colours: pathlib.Path, folder: pathlib.Path) -> Job:
         states = [
             trial.state.name for trial in optuna.load_study(study_name=None, storage=storage).trials
         ]
-        assert states.count("COMPLETE") + states.count("PRUNED") >= 4, states
+        assert states.count("COMPLETE") + states.count("PRUNED") >= trials, states
         assert {"study.db", "tuning.html"} <= _names(place / "tuned")
 
-    return Job(
-        "tune_image_classifier.py",
-        words,
-        former,
-        check_whole,
-        check_finished,
-        partial(_stand_in, str(script)),
-    )
+    return Job("tune_image_classifier.py", words, former, check_whole, check_finished, first)
 
 
 def _stand_in(script: str) -> None:
     """In the process of a search: its trials are the stand-in, and it looks at them often."""
-    sys.path.insert(0, os.getcwd())
+    _attentive()
     from runs import trial_process, tune
 
     trial_process.SCRIPT, tune.POLL_SECS = script, 0.05
+
+
+def _attentive() -> None:
+    """In the process of a search: it soon takes the trial of a killed one for dead."""
+    sys.path.insert(0, os.getcwd())
+    from runs import tune
+
     tune.HEARTBEAT_SECS, tune.GRACE_SECS = 1, 2
 
 

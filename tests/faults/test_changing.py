@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from functools import partial
 
 import pytest
 
@@ -97,17 +98,18 @@ def test_a_shard_that_changes_under_an_evaluation_is_noticed(data, all_jobs, tmp
     assert job.run(tmp_path).returncode == 0
 
 
-def back_in_time():
-    """Each look at the clock is an hour before the last; what measures durations goes on."""
+def jumping(seconds: float):
+    """Each look at the clock is so much after the last; what measures durations goes on."""
     real, calls = time.time, iter(range(10**9))
-    time.time = lambda: real() - 3600 * next(calls)
+    time.time = lambda: real() + seconds * next(calls)
 
 
-def test_a_clock_that_goes_back_harms_no_job(job, tmp_path):
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_jumps_harms_no_job(job, hours, tmp_path):
     undisturbed = jobs.new(tmp_path, "undisturbed")
     assert job.run(undisturbed).returncode == 0
-    place = jobs.new(tmp_path, "back")
-    done = job.run(place, first=back_in_time)
+    place = jobs.new(tmp_path, "jumped")
+    done = job.run(place, first=partial(jumping, 3600 * hours))
     assert done.returncode == 0, done.stderr
     job.check_finished(place, undisturbed)
 
