@@ -6,10 +6,13 @@ tests/test_found_by_fuzzing.py.
 
 import importlib
 import re
+import subprocess
+import sys
 
 import pytest
 
 from tests import seccomp
+from tests.conftest import ROOT
 from tests.fuzzing import workers
 
 MODULES = ("tests.fuzzing.data_targets", "tests.fuzzing.net_targets")
@@ -78,3 +81,15 @@ def test_harm_is_found(name, tmp_path):
 @pytest.mark.fuzz
 def test_every_harmful_reader_is_tried():
     assert set(SAID) == set(importlib.import_module("tests.fuzzing.harmful").TARGETS)
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize(("name", "finds"), [("labels_txt", False), ("native_read", True)])
+def test_guided_fuzzing_ends_at_harm(name, finds, tmp_path):
+    pytest.importorskip("atheris", reason="the extra fuzz is not there")
+    command = [sys.executable, "-m", "tests.fuzzing.guided", name, "-runs=100"]
+    done = subprocess.run(
+        [*command, f"-artifact_prefix={tmp_path}/"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert bool(done.returncode) == finds, done.stderr
+    assert ("openat /etc/passwd" in done.stderr + done.stdout) == finds
