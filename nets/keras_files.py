@@ -1,7 +1,7 @@
 """What is checked in a file of Keras before Keras reads it: where it leads, how large it is.
 
 Keras's safe mode refuses Python code. It still builds whatever layers a file asks for, and HDF5
-follows links to other files.
+follows links to other files and looks for libraries that might read what it can't.
 """
 
 import math
@@ -18,17 +18,28 @@ _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
 
 def check(path: str) -> None:
-    """Looks into a `.keras` or `.h5` file.
+    """Looks into a `.keras` or `.h5` file; from then on, HDF5 loads no plug-ins in this process.
 
     Raises:
       ValueError: it is damaged, leads to other files, or its arrays are larger than it is.
     """
+    _forget_plugins()
     try:
         (_check_archive if path.endswith(".keras") else _check_weights)(path)
     except ValueError:
         raise
     except Exception as error:  # damaged bytes make the parsers raise anything
         raise ValueError(f"it is damaged: {error}") from error
+
+
+def _forget_plugins() -> None:
+    """Takes from HDF5 the folders of its plug-ins: shared libraries, loaded at a damaged file.
+
+    TensorFlow sets HDF5_PLUGIN_PATH=disable, which HDF5 takes for a folder of that name in the
+    working folder.
+    """
+    while h5py.h5pl.size():
+        h5py.h5pl.remove(0)
 
 
 def _check_weights(path: str) -> None:

@@ -6,6 +6,7 @@ Those of checkpoints' indexes are in test_checkpoint_formats.py, which reads the
 import gzip
 import io
 import json
+import os
 import shutil
 import struct
 import tarfile
@@ -317,6 +318,15 @@ def test_damage_in_an_h5_file_is_a_line(tiny, tmp_path):
         path.write_bytes(sound[:place] + b"oops" + sound[place + 4 :])
         with pytest.raises(InputError, match="is no file of weights that Keras can read"):
             keras_applications.stored_weights("tiny", str(path), 3)
+
+
+def test_hdf5_loads_no_plug_ins(tmp_path):
+    """At a damaged file it opened each library in the folder `disable` of the working folder."""
+    h5py.h5pl.append(os.fsencode(tmp_path))
+    (tmp_path / "net.weights.h5").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="it is damaged"):
+        keras_files.check(str(tmp_path / "net.weights.h5"))
+    assert h5py.h5pl.size() == 0
 
 
 @pytest.mark.parametrize("kind", ["external link", "soft link", "external", "virtual", "huge"])

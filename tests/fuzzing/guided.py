@@ -13,6 +13,7 @@ import pathlib
 import resource
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -28,9 +29,10 @@ with atheris.instrument_imports(
     from tests.fuzzing.guard import Guard
     from tests.fuzzing.places import Places
     from tests.fuzzing.system_calls import Overseer
-    from tests.fuzzing.workers import MOST_MEMORY, Target
+    from tests.fuzzing.workers import MOST_MEMORY, MOST_SECONDS, Target
 
 TARGETS = {**data_targets.TARGETS, **net_targets.TARGETS, **harmful.TARGETS}
+_LONGEST_WAIT = 600  # seconds
 _LONGEST_WORD = 64  # bytes that libFuzzer takes of a dictionary
 
 
@@ -72,6 +74,7 @@ def _fuzz(
 
     def one(data: bytes) -> None:
         data = target.mend(data) if target.mend else data
+        wall, busy = time.monotonic(), time.process_time()
         guard.on, is_read[0] = True, 1
         try:
             read(data)
@@ -79,11 +82,19 @@ def _fuzz(
             pass
         finally:
             guard.on, is_read[0] = False, 0
+        wall, busy = time.monotonic() - wall, time.process_time() - busy
+        if min(wall, busy) > MOST_SECONDS:  # not while it only waited for a processor
+            raise AssertionError(f"took {wall:.1f} s")
         if found := guard.taken():
             raise AssertionError(found[0])
 
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + MOST_MEMORY
-    limits = ("-timeout=1", f"-rss_limit_mb={memory >> 20}", f"-dict={place / 'words'}")
+    # Its alarm, every half of that time, would interrupt a call that waits for its answer.
+    limits = (
+        f"-timeout={_LONGEST_WAIT}",
+        f"-rss_limit_mb={memory >> 20}",
+        f"-dict={place / 'words'}",
+    )
     atheris.Setup([sys.argv[0], *limits, *sys.argv[1:], str(place / "seeds")], one)
     atheris.Fuzz()
 

@@ -230,6 +230,7 @@ def _work(
         (place / folder).mkdir()
     tempfile.tempdir = None  # it was known before
     hypothesis.configuration.set_hypothesis_home_dir(place / "tmp")
+    os.chdir(place / "outside")  # what is looked for in the working folder is seen
     sys.dont_write_bytecode = True
     warnings.simplefilter("ignore")
     with open(place / "noise.txt", "wb") as noise:  # of TIFF's and TensorFlow's own code
