@@ -69,8 +69,6 @@ def run(main: Callable[[_Job], None], job: type[_Job], words: str | None = None)
     Exit codes: 0 done; 1 bad input (one line on standard error); 2 usage; 75 others were missing,
     so start again; 130 stopped by Ctrl-C.
     """
-    for stream in (sys.stdout, sys.stderr):  # names need not fit the terminal's encoding
-        stream.reconfigure(errors="replace")
     sys.stdout, sys.stderr = lines.Outliving(sys.stdout), lines.Outliving(sys.stderr)
     define(job)
     try:

@@ -110,8 +110,10 @@ class Outliving:
     The work that lines tell of is not done for its lines: those that nobody reads are dropped.
     """
 
-    def __init__(self, stream: TextIO):
-        self._stream = stream
+    def __init__(self, stream: TextIO | None):
+        """`stream`: as `sys` has it, which is None where whoever began the process closed it."""
+        self._stream = stream or open(os.devnull, "w")
+        self._stream.reconfigure(errors="replace")  # names need not fit the terminal's encoding
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -131,7 +133,7 @@ class Outliving:
             yield
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):  # of a pipe, of a terminal
-                raise
+                raise OSError(error.errno, error.strerror, self._stream.name) from error
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 

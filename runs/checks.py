@@ -111,7 +111,6 @@ def evaluation(given: EvaluateOptions) -> RunConfig | None:
     _check_folder(given.source.dataset_dir)
     eval_dir = given.evaluation.eval_dir
     _check_takes_files("eval_dir", eval_dir, eval_dir)
-    os.makedirs(eval_dir, exist_ok=True)
     return config
 
 

@@ -140,7 +140,9 @@ class _Calibration:
 def _session(content: str | bytes):
     import onnxruntime
 
-    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; what it leaves out of a graph is no warning for users
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def load(path: str) -> tuple[Net, tuple[int | None, ...]]:

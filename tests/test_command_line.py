@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -79,6 +81,23 @@ def test_the_work_goes_on_when_nobody_reads_its_lines_any_more(unread, tmp_path)
         other = process.stderr if unread == "stdout" else process.stdout
         assert other.read() == ""
     assert process.returncode == 0 and (tmp_path / "done").exists()
+
+
+def test_the_work_is_done_where_there_is_no_output(tmp_path):
+    kept = os.path.join(tmp_path, "kept")
+    statement = f"import os; print('line'); open({kept!r}, 'w').write(os.readlink('/dev/fd/1'))"
+    command = [sys.executable, "-c", _SCRIPT.format(statement=statement)]
+    done = subprocess.run(["bash", "-c", '"$@" >&-', "bash", *command], cwd=ROOT)
+    assert done.returncode == 0
+    # What writes to standard output past Python does not write into a file of ours.
+    assert pathlib.Path(kept).read_text() == os.devnull
+
+
+def test_an_output_without_room_is_named():
+    command = [sys.executable, "-c", _SCRIPT.format(statement="print('line', flush=True)")]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "error: <stdout>: No space left on device." in done.stderr
 
 
 def test_another_broken_pipe_is_told():

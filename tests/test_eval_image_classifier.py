@@ -346,8 +346,10 @@ def test_errors_are_one_line(place, tmp_path):
     fail(
         f"--checkpoint_path={place}/train",
         "--dataset_split_name=holdout",
+        f"--eval_dir={tmp_path}/eval",
         message="--dataset_split_name=holdout",
     )
+    assert not (tmp_path / "eval").exists()
     fail(
         f"--checkpoint_path={place}/train",
         "--dataset_name=birds",
