@@ -154,6 +154,7 @@ def _answers(
     if options.evaluation.max_num_batches is not None:
         most = options.evaluation.max_num_batches * options.evaluation.batch_size
         expected = min(expected, most)
+    os.makedirs(options.evaluation.eval_dir, exist_ok=True)
     # On a terminal only: in a log file its lines would overwrite nothing.
     bar = tqdm(total=expected, unit=" images", disable=lines.bars_hidden())
     with bar, _memory_of(options):

@@ -114,6 +114,11 @@ class Overseer:
         self._listener: int | None = None
         self._source: connection.Connection | int | None = end  # where the next word comes from
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether the system lets it answer; known once the process has begun."""
+        return self._listener is not None
+
     def wait(self, sentinel: int, seconds: float) -> None:
         """Waits for a call and answers it, or for the sentinel, or so long."""
         sources = [sentinel] if self._source is None else [sentinel, self._source]

@@ -86,13 +86,17 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What came out: how many inputs were read in how many seconds, and what did harm."""
+    """What came out: how many inputs were read in how many seconds, and what did harm.
+
+    `saw_all` says whether what compiled code asks of the system was looked at.
+    """
 
     count: int
     seconds: float
     slowest: float
     memory: int
     findings: tuple[Finding, ...]
+    saw_all: bool
 
 
 def fuzz(module: str, name: str, count: int, folder: pathlib.Path, seed: int = 0) -> Report:
@@ -117,7 +121,8 @@ def fuzz(module: str, name: str, count: int, folder: pathlib.Path, seed: int = 0
         process = forked.context().Process(target=_work, args=given)
         process.start()
         theirs.close()
-        gone = _watch(process, board, Overseer(ours, _places(place), board.reads))
+        overseer = Overseer(ours, _places(place), board.reads)
+        gone = _watch(process, board, overseer)
         findings += _kept(place)
         here = board.read()
         if gone:
@@ -130,7 +135,8 @@ def fuzz(module: str, name: str, count: int, folder: pathlib.Path, seed: int = 0
             slowest, memory = max(slowest, figures[0]), max(memory, figures[1])
         board.close()
         shutil.rmtree(place)
-    return Report(done, time.monotonic() - began, slowest, memory, tuple(findings))
+    seconds = time.monotonic() - began
+    return Report(done, seconds, slowest, memory, tuple(findings), overseer.sees_all)
 
 
 class _State(NamedTuple):
