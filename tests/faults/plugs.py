@@ -104,7 +104,6 @@ def obey_permissions() -> None:
 
 
 _WRITE, _PREAD, _PWRITE, _WRITEV = 1, 17, 18, 20  # numbers of system calls of x86-64
-CAN_FAIL_CALLS = seccomp.IS_KNOWN
 WRITES, READS = (_WRITE, _PWRITE, _WRITEV), (_PREAD,)
 
 

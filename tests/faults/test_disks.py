@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from tests import seccomp
 from tests.faults import jobs, plugs
 
 pytestmark = pytest.mark.faults
@@ -72,7 +73,7 @@ def test_a_full_disk_is_one_line_and_the_job_goes_on_once_there_is_room(
     job.check_finished(place, undisturbed)
 
 
-@pytest.mark.skipif(not plugs.CAN_FAIL_CALLS, reason="filters system calls of Linux on x86-64")
+@pytest.mark.skipif(not seccomp.IS_KNOWN, reason="filters system calls of Linux on x86-64")
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
 def test_a_disk_that_fails_while_it_is_written_is_one_line(job, error, seed, tmp_path):
     undisturbed, notes = jobs.new(tmp_path, "undisturbed"), tmp_path / "changes"
@@ -98,7 +99,7 @@ def test_a_disk_that_fails_while_it_is_written_is_one_line(job, error, seed, tmp
         shutil.rmtree(place)
 
 
-@pytest.mark.skipif(not plugs.CAN_FAIL_CALLS, reason="filters system calls of Linux on x86-64")
+@pytest.mark.skipif(not seccomp.IS_KNOWN, reason="filters system calls of Linux on x86-64")
 @pytest.mark.parametrize("name", ["training", "evaluation"])
 def test_a_disk_that_fails_while_records_are_read_is_one_line(all_jobs, name, tmp_path):
     job, place = all_jobs[name], jobs.new(tmp_path, name)
